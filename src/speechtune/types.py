@@ -1,0 +1,88 @@
+"""What crosses the borders between modules: small frozen records, no behaviour beyond sums."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["EditCounts", "Hypothesis", "LeftOut", "Utterance"]
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording and its transcript. The audio is not decoded; at most its header was read."""
+
+    id: str  # unique within a split; stable between runs
+    audio: str | bytes  # path of a file, or the bytes of an encoded file
+    audio_key: str  # names the audio's content (path, size, mtime or a hash): the arena's key
+    text: str  # transcript as the corpus has it, not normalised
+    duration_s: float  # from the header or the corpus' own table; nan where unknown
+    file: str  # where it lies, for messages: a path, or "archive.tar:member", or "data.parquet:row"
+    speaker: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One utterance that is not used, and why. Counted, listed in left_out.jsonl, never silent."""
+
+    split: str
+    id: str
+    file: str
+    reason: str  # slug that is counted: undecodable, too_long, empty_transcript, ...
+    detail: str = ""  # one line for a human
+    duration_s: float = float("nan")
+
+    def as_json(self) -> dict[str, Any]:
+        """Row of left_out.jsonl; an unknown duration is null."""
+        row = asdict(self)
+        if row["duration_s"] != row["duration_s"]:
+            row["duration_s"] = None
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class EditCounts:
+    """Counts of one alignment of a reference with a hypothesis; add them to get a corpus' counts."""
+
+    hits: int = 0
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+
+    @property
+    def reference_length(self) -> int:
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def edits(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Edits per reference token. An empty reference has rate 0 without insertions, else infinity."""
+        if self.reference_length == 0:
+            return float("inf") if self.edits else 0.0
+        return self.edits / self.reference_length
+
+    def __add__(self, other: EditCounts) -> EditCounts:
+        return EditCounts(
+            self.hits + other.hits,
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What the model said of one utterance, beside what should have been said (both normalised)."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    words: EditCounts
+    characters: EditCounts
+    duration_s: float = float("nan")
+    file: str = ""
+    speaker: str | None = None
