@@ -1,0 +1,128 @@
+"""Checkpoints that are whole or not there: written aside, synced, listed in a manifest, then renamed.
+
+    OUT/tmp-checkpoint-400/     being written; removed by the next start
+    OUT/checkpoint-400/         whole: every file has the size that manifest.json says
+        manifest.json           {"step": 400, "files": {"model.safetensors": 5123456, ...}}; written last
+
+Source of the order write, fsync file, rename, fsync folder: Pillai et al. 2014, "All File Systems Are Not Created Equal".
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from speechtune.errors import OutputError
+
+__all__ = [
+    "MANIFEST",
+    "begin_checkpoint",
+    "checkpoints",
+    "disk_full_means",
+    "finish_checkpoint",
+    "is_whole",
+    "newest_whole",
+    "remove_half_written",
+    "write_atomically",
+]
+
+MANIFEST = "manifest.json"
+HALF = "tmp-"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint folders by step, oldest first, whole or not."""
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Every file that the manifest lists is there with its size."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text("utf-8"))["files"]
+        return all((checkpoint / name).stat().st_size == size for name, size in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The checkpoint to resume from; damaged ones are passed over."""
+    return next((path for path in reversed(checkpoints(folder)) if is_whole(path)), None)
+
+
+def begin_checkpoint(folder: Path, step: int) -> Path:
+    """An empty folder to write checkpoint `step` into, beside its place."""
+    path = folder / f"{HALF}checkpoint-{step}"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
+
+
+def finish_checkpoint(half: Path, step: int) -> Path:
+    """Sync, list, and rename a written folder to its place, which it replaces."""
+    files = {str(path.relative_to(half)): path.stat().st_size for path in sorted(half.rglob("*")) if path.is_file()}
+    for name in files:
+        _sync(half / name)
+    write_atomically(half / MANIFEST, json.dumps({"step": step, "files": files}, indent=1))
+    place = half.with_name(half.name.removeprefix(HALF))
+    if place.exists():
+        shutil.rmtree(place)
+    half.rename(place)
+    _sync(place.parent)
+    return place
+
+
+def remove_half_written(folder: Path) -> list[Path]:
+    """Remove what a killed run left half written; gives back what it was."""
+    halves = sorted(folder.glob(f"{HALF}checkpoint-*"))
+    for path in halves:
+        shutil.rmtree(path, ignore_errors=True)
+    return halves
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a text file: readers and a kill see the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_full_means(what: str, folder: Path) -> Iterator[None]:
+    """Turn a full disk while writing `what` into one message; other errors pass."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors and torch wrap the system's error in their own, with the words in the text
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        wrapped = any(sign in str(error) for sign in ("No space left", "os error 28", "inline_container", "File too large"))
+        if not (full or wrapped):
+            raise
+        remove_half_written(folder)
+        last = newest_whole(folder)
+        kept = f"The last whole checkpoint is intact: {last}." if last else "There is no earlier checkpoint."
+        raise OutputError(
+            f"{folder}: no space left while writing {what}; the half-written part was removed. {kept}\n"
+            "Free some space and run the same command again: it goes on from there."
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,234 @@
+"""Rows of a prepared split -> batches, in a loader worker. One road for training, evaluation and transcription.
+
+A recording that turns out to be unusable when it is decoded leaves the batch and is named in it (`left_out`); a batch that
+loses all its utterances, or had none (a process with no share of a short last step), becomes one second of silence with
+weight 0, so that processes stay in step.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from speechtune.data.batching import BatchSettings, EpochPart, plan_epoch, split_step
+from speechtune.data.prepare import PreparedSplit
+from speechtune.data.reading import AudioReader
+from speechtune.errors import AudioError
+from speechtune.models.inputs import ModelInput
+from speechtune.types import LeftOut
+
+__all__ = ["Batch", "SpeechDataset", "StepSampler", "evaluation_loader", "training_loader"]
+
+IGNORED_LABEL = -100
+
+
+@dataclass
+class Batch:
+    """Padded inputs of B utterances and what belongs to them.
+
+    Args:
+        rows: row numbers in the split, length B; empty for a stand-in of silence.
+        inputs: the model's keyword arguments, padded, (B, T, ...).
+        labels: (B, L) int64, padded with -100; `label_lengths` says how many are real.
+        input_lengths: samples or frames of each utterance before the model's own subsampling, length B.
+        seconds: audio in the batch, without padding.
+        left_out: what could not be used, and why.
+    """
+
+    rows: list[int]
+    inputs: dict[str, torch.Tensor]
+    labels: torch.Tensor
+    label_lengths: list[int]
+    input_lengths: list[int]
+    seconds: float
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on `device`."""
+        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
+        return replace(self, inputs=inputs, labels=self.labels.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Called by the loader where batches go to a GPU."""
+        self.inputs = {name: value.pin_memory() for name, value in self.inputs.items()}
+        self.labels = self.labels.pin_memory()
+        return self
+
+
+class SpeechDataset(Dataset[Batch]):
+    """Makes batches out of lists of rows.
+
+    Args:
+        split: prepared rows with labels.
+        reader: audio at the model's rate.
+        model_input: samples to padded inputs.
+        min_length: inputs are padded to at least this many samples or frames (SpecAugment's spans must fit).
+    """
+
+    def __init__(
+        self, split: PreparedSplit, reader: AudioReader, *, model_input: ModelInput, min_length: int = 0
+    ) -> None:
+        self.split = split
+        self.reader = reader
+        self.model_input = model_input
+        self.min_length = min_length
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, row: int) -> Batch:
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: Sequence[int]) -> Batch:
+        kept: list[int] = []
+        features: list[NDArray[np.float32]] = []
+        labels: list[NDArray[np.int64]] = []
+        left_out: list[LeftOut] = []
+        seconds = 0.0
+        for row in rows:
+            try:
+                samples = self.reader.samples(self.split.table[row])
+                features.append(self.model_input.features(samples))
+                labels.append(self.split.labels(row))
+            except AudioError as error:
+                left_out.append(self.split.left_out(row, error.reason, str(error)))
+                continue
+            kept.append(row)
+            seconds += len(samples) / self.reader.sampling_rate
+        if not kept:
+            silence = np.zeros(self.reader.sampling_rate, np.float32)
+            features, labels = [self.model_input.features(silence)], [np.zeros(0, np.int64)]
+        inputs = self.model_input.pad(features, min_length=self.min_length)
+        return Batch(
+            rows=kept,
+            inputs={name: torch.from_numpy(value) for name, value in inputs.items()},
+            labels=torch.from_numpy(_pad_labels(labels)),
+            label_lengths=[len(row) for row in labels],
+            input_lengths=[len(f) for f in features],
+            seconds=seconds,
+            left_out=left_out,
+        )
+
+
+class StepSampler(Sampler[list[int]]):
+    """The lists of rows that this process trains on, one a forward pass, in the order of the plan.
+
+    Args:
+        durations_s: of all rows, (N,).
+        settings: size of a whole step, over processes and accumulation.
+        rank, world_size: this process among all.
+        accumulation: forward passes of one step on one process.
+    """
+
+    def __init__(
+        self,
+        durations_s: NDArray[np.floating[Any]],
+        settings: BatchSettings,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulation: int = 1,
+    ) -> None:
+        self.durations_s = durations_s
+        self.settings = settings
+        self.rank, self.world_size, self.accumulation = rank, world_size, accumulation
+        self.num_steps = len(plan_epoch(durations_s, settings, epoch=0))
+        self.epoch = 0
+        self._resumed_epoch = -1
+        self._done: tuple[EpochPart, ...] = ()
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def resume(self, epoch: int, done: Sequence[EpochPart]) -> int:
+        """Leave out, in `epoch`, what was trained before. Gives back the step of the epoch to go on at.
+
+        The rest may take fewer steps than a whole epoch has left when it was begun with other settings; the
+        epoch is then counted from a later step.
+        """
+        self._resumed_epoch, self._done = epoch, tuple(done)
+        remaining = len(plan_epoch(self.durations_s, self.settings, epoch=epoch, done=self._done))
+        return max(self.num_steps - remaining, 0)
+
+    def steps(self, epoch: int) -> list[NDArray[np.int64]]:
+        """All steps of an epoch, or what is left of it; (n,) rows each."""
+        done = self._done if epoch == self._resumed_epoch else ()
+        steps = plan_epoch(self.durations_s, self.settings, epoch=epoch, done=done)
+        if len(steps) > self.num_steps:  # a remainder cut anew can need a step more than the whole epoch did
+            steps[self.num_steps - 1 :] = [np.concatenate(steps[self.num_steps - 1 :])]
+        return steps
+
+    def __len__(self) -> int:
+        return self.num_steps * self.accumulation
+
+    def __iter__(self) -> Iterator[list[int]]:
+        steps = self.steps(self.epoch)
+        # A loader that skips what was trained skips lists; those before the resumed step are stand-ins it never opens.
+        for _ in range((self.num_steps - len(steps)) * self.accumulation):
+            yield []
+        for rows in steps:
+            parts = split_step(rows, self.durations_s, num_parts=self.world_size * self.accumulation)
+            # Neighbours are alike in length: they go to different processes at the same time.
+            for part in parts[self.rank :: self.world_size]:
+                yield part.tolist()
+
+
+def training_loader(dataset: SpeechDataset, sampler: StepSampler, *, num_workers: int, pin_memory: bool) -> Any:
+    """Loader over a step sampler; batches come ready made from the workers.
+
+    The loader has its own random generator: making an iterator must not advance the training's.
+    """
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=_as_is,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetch_factor=4 if num_workers else None,
+        generator=torch.Generator().manual_seed(0),
+        multiprocessing_context="fork" if num_workers else None,
+        worker_init_fn=_leave_signals_to_parent,
+    )
+
+
+def evaluation_loader(
+    dataset: SpeechDataset, *, batch_size: int, rank: int = 0, world_size: int = 1, num_workers: int = 0
+) -> Any:
+    """Longest first in batches of like length; each utterance goes to exactly one process."""
+    durations = np.nan_to_num(dataset.split.table.durations_s, nan=np.inf)
+    order = np.argsort(-durations, kind="stable")
+    batches = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
+    return DataLoader(
+        dataset,
+        batch_sampler=batches[rank::world_size],
+        collate_fn=_as_is,
+        num_workers=num_workers,
+        prefetch_factor=4 if num_workers else None,
+        generator=torch.Generator().manual_seed(0),
+        multiprocessing_context="fork" if num_workers else None,
+        worker_init_fn=_leave_signals_to_parent,
+    )
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _leave_signals_to_parent(worker_id: int) -> None:
+    """In a loader worker: Ctrl-C is the parent's business, and SIGTERM ends the worker as usual."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _pad_labels(labels: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    padded = np.full((len(labels), max(1, max(len(row) for row in labels))), IGNORED_LABEL, np.int64)
+    for target, row in zip(padded, labels, strict=True):
+        target[: len(row)] = row
+    return padded

@@ -1,0 +1,43 @@
+"""An utterance's samples at the model's rate: from the arena where they were decoded before, else from the file."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speechtune.audio import load_audio
+from speechtune.data.arena import Arena
+from speechtune.types import Utterance
+
+__all__ = ["AudioReader"]
+
+
+class AudioReader:
+    """Reads utterances; travels to loader workers.
+
+    With an arena, samples are what the arena gives back (rounded to 16 bits) also on the first read, so the first epoch, later epochs,
+    and runs with a full or an empty arena see the same numbers.
+
+    Args:
+        sampling_rate: Hz, of the samples given back.
+        arena: where decoded samples are kept; None reads the file each time.
+    """
+
+    def __init__(self, sampling_rate: int, *, arena: Arena | None = None) -> None:
+        self.sampling_rate = sampling_rate
+        self.arena = arena
+
+    def samples(self, utterance: Utterance) -> NDArray[np.float32]:
+        """Mono samples (num_samples,) float32.
+
+        Raises:
+            AudioError: the recording can't be used.
+        """
+        if self.arena is None:
+            return load_audio(utterance.audio, self.sampling_rate, name=utterance.file)
+        kept = self.arena.get(utterance.audio_key)
+        if kept is None:
+            samples = load_audio(utterance.audio, self.sampling_rate, name=utterance.file)
+            self.arena.put(utterance.audio_key, samples)
+            kept = quantise(samples)
+        return dequantise(kept)

@@ -1,0 +1,190 @@
+"""How well a model recognises a split: hypotheses, edit counts and rates, each utterance scored exactly once.
+
+Nothing grows with the corpus but the hypotheses' text: labels are decided on the device and edits counted as batches come.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from speechtune.checkpoint import write_atomically
+from speechtune.metrics.bootstrap import confidence_interval
+from speechtune.metrics.cer import character_edits
+from speechtune.metrics.per import phone_edits
+from speechtune.metrics.wer import word_edits
+from speechtune.types import EditCounts, Hypothesis, LeftOut
+
+__all__ = ["Evaluation", "recognise_split", "write_evaluation"]
+
+METRICS: dict[str, Callable[[str, str], EditCounts]] = {
+    "wer": word_edits,
+    "cer": character_edits,
+    "per": phone_edits,
+}
+
+
+@dataclass
+class Evaluation:
+    """Hypotheses of a split, in the corpus' order, and what they add up to.
+
+    Args:
+        hypotheses: one an utterance.
+        left_out: what could not be recognised because its audio could not be read.
+        loss_sum, loss_items: of utterances with a finite loss.
+        infinite_losses: utterances that CTC can't emit (more labels than frames).
+        audio_s, runtime_s: audio recognised, and wall time.
+    """
+
+    hypotheses: list[Hypothesis] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    loss_sum: float = 0.0
+    loss_items: int = 0
+    infinite_losses: int = 0
+    audio_s: float = 0.0
+    runtime_s: float = 0.0
+
+    @property
+    def words(self) -> EditCounts:
+        return sum((h.words for h in self.hypotheses), EditCounts())
+
+    @property
+    def characters(self) -> EditCounts:
+        return sum((h.characters for h in self.hypotheses), EditCounts())
+
+    def counts(self, metric: str) -> list[EditCounts]:
+        """Edit counts of each utterance by one metric."""
+        if metric == "wer":
+            return [h.words for h in self.hypotheses]
+        if metric == "cer":
+            return [h.characters for h in self.hypotheses]
+        return [METRICS[metric](h.reference, h.hypothesis) for h in self.hypotheses]
+
+    def metrics(self, names: Sequence[str] = ("wer", "cer"), *, prefix: str = "eval") -> dict[str, float]:
+        """Flat figures, named as the Hugging Face scripts name them."""
+        flat: dict[str, float] = {f"{prefix}_{name}": sum(self.counts(name), EditCounts()).rate for name in names}
+        if self.loss_items:
+            flat[f"{prefix}_loss"] = self.loss_sum / self.loss_items
+        flat[f"{prefix}_samples"] = len(self.hypotheses)
+        flat[f"{prefix}_runtime"] = round(self.runtime_s, 3)
+        flat[f"{prefix}_audio_s_per_s"] = round(self.audio_s / max(self.runtime_s, 1e-9), 1)
+        if self.infinite_losses:
+            flat[f"{prefix}_infinite_losses"] = self.infinite_losses
+        return flat
+
+    def scores(self, names: Sequence[str] = ("wer", "cer")) -> dict[str, dict[str, float]]:
+        """Counts, rate and 95 % interval of each metric; utterances of one speaker are drawn together."""
+        speakers = [h.speaker or h.id for h in self.hypotheses]
+        table: dict[str, dict[str, float]] = {}
+        for name in names:
+            counts = self.counts(name)
+            total = sum(counts, EditCounts())
+            low, high = confidence_interval(counts, groups=speakers) if counts else (float("nan"), float("nan"))
+            table[name] = {"rate": total.rate, **asdict(total), "low": low, "high": high}
+        return table
+
+
+def recognise_split(
+    recogniser: Any,
+    model: Any,
+    loader: Iterable[Any],
+    *,
+    device: Any,
+    normalise: Callable[[str], str] = str,
+    with_loss: bool = True,
+    on_batch: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """Run a model over a split, and gather what all processes found.
+
+    Args:
+        recogniser: how this kind of model is run.
+        model: the model, or what accelerate made of it.
+        loader: this process' share of the batches.
+        normalise: applied to hypotheses before scoring (references are normalised already).
+        on_batch: called with the audio seconds of each batch.
+    """
+    import torch
+
+    start = time.perf_counter()
+    result = Evaluation()
+    rows: list[int] = []
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for batch in loader:
+            result.left_out += batch.left_out
+            if not batch.rows:
+                continue
+            recognised = recogniser.recognise(model, batch.to(device), with_loss=with_loss)
+            _score(result, batch, recognised, loader.dataset.split, normalise)  # type: ignore[attr-defined]
+            rows += batch.rows
+            if on_batch is not None:
+                on_batch(batch.seconds)
+    model.train(was_training)
+    result, rows = _gathered(result, rows)
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    result.hypotheses = [result.hypotheses[i] for i in order]
+    result.runtime_s = time.perf_counter() - start
+    return result
+
+
+def _score(
+    result: Evaluation, batch: Any, recognised: Sequence[Any], split: Any, normalise: Callable[[str], str]
+) -> None:
+    for row, said in zip(batch.rows, recognised, strict=True):
+        utterance, reference = split.table[row], split.texts[row]
+        hypothesis = " ".join(normalise(said.text).split())
+        result.hypotheses.append(
+            Hypothesis(
+                id=utterance.id,
+                reference=reference,
+                hypothesis=hypothesis,
+                words=word_edits(reference, hypothesis),
+                characters=character_edits(reference, hypothesis),
+                duration_s=utterance.duration_s,
+                file=utterance.file,
+                speaker=utterance.speaker,
+            )
+        )
+        if said.loss == float("inf"):
+            result.infinite_losses += 1
+        elif said.loss == said.loss:
+            result.loss_sum += said.loss
+            result.loss_items += said.num_items
+    result.audio_s += batch.seconds
+
+
+def _gathered(result: Evaluation, rows: list[int]) -> tuple[Evaluation, list[int]]:
+    """Everyone's results on every process."""
+    import torch.distributed as distributed
+
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return result, rows
+    gathered: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(gathered, (result, rows))
+    whole, all_rows = Evaluation(), []
+    for part, part_rows in gathered:
+        whole.hypotheses += part.hypotheses
+        whole.left_out += part.left_out
+        whole.loss_sum += part.loss_sum
+        whole.loss_items += part.loss_items
+        whole.infinite_losses += part.infinite_losses
+        whole.audio_s += part.audio_s
+        all_rows += part_rows
+    return whole, all_rows
+
+
+def write_evaluation(evaluation: Evaluation, results: dict[str, Any], *, folder: Path, suffix: str = "") -> None:
+    """Write `eval_results{suffix}.json` and `hypotheses{suffix}.jsonl`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for h in evaluation.hypotheses:
+        row = asdict(h)
+        row["duration_s"] = h.duration_s if h.duration_s == h.duration_s else None
+        rows.append(json.dumps(row, ensure_ascii=False))
+    write_atomically(folder / f"hypotheses{suffix}.jsonl", "".join(row + "\n" for row in rows))
+    write_atomically(folder / f"eval_results{suffix}.json", json.dumps(results, ensure_ascii=False, indent=2) + "\n")

@@ -1,0 +1,95 @@
+"""Ctrl-C and SIGTERM end a run at the next step with its state saved; a second Ctrl-C ends it at once.
+
+Schedulers send SIGTERM before they take a machine away. Exit codes are the shell's: 130 and 143.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from speechtune.errors import OutputError
+
+__all__ = ["StopAtSignal", "run_lock", "stop_signals"]
+
+
+class StopAtSignal(TrainerCallback):
+    """Ends the training, with a checkpoint, at the first step that all processes agree on.
+
+    Args:
+        on_request: called once in the process that gets the signal, with the signal's name.
+    """
+
+    def __init__(self) -> None:
+        self.trainer: Any = None
+        self.signal_number: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + (self.signal_number or signal.SIGTERM)
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self.trainer is not None and self.trainer.stop_agreed)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        if self.trainer.stop_agreed or (args.world_size == 1 and self.trainer.stop_requested):
+            self.trainer.stop_agreed = True
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+        return control
+
+
+@contextmanager
+def stop_signals(callback: StopAtSignal, say: Any) -> Iterator[None]:
+    """While inside, the first SIGINT or SIGTERM asks `callback` to stop; a second SIGINT raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        if callback.signal_number is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        callback.signal_number = callback.signal_number or number
+        callback.trainer.stop_requested = True
+        again = "; Ctrl-C again leaves at once, without saving" if number == signal.SIGINT else ""
+        say(f"{signal.Signals(number).name}: finishing this step, then saving{again}.")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold an output folder for one run; freed by the system however the process ends.
+
+    Raises:
+        OutputError: another process is writing there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise OutputError(
+                f"{folder}: in use by another run (process {owner}).\nWait for it, or give another --output_dir."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

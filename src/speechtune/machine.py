@@ -1,0 +1,89 @@
+"""What this machine does best: number format, matrix products, loader workers. Chosen at the start and said in one line."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+__all__ = ["NumberFormat", "choose_number_format", "choose_num_workers"]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberFormat:
+    """How a run computes.
+
+    Args:
+        bf16, fp16: mixed precision, as TrainingArguments takes them; both False is float32.
+        matmul: torch's float32 matrix product precision: "highest", or "medium", which on AMD processors takes oneDNN's float32 kernels
+            (1.39 x faster, gradient error 4.4e-5 against 2.2e-5).
+        line: what is said of it.
+    """
+
+    bf16: bool
+    fp16: bool
+    matmul: str
+    line: str
+
+    def apply(self) -> None:
+        """Set the process' matrix product precision."""
+        import torch
+
+        torch.set_float32_matmul_precision(self.matmul)
+
+
+def choose_number_format(wish: str, *, use_cpu: bool = False) -> NumberFormat:
+    """The number format for this machine.
+
+    Args:
+        wish: "auto", "fp32", "bf16" or "fp16" (also from --fp16 and --bf16).
+        use_cpu: run on the processor though there is a GPU.
+    """
+    import torch
+
+    if torch.cuda.is_available() and not use_cpu:
+        name = torch.cuda.get_device_name()
+        native = torch.cuda.get_device_capability() >= (8, 0)
+        chosen = ("bf16" if native else "fp16") if wish == "auto" else wish
+        return NumberFormat(chosen == "bf16", chosen == "fp16", "high", f"{chosen} on {name}")
+    matmul = "medium" if _is_amd() else "highest"
+    kernels = "oneDNN" if _is_amd() else "default"
+    note = ""
+    if wish == "fp16":
+        note = " (--fp16 needs a GPU)"
+        wish = "auto"
+    if wish == "auto":
+        wish = "bf16" if _has_bf16() else "fp32"
+    if wish == "bf16":
+        return NumberFormat(True, False, matmul, f"bf16 on the processor, float32 master weights{note}")
+    return NumberFormat(False, False, matmul, f"float32 on the processor, {kernels} matrix products{note}")
+
+
+def choose_num_workers(given: int | None, *, has_gpu: bool) -> int:
+    """Loader processes: the user's number, else enough for a GPU, or one beside a training processor."""
+    if given is not None:
+        return given
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return min(8, max(cores - 1, 0)) if has_gpu else min(1, cores - 1)
+
+
+def _has_bf16() -> bool:
+    """Hardware bf16 products: AVX512-BF16 or AMX; emulated ones are slower than float32."""
+    flags = _cpu_flags()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _is_amd() -> bool:
+    return "AuthenticAMD" in _cpuinfo()
+
+
+def _cpu_flags() -> set[str]:
+    line = next((line for line in _cpuinfo().splitlines() if line.startswith("flags")), "")
+    return set(line.split(":", 1)[-1].split())
+
+
+def _cpuinfo() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            return file.read(20_000)
+    except OSError:
+        return ""

@@ -1,0 +1,112 @@
+"""CTC models: from a pretrained checkpoint and a vocabulary to something that trains and recognises.
+
+Source: Graves et al. 2006, "Connectionist Temporal Classification".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from speechtune.decode.greedy import GreedyDecoder
+from speechtune.models.ctc_frames import num_frames
+from speechtune.models.inputs import ModelInput
+from speechtune.models.recogniser import Recognised, Recogniser
+
+__all__ = ["CtcRecogniser"]
+
+
+class CtcRecogniser(Recogniser):
+    """A model of AutoModelForCTC.
+
+    Args:
+        loss_reduction: "mean" divides each utterance's loss by its number of labels, as torch does; "sum" doesn't.
+        zero_infinity: an utterance with more labels than frames counts 0 instead of infinity.
+    """
+
+    kind = "ctc"
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tokenizer: Any,
+        model_input: ModelInput,
+        loss_reduction: str = "mean",
+        zero_infinity: bool = False,
+    ) -> None:
+        super().__init__(model, tokenizer=tokenizer, model_input=model_input)
+        self.loss_reduction = loss_reduction
+        self.zero_infinity = zero_infinity
+        self.blank = int(tokenizer.pad_token_id)
+        self.decoder = GreedyDecoder(tokenizer, num_labels=int(model.config.vocab_size))
+
+    @property
+    def min_input_length(self) -> int:
+        """SpecAugment's time span must fit into the shortest batch, or transformers raises."""
+        config = self.model.config
+        if not getattr(config, "apply_spec_augment", False) or not getattr(config, "mask_time_prob", 0):
+            return 0
+        need, length = int(config.mask_time_length) + 1, 1
+        while self._frames([length])[0] < need:
+            length *= 2
+        return length
+
+    def encode(self, text: str) -> Sequence[int]:
+        return self.tokenizer(text).input_ids
+
+    def frames_of(self) -> Callable[[float], int] | None:
+        if self.model_input.name != "input_values":
+            return None
+        return lambda duration_s: int(self._frames([int(duration_s * self.sampling_rate)])[0])
+
+    def _frames(self, input_lengths: Sequence[int]) -> NDArray[np.int64]:
+        return num_frames(self.model.config, np.asarray(input_lengths, np.int64))
+
+    def losses(self, model: Any, batch: Any) -> torch.Tensor:
+        logits = model(**batch.inputs).logits
+        if not batch.rows:
+            return logits.float().sum()[None] * 0.0
+        return self._ctc(logits, batch)
+
+    def num_items(self, batch: Any) -> int:
+        return len(batch.rows)
+
+    def _ctc(self, logits: torch.Tensor, batch: Any) -> torch.Tensor:
+        """CTC loss of each utterance (B,), always in float32: half precision loses sums over paths."""
+        # Lengths stay on the CPU: there they cost no wait for the GPU.
+        target_lengths = torch.tensor(batch.label_lengths)
+        log_probs = torch.log_softmax(logits.float(), dim=-1).transpose(0, 1)
+        losses = torch.nn.functional.ctc_loss(
+            log_probs,
+            batch.labels.clamp(min=0),
+            torch.from_numpy(np.minimum(self._frames(batch.input_lengths), log_probs.shape[0])),
+            target_lengths,
+            blank=self.blank,
+            reduction="none",
+            zero_infinity=self.zero_infinity,
+        )
+        if self.loss_reduction == "mean":
+            losses = losses / target_lengths.clamp(min=1).to(losses.device, non_blocking=True)
+        return losses
+
+    def recognise(self, model: Any, batch: Any, *, with_loss: bool) -> list[Recognised]:
+        logits = model(**batch.inputs).logits
+        frame_lengths = np.minimum(self._frames(batch.input_lengths), logits.shape[1])
+        losses = self._ctc(logits, batch).cpu().tolist() if with_loss else [float("nan")] * len(batch.rows)
+        ids = logits.argmax(-1).cpu().numpy()
+        return [
+            Recognised(self.decoder(row[:length]), loss, 1)
+            for row, length, loss in zip(ids, frame_lengths.tolist(), losses, strict=True)
+        ]
+
+    def save_processor(self, folder: Path) -> None:
+        from transformers import Wav2Vec2BertProcessor, Wav2Vec2Processor
+
+        processor_class = Wav2Vec2BertProcessor if self.model_input.name == "input_features" else Wav2Vec2Processor
+        processor_class(self.model_input.feature_extractor, self.tokenizer).save_pretrained(folder)

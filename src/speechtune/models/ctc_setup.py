@@ -1,0 +1,139 @@
+"""Vocabulary, head and config of a CTC run: what is made anew and what the checkpoint brings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechtune.config import TrainConfig
+from speechtune.errors import OptionError
+from speechtune.models.ctc import CtcRecogniser
+from speechtune.models.inputs import input_for
+from speechtune.models.loading import (
+    CTC_OPTIONS,
+    Source,
+    ctc_model,
+    ctc_tokenizer,
+    feature_extractor_of,
+    load_config,
+    random_config,
+)
+from speechtune.models.padding import make_padding_invariant
+from speechtune.text.vocab import build_vocabulary, missing_characters, name_character
+
+__all__ = ["ctc_for_training", "load_ctc", "source_of"]
+
+log = logging.getLogger("speechtune")
+
+
+def source_of(config: TrainConfig) -> Source | None:
+    """The checkpoint that training starts from; None for random weights."""
+    if config.model_config is not None:
+        return None
+    return Source(
+        config.model_name_or_path,
+        cache_dir=config.cache_dir,
+        revision=config.model_revision,
+        token=config.token,
+        trust_remote_code=config.trust_remote_code,
+    )
+
+
+def ctc_for_training(
+    config: TrainConfig,
+    model_config: Any,
+    *,
+    train_texts: Sequence[str],
+    eval_texts: Sequence[str],
+    folder: Path,
+    where: str,
+    phones: bool = False,
+) -> CtcRecogniser:
+    """A model whose head fits a vocabulary: the given tokenizer's, or one made of the training text.
+
+    Args:
+        model_config: of the checkpoint, already loaded.
+        train_texts, eval_texts: normalised.
+        folder: output folder; a vocabulary made here is kept there.
+        where: names the training text in messages.
+        phones: texts are phones separated by spaces.
+
+    Raises:
+        TextError: the vocabulary would be empty.
+        ModelError: tokenizer and head don't fit.
+    """
+    source = source_of(config)
+    made_here = config.tokenizer_name_or_path is None
+    if made_here:
+        texts = [*train_texts, *eval_texts] if config.protocol == "readme" else train_texts
+        tokenizer = _make_tokenizer(config, texts, folder, where=where, phones=phones)
+    else:
+        tokenizer = given_tokenizer(config, source)
+    _report_missing(tokenizer, eval_texts, phones=phones)
+    for name in CTC_OPTIONS:
+        # "sum" or "mean" is done by the trainer, over the whole step; the config keeps the user's word for it.
+        if hasattr(model_config, name):
+            setattr(model_config, name, getattr(config, name))
+    extractor_source = source.named(config.feature_extractor_name) if source and config.feature_extractor_name else source
+    feature_extractor = feature_extractor_of(extractor_source, model_config)
+    model = ctc_model(source, model_config, tokenizer=tokenizer, head_may_change=made_here)
+    if config.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
+        model.freeze_feature_encoder()
+    return _recogniser(config, model, tokenizer, feature_extractor)
+
+
+def load_ctc(config: TrainConfig) -> CtcRecogniser:
+    """A trained folder or hub name as it is, for evaluation and transcription."""
+    from transformers import AutoModelForCTC
+
+    source = source_of(config)
+    if source is None:
+        raise OptionError("A model from random weights can only be trained. Give --model_name_or_path.")
+    tokenizer = given_tokenizer(config, source)
+    model = source.load("CTC model", AutoModelForCTC.from_pretrained)
+    return _recogniser(config, model.float(), tokenizer, feature_extractor_of(source, model.config))
+
+
+def given_tokenizer(config: TrainConfig, source: Source | None) -> Any:
+    """The tokenizer that the user or the checkpoint names."""
+    from transformers import AutoTokenizer
+
+    name = config.tokenizer_name_or_path or config.model_name_or_path
+    hub = source or Source(name, token=config.token, cache_dir=config.cache_dir)
+    return hub.named(name).load("tokenizer", AutoTokenizer.from_pretrained)
+
+
+def _recogniser(config: TrainConfig, model: Any, tokenizer: Any, feature_extractor: Any) -> CtcRecogniser:
+    if config.padding == "invariant":
+        make_padding_invariant(model)
+    return CtcRecogniser(
+        model,
+        tokenizer=tokenizer,
+        model_input=input_for(feature_extractor, padding=config.padding),
+        loss_reduction=config.ctc_loss_reduction,
+        zero_infinity=config.ctc_zero_infinity,
+    )
+
+
+def _make_tokenizer(config: TrainConfig, texts: Sequence[str], folder: Path, *, where: str, phones: bool) -> Any:
+    tokens = {
+        "unk_token": config.unk_token,
+        "pad_token": config.pad_token,
+        "word_delimiter_token": config.word_delimiter_token,
+    }
+    vocabulary = build_vocabulary(texts, phones=phones, where=where, **tokens)
+    log.info(f"vocabulary: {len(vocabulary)} tokens from the training text")
+    return ctc_tokenizer(vocabulary, folder, phones=phones, **tokens)
+
+
+def _report_missing(tokenizer: Any, eval_texts: Sequence[str], *, phones: bool) -> None:
+    missing = missing_characters(
+        tokenizer.get_vocab(), eval_texts, word_delimiter_token=tokenizer.word_delimiter_token, phones=phones
+    )
+    if not missing:
+        return
+    shown = ", ".join(f"{name_character(token)} x{count}" for token, count in missing.most_common(5))
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    log.warning(f"evaluation text has {len(missing)} characters that the vocabulary lacks, always wrong: {shown}{more}")

@@ -1,0 +1,326 @@
+"""Fine-tune a model on a corpus and see how well it recognises: `run` reads as the table of contents.
+
+The evaluation alone (`--do_eval`, `speechtune evaluate`) takes the same road without the training.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from speechtune.checkpoint import disk_full_means, newest_whole, write_atomically
+from speechtune.config import Options
+from speechtune.errors import OptionError, TrainingError
+from speechtune.run_setup import (
+    Splits,
+    claim_output_folder,
+    identity_of,
+    in_turn,
+    open_splits,
+    prepare_splits,
+    reader_for,
+    text_normaliser,
+    training_arguments,
+    write_left_out,
+    write_settings,
+)
+
+__all__ = ["run"]
+
+log = logging.getLogger("speechtune")
+
+
+def run(options: Options) -> int:
+    """Train, evaluate, or both, as the options say; gives back the exit code.
+
+    Raises:
+        SpeechtuneError: what the user can mend, before training wherever it can be known.
+    """
+    from speechtune.interruption import run_lock
+
+    folder = _checked_output_folder(options)
+    first = int(os.environ.get("RANK", "0")) == 0
+    for note in options.notes if first else ():
+        log.info(note)
+    with run_lock(folder) if first else nullcontext():
+        goes_on = claim_output_folder(options, identity_of(options)) if first and options.do_train else False
+        return _run(options, folder, goes_on=goes_on)
+
+
+def _run(options: Options, folder: Path, *, goes_on: bool) -> int:
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    # Alone, a mistake in the corpus' name shows before the seconds that the libraries take to load.
+    splits = open_splits(options, train=options.do_train, evaluate=options.do_eval) if alone else None
+    options = options.for_family(_family(options))
+    args, number_format = training_arguments(options, seq2seq=options.kind == "seq2seq")
+    if splits is None:
+        with in_turn(args):
+            splits = open_splits(options, train=options.do_train, evaluate=options.do_eval)
+    normalise = text_normaliser(options, splits.language, seq2seq=options.kind == "seq2seq")
+    splits.normalise(normalise)
+    with in_turn(args):
+        recogniser = _recogniser(options, splits, folder)
+    train_split, eval_split = prepare_splits(splits, options, recogniser, left_out_path=folder / "left_out.jsonl")
+    session = _Session(options, args, folder, recogniser, splits, normalise)
+    session.build(train_split, eval_split)
+    log.info(session.opening_line(number_format))
+    if options.config.preprocessing_only:
+        return 0
+    if options.do_train:
+        code = session.train(goes_on=goes_on)
+        if code:
+            return code
+    if options.do_eval:
+        session.evaluate()
+    session.finish()
+    return 0
+
+
+def _checked_output_folder(options: Options) -> Path:
+    folder = options.output_dir
+    if folder is None:
+        raise OptionError("--output_dir is missing: where should the results go?")
+    if not (options.do_train or options.do_eval):
+        raise OptionError("Nothing to do: give --do_train, --do_eval or both.")
+    return folder
+
+
+def _family(options: Options) -> Any:
+    """Whether the model is trained with CTC or as a sequence-to-sequence model."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
+
+    return "seq2seq" if _model_config(options).model_type in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES else "ctc"
+
+
+def _model_config(options: Options) -> Any:
+    from speechtune.models.ctc_setup import source_of
+    from speechtune.models.loading import load_config, random_config
+
+    config = options.config
+    source = source_of(config)
+    if source is None:
+        assert config.model_config is not None
+        return random_config(config.model_config)
+    return load_config(source.named(config.config_name) if config.config_name else source)
+
+
+def _recogniser(options: Options, splits: Splits, folder: Path) -> Any:
+    from speechtune.models.ctc_setup import ctc_for_training, load_ctc
+
+    if not options.do_train:
+        return load_ctc(options.config)
+    return ctc_for_training(
+        options.config,
+        _model_config(options),
+        train_texts=splits.train_texts,
+        eval_texts=splits.evaluation_texts,
+        folder=folder,
+        where=f"{splits.name}, {options.config.train_split_name}",
+    )
+
+
+class _Session:
+    """The parts of one run, and what is done with them in turn."""
+
+    def __init__(
+        self, options: Options, args: Any, folder: Path, recogniser: Any, splits: Splits, normalise: Any
+    ) -> None:
+        self.options, self.args, self.folder = options, args, folder
+        self.recogniser, self.splits, self.normalise = recogniser, splits, normalise
+        self.first = args.process_index == 0
+
+    def build(self, train_split: Any, eval_split: Any) -> None:
+        """Datasets, trainer and callbacks."""
+        from speechtune.data.batching import BatchSettings, with_total
+        from speechtune.data.dataset import SpeechDataset
+        from speechtune.interruption import StopAtSignal
+        from speechtune.progress import TrainingProgress
+        from speechtune.trainer import SpeechTrainer
+
+        reader = reader_for(self.options, self.recogniser.sampling_rate)
+        self.train_set, self.eval_set = (
+            None
+            if split is None
+            else SpeechDataset(
+                split, reader, model_input=self.recogniser.model_input, min_length=self.recogniser.min_input_length
+            )
+            for split in (train_split, eval_split)
+        )
+        config, args = self.options.config, self.args
+        per_device = (
+            BatchSettings(seconds_per_step=float(config.batch_seconds), order=_order(args), seed=args.seed)
+            if config.batch_seconds
+            else BatchSettings(
+                utterances_per_step=args.per_device_train_batch_size, order=_order(args), seed=args.seed
+            )
+        )
+        self.stop = StopAtSignal()
+        self.trainer: Any = SpeechTrainer(
+            self.recogniser,
+            args,
+            train_set=self.train_set,
+            eval_set=self.eval_set,
+            settings=with_total(per_device, num_parts=args.world_size * args.gradient_accumulation_steps),
+            normalise=self.normalise,
+            metric_names=_metric_names(config.eval_metrics),
+            on_bad_step=self._write_bad_step,
+            callbacks=[self.stop],
+        )
+        self.stop.trainer = self.trainer
+        _show_progress_with(self.trainer, TrainingProgress(lambda: self.trainer.audio_seconds))
+
+    def opening_line(self, number_format: str) -> str:
+        parts = [f"{self.splits.name}"]
+        for role, dataset in (("train", self.train_set), ("evaluation", self.eval_set)):
+            if dataset is not None:
+                parts.append(f"{role} {len(dataset)} utterances, {dataset.split.hours:.2f} h")
+        model = self.recogniser.model
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        parts.append(f"{model.config.model_type}, {model.num_parameters() / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M trained")
+        return "; ".join([*parts, number_format])
+
+    def train(self, *, goes_on: bool) -> int:
+        """Train to the end or to a signal; gives back an exit code."""
+        from speechtune.interruption import stop_signals
+
+        checkpoint = self._checkpoint_to_go_on_from(goes_on)
+        if self.first:
+            write_settings(self.options, model=self._model_facts(), protocol=self.protocol())
+            write_left_out(self.folder, self._left_out())
+        with stop_signals(self.stop, log.warning):
+            result = self.trainer.train_from(checkpoint)
+        if self.first:
+            write_left_out(self.folder, self._left_out())
+        if self.stop.stopped:
+            where = newest_whole(self.folder)
+            log.warning(f"stopped after step {self.trainer.state.global_step}; saved in {where}. The same command goes on from there.")
+            return self.stop.exit_code
+        if self.trainer.diverged:
+            raise TrainingError(
+                f"{self.trainer.num_bad_steps} steps had a non-finite loss or gradient, the last ones in a row: training stopped "
+                f"at step {self.trainer.state.global_step}, its state is saved.\nThe utterances are in {self.folder / 'bad_steps.jsonl'}; "
+                "look at them, or lower --learning_rate."
+            )
+        self._save_model()
+        if self.first:
+            metrics = {**result.metrics, "train_samples": len(self.train_set), "skipped_steps": self.trainer.num_bad_steps}
+            write_atomically(self.folder / "train_results.json", json.dumps(metrics, indent=2) + "\n")
+            self.trainer.state.save_to_json(str(self.folder / "trainer_state.json"))
+        return 0
+
+    def evaluate(self) -> None:
+        """Recognise the evaluation split and write what came out."""
+        from speechtune.evaluate import write_evaluation
+        from speechtune.progress import evaluation_progress, print_scores_table
+
+        names = _metric_names(self.options.config.eval_metrics)
+        with evaluation_progress(float(self.eval_set.split.hours * 3600), enabled=self.first) as advance:
+            evaluation = self.trainer.recognise(self.eval_set, on_batch=advance)
+        if not self.first:
+            return
+        for row in evaluation.left_out:
+            self.trainer.left_out[(row.split, row.id)] = row
+        scores = evaluation.scores(names)
+        results = {
+            **evaluation.metrics(names),
+            **({"epoch": self.trainer.state.epoch} if self.trainer.state.epoch else {}),
+            "scores": scores,
+            "protocol": self.protocol(),
+            "dataset": self.splits.name,
+            "split": self.options.config.eval_split_name,
+            "model": self.options.config.model_name_or_path,
+        }
+        write_evaluation(evaluation, results, folder=self.folder)
+        print_scores_table([{"name": f"{self.splits.name} {results['split']}", "scores": scores, "utterances": len(evaluation.hypotheses), "hours": evaluation.audio_s / 3600}])
+
+    def finish(self) -> None:
+        """Write what was left out and the report, and say where they are."""
+        from speechtune.report import write_report
+
+        if not self.first:
+            return
+        write_left_out(self.folder, self._left_out())
+        report = write_report(self.folder)
+        log.info(f"report: {report}")
+
+    def protocol(self) -> dict[str, Any]:
+        """How scores are made: normaliser, filters, counts."""
+        config = self.options.config
+        filters = {}
+        if config.protocol == "readme":
+            filters = {"min_duration_s": config.min_duration_in_seconds, "max_duration_s": config.max_duration_in_seconds}
+        dropped = [] if self.eval_set is None else self.eval_set.split.dropped
+        return {
+            "name": config.protocol,
+            "normalizer": self.normalise.describe(),
+            "filters": filters,
+            "padding": config.padding,
+            "left_out": len(dropped),
+            "hash": self.normalise.hash(),
+        }
+
+    def _checkpoint_to_go_on_from(self, goes_on: bool) -> Path | None:
+        import torch.distributed as distributed
+
+        asked = self.args.resume_from_checkpoint
+        checkpoint = Path(asked) if isinstance(asked, str) and asked.lower() != "true" else None
+        if checkpoint is None and self.args.world_size > 1:
+            shared = [goes_on]
+            distributed.broadcast_object_list(shared)
+            goes_on = shared[0]
+        if checkpoint is None and goes_on:
+            checkpoint = newest_whole(self.folder)
+        if checkpoint is not None and self.first:
+            log.info(f"going on from {checkpoint} (--overwrite_output_dir starts anew)")
+        return checkpoint
+
+    def _save_model(self) -> None:
+        """The trained model into the output folder, file by file in one move each."""
+        aside = self.folder / "tmp-model"
+        with disk_full_means("the model", self.folder):
+            self.trainer.save_model(str(aside))
+            if self.first:
+                self.recogniser.save_processor(aside)
+                for path in sorted(aside.iterdir()):
+                    path.replace(self.folder / path.name)
+                shutil.rmtree(aside)
+
+    def _left_out(self) -> list[Any]:
+        rows = []
+        for dataset in (self.train_set, self.eval_set):
+            rows += [] if dataset is None else dataset.split.dropped
+        return rows + list(self.trainer.left_out.values())
+
+    def _model_facts(self) -> dict[str, Any]:
+        model = self.recogniser.model
+        return {"type": model.config.model_type, "parameters": model.num_parameters(), "from": self.options.config.model_name_or_path}
+
+    def _write_bad_step(self, row: dict[str, Any]) -> None:
+        with (self.folder / "bad_steps.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        names = ", ".join(entry["file"] for entry in row["utterances"][:3]) or "no single utterance"
+        log.warning(f"step {row['step']} skipped: its {row['non_finite']} is not finite ({names}) -> {self.folder / 'bad_steps.jsonl'}")
+
+
+def _metric_names(asked: Sequence[str]) -> list[str]:
+    """WER and CER always; more on request."""
+    return list(dict.fromkeys(["wer", "cer", *asked]))
+
+
+def _order(args: Any) -> str:
+    """`--train_sampling_strategy` in our words; grouped by duration unless the user wants otherwise."""
+    return {"random": "bucketed", "sequential": "sequential"}.get(str(getattr(args, "train_sampling_strategy", "")), "bucketed")
+
+
+def _show_progress_with(trainer: Any, progress: Any) -> None:
+    from transformers import PrinterCallback, ProgressCallback
+
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(progress)
