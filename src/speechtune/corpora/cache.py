@@ -1,0 +1,99 @@
+"""The cache folder, and how files get into it whole: written aside, synced, renamed; one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from speechtune.errors import CorpusError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: work may be done twice there, results stay whole
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["cache_folder", "cache_problem", "fingerprint", "lock", "replacing", "stamp", "sweep"]
+
+log = logging.getLogger("speechtune")
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """$SPEECHTUNE_CACHE, else `cache_dir`/speechtune, else ~/.cache/speechtune. Not created here."""
+    if own := os.environ.get("SPEECHTUNE_CACHE"):
+        return Path(own).expanduser().absolute()
+    if cache_dir:
+        return Path(cache_dir).expanduser().absolute() / "speechtune"
+    return Path("~/.cache/speechtune").expanduser()
+
+
+def cache_problem(folder: Path, error: OSError) -> CorpusError:
+    """The message for a full, read-only or forbidden cache."""
+    return CorpusError(
+        f"{folder}: the cache can't be written: {error.strerror or error}.\n"
+        "Free space there, or name another place with --cache_dir or $SPEECHTUNE_CACHE."
+    )
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 hex digits of the JSON of `parts`."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def stamp(path: Path) -> list[Any] | None:
+    """[path, size in bytes (-1 for a folder), mtime in ns] or None where there is nothing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [str(path), -1 if path.is_dir() else status.st_size, status.st_mtime_ns]
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a file beside `path`; it takes the name when the block ends well, synced, else it is removed."""
+    aside = path.with_name(f"tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with aside.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed writer left in `folder`. Only under its lock."""
+    for left in folder.glob("tmp-*"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+@contextlib.contextmanager
+def lock(folder: Path, doing: str) -> Iterator[None]:
+    """Hold `folder` alone among processes of this machine; a killed holder lets go by itself.
+
+    Args:
+        folder: created where missing.
+        doing: what the holder does, for the one line shown to those who wait.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another process that is %s", doing)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: the renames still keep every file whole
+            log.debug("%s: no locks here", folder)
+        yield

@@ -1,0 +1,152 @@
+"""A corpus that was found: its splits by name, read into tables."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from speechtune.corpora.archive import unpack
+from speechtune.corpora.index import index_split
+from speechtune.corpora.layout import Found, Layout, Reading, canonical_split
+from speechtune.corpora.table import SplitTable
+from speechtune.errors import CorpusError
+
+__all__ = ["Corpus"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One configuration of a corpus on this disk (or the hub). `open_corpus` makes it.
+
+    Args:
+        name: as the user gave it.
+        layout: knows how to read it.
+        found: where it lies.
+        cache: folder for indexes and unpacked archives.
+        newer_than_s: older indexes are not used (Unix time); 0 uses any.
+    """
+
+    name: str
+    layout: Layout
+    found: Found
+    cache: Path
+    newer_than_s: float = 0.0
+
+    @property
+    def config_name(self) -> str | None:
+        return self.found.config
+
+    @property
+    def language(self) -> str | None:
+        """ISO 639 code where the layout or the configuration tells it."""
+        return self.found.language
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.found.splits)
+
+    @property
+    def default_text_column(self) -> str:
+        return self.found.text_column or self.layout.default_text_column
+
+    @property
+    def label(self) -> str:
+        """`common_voice/tr`: what messages and scores call it."""
+        return f"{self.name}/{self.config_name}" if self.config_name else self.name
+
+    def read(
+        self,
+        splits: str,
+        *,
+        text_column: str | None = None,
+        audio_column: str = "audio",
+        max_workers: int | None = None,
+        progress: bool = True,
+    ) -> SplitTable:
+        """Utterances of `splits`; headers of audio files are read the first time, then kept.
+
+        Args:
+            splits: `train`, `train+validation`, `train[:100]`, `train[:10%]`; `dev` is `validation`.
+            text_column: the transcript's column; None takes the corpus' own.
+            audio_column: for corpora that are tables with several; others have only one.
+            max_workers: processes that read headers; None takes one a core.
+            progress: show it.
+
+        Raises:
+            CorpusError: no such split or column, or none of a split's clips can be read.
+        """
+        tables = []
+        for split, start, stop in self._parse(splits):
+            part = index_split(
+                self.layout,
+                self.found,
+                split,
+                label=self.label,
+                cache=self.cache,
+                reading=lambda: self._reading(audio_column),
+                max_workers=max_workers,
+                progress=progress,
+                newer_than_s=self.newer_than_s,
+            )
+            table = SplitTable([part], self._text_column(text_column))
+            self._check_not_empty(table)
+            rows = _rows(start, stop, len(table))
+            tables.append(table if len(rows) == len(table) else table.select(np.arange(rows.start, rows.stop)))
+        return SplitTable.concat(tables)
+
+    def _reading(self, audio_column: str) -> Reading:
+        return Reading(unpack=lambda archive: unpack(archive, self.cache), audio_column=audio_column)
+
+    def _text_column(self, name: str | None) -> str:
+        return self.layout.column_aliases.get(name, name) if name else self.default_text_column
+
+    def _check_not_empty(self, table: SplitTable) -> None:
+        if len(table):
+            return
+        left_out = table.left_out
+        where = f"{self.label}, split {table.split}"
+        if not left_out:
+            raise CorpusError(f"{where}: it has no rows.\nSplits: {', '.join(self.splits)}.")
+        first = left_out[0]
+        raise CorpusError(
+            f"{where}: none of its {len(left_out)} utterances can be used.\n"
+            f"First: {first.file}: {first.reason}{': ' + first.detail if first.detail else ''}.\n"
+            f"Check that the audio lies where the table says, under {self.found.root}"
+        )
+
+    def _parse(self, splits: str) -> list[tuple[str, str, str]]:
+        """[(split, first row, row after the last)], the numbers as written: '', '100', '-5', '10%'."""
+        parsed = []
+        for text in splits.split("+"):
+            match = re.fullmatch(r"([^\[\]]+?)\s*(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?", text.strip())
+            if not match:
+                raise CorpusError(f"{self.label}: '{text}' names no split.\nSplits: {', '.join(self.splits)}.")
+            parsed.append((self._split_name(match[1]), match[2] or "", match[3] or ""))
+        whole = [name for name, start, stop in parsed if not start and not stop]
+        if twice := [name for name in whole if whole.count(name) > 1]:
+            raise CorpusError(f"{self.label}: '{splits}' takes split {twice[0]} twice.")
+        return parsed
+
+    def _split_name(self, name: str) -> str:
+        aliases = self.layout.split_aliases
+        for candidate in (name, aliases.get(name, name), canonical_split(name), aliases.get(canonical_split(name), "")):
+            if candidate in self.found.splits:
+                return candidate
+        near = difflib.get_close_matches(name, [*self.splits, *aliases], n=1)
+        hint = f"\nDid you mean {near[0]}?" if near else ""
+        raise CorpusError(f"{self.label}: no split '{name}'.\nSplits: {', '.join(self.splits)}.{hint}")
+
+
+def _rows(start: str, stop: str, num_rows: int) -> range:
+    """Row numbers of `train[start:stop]`; percentages are rounded to the nearest row, as `datasets` does."""
+
+    def number(text: str, default: int) -> int:
+        if text.endswith("%"):
+            return round(int(text[:-1]) * num_rows / 100)
+        return int(text) if text else default
+
+    return range(num_rows)[number(start, 0) : number(stop, num_rows)]

@@ -1,0 +1,215 @@
+"""From what the user wrote after --dataset_name to a corpus on this disk: a path, or a known name in a corpora folder.
+
+What isn't found here is asked of the hub by the caller, with the list of places that were looked at.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechtune.corpora.archive import is_archive
+from speechtune.corpora.layout import Found, Layout
+from speechtune.errors import CorpusError
+
+__all__ = ["Candidate", "at_path", "choose", "named", "scan"]
+
+log = logging.getLogger("speechtune")
+
+MAX_DEPTH = 3  # folders below the corpora folder
+MAX_NAMES = 20_000  # a folder with more entries holds clips, not corpora
+MAX_FOLDERS = 20_000
+NOT_SEARCHED = frozenset({"clips", "audio", "wavs", "wav", "recordings", "node_modules", "__pycache__"})
+
+Unpack = Callable[[Path], Path]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A corpus that was recognised, and by what."""
+
+    layout: Layout
+    found: Found
+
+
+def list_folder(folder: Path) -> tuple[frozenset[str], list[str]]:
+    """(all names, those of folders, sorted); empty where it can't be read, the first MAX_NAMES of a huge one."""
+    names: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                names.append(entry.name)
+                if entry.is_dir():
+                    folders.append(entry.name)
+                if len(names) >= MAX_NAMES:
+                    break
+    except OSError:
+        pass
+    return frozenset(names), sorted(folders)
+
+
+def scan(root: Path, layouts: Sequence[Layout], *, max_depth: int = MAX_DEPTH) -> list[Candidate]:
+    """Every corpus of these layouts at `root` or up to `max_depth` folders below, nearest first.
+
+    What one layout recognises is not searched further.
+    """
+    candidates: list[Candidate] = []
+    for folder, names in _walk(root, max_depth, candidates):
+        candidates += [Candidate(layout, found) for layout in layouts for found in layout.detect(folder, names)]
+    return candidates
+
+
+def _walk(root: Path, max_depth: int, recognised: Sequence[Candidate]) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Folders with their names, level by level; not below one for which the caller adds to `recognised`."""
+    level = [root]
+    visited = 0
+    for _ in range(max_depth + 1):
+        below: list[Path] = []
+        for folder in level:
+            visited += 1
+            if visited > MAX_FOLDERS:
+                log.warning("%s: more than %d folders; the search ends here", root, MAX_FOLDERS)
+                return
+            names, folders = list_folder(folder)
+            before = len(recognised)
+            yield folder, names
+            if len(recognised) == before and len(names) < MAX_NAMES:
+                below += [folder / name for name in folders if name[0] != "." and name.lower() not in NOT_SEARCHED]
+        level = below
+
+
+def _archives(root: Path, layouts: Sequence[Layout], config: str | None) -> list[Path]:
+    """The publishers' archives under `root` that can hold the configuration."""
+    found: list[Path] = []
+    for folder, names in _walk(root, MAX_DEPTH, ()):
+        for layout in layouts:
+            for name in sorted(names):
+                match = layout.archives.fullmatch(name) if layout.archives else None
+                if match and config in (None, match.groupdict().get("config") or config):
+                    found.append(folder / name)
+    return found
+
+
+def named(
+    dataset_name: str, config: str | None, *, layout: Layout, roots: Sequence[Path], unpack: Unpack
+) -> Candidate | None:
+    """The corpus of a known name under the corpora folders; None where there is nothing of it.
+
+    A name with a release prefers that release and takes another with a warning.
+
+    Raises:
+        CorpusError: the corpus is there, but not this configuration, or which one is not said.
+    """
+    match = layout.names.fullmatch(dataset_name)
+    assert match
+    release = (match.groupdict().get("release") or layout.default_release or "").replace("_", ".")
+    candidates = [candidate for root in roots for candidate in scan(root, [layout])]
+    if not any(_has_config(c, config) for c in candidates):
+        packed = [archive for root in roots for archive in _archives(root, [layout], config)]
+        best = [archive for archive in packed if release and f"-{release}-" in archive.name] or packed[-1:]
+        if config is None and len(packed) > 1:
+            best = []
+        candidates += [c for archive in best[:1] for c in scan(unpack(archive), [layout])]
+        if not candidates and packed:
+            names = ", ".join(archive.name for archive in packed)
+            raise CorpusError(f"{dataset_name}: several archives: {names}.\nChoose with --dataset_config_name.")
+    if not candidates:
+        return None
+    chosen = choose(dataset_name, config, candidates, release)
+    if match.groupdict().get("release") and chosen.found.release != release:
+        log.warning(
+            "%s: release %s is not here; taking release %s at %s",
+            dataset_name,
+            release,
+            chosen.found.release or "(unknown)",
+            chosen.found.root,
+        )
+    return chosen
+
+
+def at_path(path: Path, config: str | None, *, layouts: Sequence[Layout], unpack: Unpack) -> Candidate:
+    """The corpus at a path: a manifest, an archive, or a folder in a layout that we know.
+
+    Raises:
+        CorpusError: nothing is recognised there, or which configuration is not said.
+    """
+    if path.is_file():
+        candidates = scan(path, layouts, max_depth=0)  # layouts that read single files look at the path itself
+        if not candidates and is_archive(path):
+            path = unpack(path)
+            candidates = _in_folder(path, layouts)
+    else:
+        candidates = _in_folder(path, layouts)
+        if not candidates:
+            packed = _archives(path, layouts, config)
+            candidates = [c for archive in packed[:1] for c in _in_folder(unpack(archive), layouts)]
+    if not candidates:
+        raise CorpusError(_not_recognised(path, layouts))
+    return choose(str(path), config, candidates, "")
+
+
+def _in_folder(folder: Path, layouts: Sequence[Layout]) -> list[Candidate]:
+    """Known corpora first, here and below; then, only here, what any folder of audio may look like."""
+    known = [layout for layout in layouts if layout.searched]
+    here = scan(folder, known, max_depth=0)
+    if here:
+        return here
+    plain = [c for layout in layouts if not layout.searched for c in scan(folder, [layout], max_depth=0)]
+    return plain[:1] or scan(folder, known)
+
+
+def _has_config(candidate: Candidate, config: str | None) -> bool:
+    own = candidate.found.config
+    return config is None or own is None or own.lower() == config.lower()
+
+
+def choose(name: str, config: str | None, candidates: Sequence[Candidate], release: str) -> Candidate:
+    """The candidate with this configuration, of the wanted release where there is one, else of the newest.
+
+    Raises:
+        CorpusError: there is no such configuration, or several and none was named.
+    """
+    fitting = [candidate for candidate in candidates if _has_config(candidate, config)]
+    configs = sorted({c.found.config for c in candidates if c.found.config})
+    if not fitting:
+        raise CorpusError(_wrong_config(name, config or "", configs, candidates[0]))
+    if config is None and len(configs) > 1:
+        raise CorpusError(
+            f"{name}: which configuration?\nFound: {', '.join(configs)}.\n"
+            f"Choose with --dataset_config_name, e.g. --dataset_config_name {configs[0]}"
+        )
+    if config and fitting[0].found.config is None:
+        log.info("%s has no configurations; '%s' is not used", name, config)
+    return max(fitting, key=lambda c: (bool(release) and c.found.release == release, _version(c.found.release)))
+
+
+def _version(release: str | None) -> tuple[int, ...]:
+    return tuple(int(part) for part in (release or "").split(".") if part.isdigit())
+
+
+def _wrong_config(name: str, config: str, configs: list[str], candidate: Candidate) -> str:
+    hint = candidate.layout.config_hints.get(config, "")
+    near = [own for own in configs if own in hint] or difflib.get_close_matches(config, configs, n=1)
+    text = f"{name}: no configuration '{config}' under {candidate.found.root.parent}.\nFound: {', '.join(configs)}."
+    if hint:
+        text += f"\n{hint}"
+    return f"{text}\nTry --dataset_config_name {near[0]}" if near else text
+
+
+def _not_recognised(path: Path, layouts: Sequence[Layout]) -> str:
+    if path.is_file():
+        return f"{path}: not a corpus.\nA manifest is .csv, .tsv, .jsonl or .json; an archive .tar, .tar.gz or .zip."
+    names, _ = list_folder(path)
+    shown = ", ".join(sorted(names)[:12]) + (", ..." if len(names) > 12 else "")
+    known = ", ".join(layout.name for layout in layouts if layout.searched)
+    return (
+        f"{path}: no corpus is recognised here or up to {MAX_DEPTH} folders below.\n"
+        f"Names there: {shown or 'none'}.\n"
+        f"Known layouts: {known}. A folder of your own needs metadata.csv (file_name,transcription), "
+        "or train.csv and test.csv (audio,text)."
+    )
