@@ -1,8 +1,9 @@
 """Tiny random models under the hub's names, laid out as the hub's cache holds them.
 
-`stand_in(home, "facebook/wav2vec2-base")` writes `home/hub/models--facebook--wav2vec2-base/{refs/main,snapshots/HASH}`, with HF_HOME=home and HF_HUB_OFFLINE=1 the plain name resolves as the real one would. What a checkpoint has and lacks
-follows the hub: pretrained encoders carry no tokenizer and no CTC head, and the older ones only a
-`pytorch_model.bin` with the parameter names of their time (`weight_g`, `weight_v`).
+`stand_in(home, "facebook/wav2vec2-base")` writes `home/hub/models--facebook--wav2vec2-base/` with `refs/main` and
+`snapshots/HASH/...`; with HF_HOME=home and HF_HUB_OFFLINE=1 the plain name then resolves as the real one would. What a
+checkpoint has and lacks follows the hub: pretrained encoders carry no tokenizer and no CTC head, and the older ones
+only a `pytorch_model.bin` with the parameter names of their time (`weight_g`, `weight_v`).
 
 Rejected: downloading real configs (no network in tests), and one shared model under all names (the families differ in
 just the places where training code breaks: normalisation, attention masks, feature extractors, adapters).

@@ -1,0 +1,145 @@
+"""Runs commands and recipes on stand-ins, and says what a finished run's folder must hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from standins.corpora import lay_out
+from standins.models import hub_environment, stand_ins
+
+ROOT = Path(__file__).parents[2]
+# Two optimiser steps instead of thousands, four utterances scored instead of all.
+CUT = ["--max_steps", "2", "--max_eval_samples", "4", "--eval_steps", "2", "--save_steps", "2", "--logging_steps", "1"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the stand-ins of one test session lie, shared by its workers."""
+
+    home: Path  # HF_HOME
+    corpora: Path  # SPEECHTUNE_CORPORA
+
+    def provide(self, *, models: Iterable[str] = (), corpora: Iterable[str] = ()) -> None:
+        """Build what isn't there yet."""
+        stand_ins(self.home, models)
+        for name in corpora:
+            done = self.corpora.parent / "done" / name.replace("/", "--")
+            with FileLock(str(self.corpora.parent / f"{done.name}.lock")):
+                if not done.exists():
+                    lay_out(self.corpora, [name])
+                    done.parent.mkdir(exist_ok=True)
+                    done.touch()
+
+    def environment(self, cache: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Of a fresh process: the stand-ins, an index cache of its own, one thread, no network."""
+        own = {
+            "SPEECHTUNE_CORPORA": str(self.corpora),
+            "SPEECHTUNE_CACHE": str(cache),
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONWARNINGS": "ignore",
+        }
+        return {**hub_environment(self.home), **own, **(extra or {})}
+
+    def enter(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        """Let code in this process find the stand-ins, with `folder` as its working folder."""
+        import huggingface_hub.constants
+
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(self.home / "hub"))
+        monkeypatch.setenv("SPEECHTUNE_CORPORA", str(self.corpora))
+        monkeypatch.chdir(folder)
+
+
+def session_place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """The session's place: above the workers' own folders, where pytest-xdist runs several."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    place = Place(base / "standins" / "home", base / "standins" / "corpora")
+    place.home.mkdir(parents=True, exist_ok=True)
+    place.corpora.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def run_words(
+    words: Sequence[str], *, folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a README command (`python script ...` or `torchrun ... script ...`) in `folder`, with 2 processes at most."""
+    words = list(words)
+    program = words.pop(0)
+    command = [sys.executable]
+    if program == "torchrun":
+        assert words[0] == "--nproc_per_node"
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(min(2, int(words[1])))]
+        words = words[2:]
+    command += [str(ROOT / "scripts" / words[0]), *words[1:]]
+    return subprocess.run(command, cwd=folder, env=dict(environment), capture_output=True, text=True, timeout=230)
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def assert_finished(
+    folder: Path, *, steps: int = 2, metrics: Sequence[str] = ("wer",), samples: int | None = 4
+) -> None:
+    """A run's folder: all steps done, every loss finite, error rates with their counts."""
+    state = read_json(folder / "trainer_state.json")
+    assert state["global_step"] == steps
+    losses = [entry[key] for entry in state["log_history"] for key in ("loss", "eval_loss") if key in entry]
+    assert any("loss" in entry for entry in state["log_history"])
+    assert losses and all(math.isfinite(loss) for loss in losses)
+    results = read_json(folder / "eval_results.json")
+    assert math.isfinite(results["eval_loss"])
+    if samples is not None:
+        assert results["eval_samples"] == samples
+    for metric in metrics:
+        score = results["scores"][metric]
+        assert math.isfinite(score["rate"])
+        assert results[f"eval_{metric}"] == score["rate"]
+        assert score["hits"] + score["substitutions"] + score["deletions"] > 0
+    rows = (folder / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == results["eval_samples"]
+
+
+def assert_ctc_loads(folder: Path, *, target_language: str | None = None) -> None:
+    """Plain transformers loads model and processor, and their sizes agree."""
+    import numpy as np
+    import torch
+    from transformers import AutoModelForCTC, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(folder)
+    model, info = AutoModelForCTC.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    if target_language is not None:
+        processor.tokenizer.set_target_lang(target_language)
+        model.load_adapter(target_language)
+    assert model.config.vocab_size == len(processor.tokenizer)
+    inputs = processor(np.zeros(16000, "float32"), sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        logits = model.eval()(**inputs).logits
+    assert logits.shape[-1] == len(processor.tokenizer)
+    processor.batch_decode(logits.argmax(-1))
+
+
+def assert_seq2seq_loads(folder: Path) -> None:
+    """Plain transformers loads model and processor and generates."""
+    import numpy as np
+    from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(folder)
+    model, info = AutoModelForSpeechSeq2Seq.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    inputs = processor(np.zeros(16000, "float32"), sampling_rate=16000, return_tensors="pt")
+    ids = model.generate(**inputs, max_new_tokens=4)
+    processor.batch_decode(ids, skip_special_tokens=True)
