@@ -66,9 +66,9 @@ class TrainConfig:
     """Options of ours, beside those of `TrainingArguments`. Times in seconds; None stands for "not set"."""
 
     model_name_or_path: str = _model("", "pretrained model: a folder, or a name on the hub")
-    model_config: Mapping[str, Any] | None = _model(
+    model_config: Mapping[str, Any] | str | None = _model(
         None,
-        "start from random weights: the model's settings as JSON, 'model_type' among them (then no"
+        "start from random weights: the model's settings, 'model_type' among them, as JSON or a file of it (then no"
         " --model_name_or_path)",
         commands="train",
     )

@@ -94,7 +94,8 @@ class Option:
             value = self._convert(raw)
         except (ValueError, TypeError) as error:
             detail = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
-            raise ValueError(f"expected {self.expected}, found {raw!r}{detail}") from None
+            found = " ".join(map(str, raw)) if isinstance(raw, list) else raw
+            raise ValueError(f"expected {self.expected}, found {found!r}{detail}") from None
         return tuple(value) if isinstance(value, list) and "tuple" in self.annotation else value
 
     def _convert(self, raw: Any) -> Any:

@@ -1,0 +1,10 @@
+#!/usr/bin/env python
+"""Fine-tune a model with CTC on a stream: the options of the original script of this name, or a .json or .yaml file of them.
+
+A stream has no end to count from, so --max_steps is needed, and a tokenizer beforehand (`speechtune vocab` makes one).
+"""
+
+from speechtune.cli import run_script
+
+if __name__ == "__main__":
+    raise SystemExit(run_script("ctc_streaming"))
