@@ -11,6 +11,7 @@ block, and a shell would look for a program `**torchrun`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 class Words(tuple[str, ...]):
@@ -351,7 +352,7 @@ COMMANDS: tuple[Command, ...] = (
 )
 
 # The Python snippet of "Warm-Started Speech-Encoder-Decoder Model": what it is given.
-WARM_START = {
+WARM_START: dict[str, Any] = {
     "encoder": "facebook/wav2vec2-base",
     "decoder": "facebook/bart-base",
     "encoder_add_adapter": True,

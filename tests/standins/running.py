@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import subprocess
@@ -17,6 +18,7 @@ from filelock import FileLock
 
 from standins.corpora import lay_out
 from standins.models import hub_environment, stand_ins
+from standins.readme_commands import WARM_START
 
 ROOT = Path(__file__).parents[2]
 # Two optimiser steps instead of thousands, four utterances scored instead of all.
@@ -56,6 +58,7 @@ class Place:
         """Let code in this process find the stand-ins, with `folder` as its working folder."""
         import huggingface_hub.constants
 
+        monkeypatch.setattr(logging.getLogger("speechtune"), "handlers", [])
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(self.home / "hub"))
         monkeypatch.setenv("SPEECHTUNE_CORPORA", str(self.corpora))
         monkeypatch.chdir(folder)
@@ -143,3 +146,20 @@ def assert_seq2seq_loads(folder: Path) -> None:
     inputs = processor(np.zeros(16000, "float32"), sampling_rate=16000, return_tensors="pt")
     ids = model.generate(**inputs, max_new_tokens=4)
     processor.batch_decode(ids, skip_special_tokens=True)
+
+
+def warm_start(folder: Path, *, encoder: str = "", decoder: str = "") -> None:
+    """The README's Python snippet: a speech encoder with a text decoder, saved with its processor."""
+    from transformers import AutoFeatureExtractor, AutoTokenizer, SpeechEncoderDecoderModel, Wav2Vec2Processor
+
+    arguments = dict(WARM_START)
+    encoder, decoder = encoder or arguments["encoder"], decoder or arguments["decoder"]
+    del arguments["encoder"], arguments["decoder"]
+    model = SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(encoder, decoder, **arguments)
+    model.config.decoder_start_token_id = model.decoder.config.bos_token_id
+    model.config.pad_token_id = model.decoder.config.pad_token_id
+    model.config.eos_token_id = model.decoder.config.eos_token_id
+    model.save_pretrained(folder)
+    feature_extractor = AutoFeatureExtractor.from_pretrained(encoder)
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    Wav2Vec2Processor(feature_extractor, tokenizer).save_pretrained(folder)
