@@ -133,7 +133,7 @@ class Corpus:
 
     def _split_name(self, name: str) -> str:
         aliases = self.layout.split_aliases
-        for candidate in (name, aliases.get(name, name), canonical_split(name), aliases.get(canonical_split(name), "")):
+        for candidate in (name, canonical_split(name), *aliases.get(name, ())):
             if candidate in self.found.splits:
                 return candidate
         near = difflib.get_close_matches(name, [*self.splits, *aliases], n=1)

@@ -12,6 +12,7 @@ import contextlib
 import json
 import math
 import os
+import stat
 import subprocess
 import sys
 from collections import deque
@@ -89,7 +90,7 @@ def _missing(path: str) -> Probe | None:
         status = os.stat(path)  # noqa: PTH116 - a million times; Path costs more than the call
     except (OSError, ValueError) as error:
         return Probe(reason="missing_file", detail=_one_line(error))
-    if not os.path.isfile(path):  # noqa: PTH113
+    if not stat.S_ISREG(status.st_mode):
         return Probe(reason="undecodable", detail="not a file")
     return Probe(reason="undecodable", detail="empty file") if status.st_size == 0 else None
 

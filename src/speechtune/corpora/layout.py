@@ -101,7 +101,7 @@ class Layout:
     archives: re.Pattern[str] | None = None  # names of the publisher's archives (fullmatch)
     hub_name: str | None = None  # where the hub has it as plain data
     column_aliases: Mapping[str, str] = field(default_factory=dict)  # {"transcript": "text"}
-    split_aliases: Mapping[str, str] = field(default_factory=dict)  # {"train.9h": "9_hours"}, beside the usual ones
+    split_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # {"train.9h": ("9_hours",)}
     config_hints: Mapping[str, str] = field(default_factory=dict)  # what a wrong config probably meant
     default_release: str | None = None  # what the name without a release means on the hub
     searched: bool = True  # looked for by name under the corpora folder; False: only where a path says so

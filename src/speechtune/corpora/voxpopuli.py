@@ -1,0 +1,92 @@
+"""VoxPopuli's transcribed part: transcribed_data/<language>/asr_{train,dev,test}.tsv and <year>/<id>.ogg.
+
+That is what the release's own `get_asr_data` writes. The hub's files (data/<language>/asr_*.tsv with the audio in
+<split>/*.tar.gz or unpacked beside) are read too; archives are unpacked when the split is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
+from speechtune.corpora.lines import count_lines, header_of, tsv_rows
+from speechtune.errors import CorpusError
+
+TABLES = {"train": "asr_train.tsv", "validation": "asr_dev.tsv", "test": "asr_test.tsv"}
+ENDINGS = (".ogg", ".wav", ".flac")
+
+
+def detect(folder: Path, names: frozenset[str]) -> list[Found]:
+    """One language's folder."""
+    splits = {split: (folder / table,) for split, table in TABLES.items() if table in names}
+    if not splits:
+        return []
+    return [Found(root=folder, splits=splits, config=folder.name, language=folder.name.split("_")[0].lower())]
+
+
+# asr_train.tsv, in this form (tabs between):
+# id raw_text normalized_text speaker_id split gender
+# 20180206-0900-PLENARY-15-hr_20180206-16:10:06_5 ... poast genitalnog sakaenja ena u europi ... 119431 train female
+# 20131007-0900-PLENARY-19-en_20131007-21:26:04_3 ... thank you very much commissioner ... 4520 train male
+def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
+    """Rows of one table.
+
+    Raises:
+        CorpusError: the table has no `id` column.
+    """
+    for table in found.splits[split]:
+        columns = header_of(reading.seen(table))
+        id_column = "id" if "id" in columns else "audio_id" if "audio_id" in columns else None
+        if id_column is None:
+            raise CorpusError(f"{table}: no column 'id'.\nColumns: {', '.join(columns)}.")
+        reading.expected += max(0, count_lines(table) - 1)
+        places = _audio(found.root, table.stem.removeprefix("asr_"), reading)
+        for number, fields in tsv_rows(table):
+            if isinstance(fields, BadRow):
+                yield fields
+                continue
+            id = fields[id_column]
+            if not id or "/" in id or id in (".", ".."):
+                yield BadRow(f"{table.name}:{number}", f"not the name of a clip: {id[:100]!r}")
+                continue
+            yield Row(
+                id=id,
+                audio=places.get(id) or str(found.root / id[:4] / f"{id}.ogg"),
+                columns=fields,
+                speaker=fields.get("speaker_id") or None,
+                language=found.language,
+            )
+
+
+def _audio(root: Path, split: str, reading: Reading) -> dict[str, str]:
+    """Audio files that lie otherwise than by year, by id: in folders or archives named after the split."""
+    places: dict[str, str] = {}
+    for folder in (root / split, root / "audio" / split, root / "audio"):
+        if not folder.is_dir():
+            continue
+        reading.seen(folder)
+        for path in sorted(folder.iterdir()):
+            if path.suffix in ENDINGS:
+                places[path.stem] = str(path)
+            elif path.name.endswith((".tar.gz", ".tar")) and split in f"{folder.name} {path.name}":
+                files = reading.unpack(reading.seen(path))
+                places |= {file.stem: str(file) for file in files.rglob("*") if file.suffix in ENDINGS}
+    return places
+
+
+LAYOUT = Layout(
+    name="voxpopuli",
+    version=1,
+    names=re.compile(r"(?:facebook/)?voxpopuli"),
+    default_text_column="normalized_text",
+    detect=detect,
+    read=read,
+    how_to_get=(
+        "VoxPopuli is free at https://github.com/facebookresearch/voxpopuli: python -m voxpopuli.get_asr_data makes\n"
+        "transcribed_data/<language>; or download data/<language> of https://huggingface.co/datasets/facebook/voxpopuli."
+    ),
+    licence="CC0-1.0",
+    hub_name="facebook/voxpopuli",
+)
