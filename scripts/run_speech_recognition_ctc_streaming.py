@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Fine-tune a model with CTC on a stream: the options of the original script of this name, or a .json or .yaml file of them.
+"""Fine-tune a model with CTC on a stream: the options of the original script, or a .json or .yaml file of them.
 
 A stream has no end to count from, so --max_steps is needed, and a tokenizer beforehand (`speechtune vocab` makes one).
 """

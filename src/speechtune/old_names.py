@@ -1,7 +1,7 @@
 """Options of the original scripts and of transformers that are gone, renamed, or not needed here: one row each.
 
-Found by comparing the fields of `TrainingArguments` in 3.5, 4.6, 4.20, 4.41, 4.57 and 5.18 to 5.23, and the scripts' own
-options over the years. A name that is gone is never silently swallowed: who gives it reads what became of it.
+Found by comparing the fields of `TrainingArguments` in 3.5, 4.6, 4.20, 4.41, 4.57 and 5.18 to 5.23, and the own
+options of the scripts over the years. Nothing is swallowed silently: who gives an old name reads what became of it.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class Option:
         lower = text.strip().lower()
         if self.words and text in self.words:
             return [text] if self.takes_many else text
-        if self.is_switch and lower in _TRUE | _FALSE:
+        if self.is_switch and lower in ({"true", "false"} if "str" in self.kinds else _TRUE | _FALSE):
             return lower in _TRUE
         if "false" in self.kinds and lower == "false":
             return False
