@@ -10,7 +10,8 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,9 +38,9 @@ def run_script(kind: Kind, argv: Sequence[str] | None = None) -> int:
 
 def run_cli(command: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
     """Run a command and turn what it raises into an exit code, with at most one message."""
-    _show_log()
     try:
-        code = command(argv)
+        with _log_shown():
+            code = command(argv)
         sys.stdout.flush()
     except SpeechtuneError as error:
         if os.environ.get("SPEECHTUNE_DEBUG", "0") not in ("", "0"):
@@ -55,17 +56,24 @@ def run_cli(command: Callable[[Sequence[str]], int | None], argv: Sequence[str])
     return code or 0
 
 
-def _show_log() -> None:
-    """Our own lines on stderr, from the first process alone; warnings from all."""
+@contextmanager
+def _log_shown() -> Iterator[None]:
+    """Our own lines on stderr: the first process' all, the others' warnings. The logger is left as it was."""
     import logging
 
     log = logging.getLogger("speechtune")
-    if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
-        log.propagate = False
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.propagate = False
     log.setLevel(logging.INFO if _is_first() else logging.WARNING)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 def _is_first() -> bool:
@@ -135,12 +143,12 @@ class _Parser(argparse.ArgumentParser):
     """argparse whose errors are ours: one message, the nearest option named."""
 
     def error(self, message: str) -> NoReturn:
-        unknown, _, words = message.partition("unrecognized arguments: ")
-        if not unknown and words.startswith("--"):
+        unknown = [word for word in message.partition("unrecognized arguments: ")[2].split() if word.startswith("--")]
+        if unknown:
             from speechtune.arguments import nearest
 
             known = [option for action in self._actions for option in action.option_strings]
-            message = f"{words.split()[0]}: no such option. {nearest(words.split()[0], known)}"
+            message = f"{unknown[0]}: no such option. {nearest(unknown[0], known)}"
         raise OptionError(f"{message[:1].upper()}{message[1:]}\n`{self.prog} --help` lists the options.")
 
 
@@ -172,16 +180,23 @@ def _demo(argv: Sequence[str]) -> int | None:
 def _transcribe(argv: Sequence[str]) -> int | None:
     parser = _parser("transcribe", "Write what is said in recordings, with a trained folder or a model of the hub.")
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model, or a name on the hub")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="recordings: WAV, FLAC, MP3, OGG, M4A, SPHERE")
-    parser.add_argument("--language", help="the language spoken, for a model of several")
-    parser.add_argument("--task", choices=("transcribe", "translate"), default="transcribe", help="Whisper's task")
-    parser.add_argument("--batch_seconds", type=_like("batch_seconds"), help="seconds of audio recognised at once")
     parser.add_argument(
-        "--encoder_context", type=_like("encoder_context"), help="Whisper: seconds after a clip, or 'full'"
+        "files", metavar="FILE", nargs="+", type=Path, help="recordings of any length, in any usual format"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of FILE<tab>TEXT")
-    args = vars(parser.parse_args(argv))
-    return _call("speechtune.transcribe:main_transcribe", args.pop("model"), args.pop("files"), **args)
+    parser.add_argument("--language", help="the language spoken, for Whisper")
+    parser.add_argument("--task", choices=("transcribe", "translate"), help="Whisper's task; default: transcribe")
+    parser.add_argument("--target_language", help="the adapter to use, for MMS: tur, swe")
+    parser.add_argument(
+        "--encoder_context",
+        type=_like("encoder_context"),
+        help="Whisper: seconds of silence after a clip, or 'full'; default: what the model was tuned with",
+    )
+    parser.add_argument("--force", action="store_true", help="allow a short context on a model not tuned for it")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1; default: the best at hand")
+    parser.add_argument("--token", help="the hub's token; default: that of `hf auth login`")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object a line")
+    args = {name: value for name, value in vars(parser.parse_args(argv)).items() if value not in (None, False)}
+    return _call("speechtune.transcribe:transcribe_files", args.pop("model"), args.pop("files"), **args)
 
 
 def _report(argv: Sequence[str]) -> int | None:
