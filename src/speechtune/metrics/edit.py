@@ -1,14 +1,14 @@
 """Alignment of a reference with a hypothesis at the smallest number of edits: the ground of WER, CER and PER.
 
-rapidfuzz aligns; tokens are numbered first, since rapidfuzz compares hashes and Python's hash(-1) == hash(-2).
+rapidfuzz aligns; tokens that are no strings are numbered first, since it compares hashes and hash(-1) == hash(-2).
 Where several alignments need equally few edits, the split into substitutions, deletions and insertions is rapidfuzz'
 choice, as in jiwer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Literal, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
@@ -36,13 +36,13 @@ def align(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list
         One operation a token: N + insertions of them.
     """
     ops: list[EditOp] = []
-    for tag, start, end, other_start, other_end in _opcodes(reference, hypothesis):
-        expected, found = reference[start:end], hypothesis[other_start:other_end]
-        if tag == "equal":
+    for run in Levenshtein.opcodes(*_comparable(reference, hypothesis)):
+        expected, found = reference[run.src_start : run.src_end], hypothesis[run.dest_start : run.dest_end]
+        if run.tag == "equal":
             ops += [EditOp("hit", *pair) for pair in zip(expected, found, strict=True)]
-        elif tag == "replace":
+        elif run.tag == "replace":
             ops += [EditOp("substitution", *pair) for pair in zip(expected, found, strict=True)]
-        elif tag == "delete":
+        elif run.tag == "delete":
             ops += [EditOp("deletion", token, None) for token in expected]
         else:
             ops += [EditOp("insertion", None, token) for token in found]
@@ -56,16 +56,24 @@ def count_edits(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -
         reference: tokens, shape (N,). May be empty: then every token of the hypothesis is an insertion.
         hypothesis: tokens, shape (M,).
     """
-    counts = {"equal": 0, "replace": 0, "delete": 0, "insert": 0}
-    for tag, start, end, other_start, other_end in _opcodes(reference, hypothesis):
-        counts[tag] += other_end - other_start if tag == "insert" else end - start
-    return EditCounts(counts["equal"], counts["replace"], counts["delete"], counts["insert"])
+    reference, hypothesis = _comparable(reference, hypothesis)
+    edits = Levenshtein.editops(reference, hypothesis)  # cheaper than opcodes: nothing to do for what is equal
+    tags = [edit.tag for edit in edits]
+    deletions, insertions = tags.count("delete"), tags.count("insert")
+    substitutions = len(tags) - deletions - insertions
+    return EditCounts(len(reference) - substitutions - deletions, substitutions, deletions, insertions)
 
 
-def _opcodes(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> Iterable[Any]:
-    """Runs (equal, replace, delete or insert; start and end in the reference; start and end in the hypothesis)."""
-    if not (isinstance(reference, str) and isinstance(hypothesis, str)):
-        numbers: dict[Hashable, int] = {}
-        reference = [numbers.setdefault(token, len(numbers)) for token in reference]
-        hypothesis = [numbers.setdefault(token, len(numbers)) for token in hypothesis]
-    return Levenshtein.opcodes(reference, hypothesis)
+def _comparable(
+    reference: Sequence[Hashable], hypothesis: Sequence[Hashable]
+) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
+    """The same sequences for rapidfuzz, which compares hashes: strings as they are, others numbered."""
+    if isinstance(reference, str) and isinstance(hypothesis, str):
+        return reference, hypothesis
+    if {str}.issuperset(map(type, reference)) and {str}.issuperset(map(type, hypothesis)):
+        return reference, hypothesis
+    numbers: dict[Hashable, int] = {}
+    return (
+        [numbers.setdefault(token, len(numbers)) for token in reference],
+        [numbers.setdefault(token, len(numbers)) for token in hypothesis],
+    )
