@@ -20,7 +20,7 @@ from speechtune.corpora.cache import cache_folder
 from speechtune.data.arena import Arena, arena_folder
 from speechtune.data.prepare import Limits, PreparedSplit, check_share_left_out, prepare_split, summary_line
 from speechtune.data.reading import AudioReader
-from speechtune.errors import OutputError
+from speechtune.errors import OptionError, OutputError
 from speechtune.machine import choose_number_format, choose_num_workers
 from speechtune.models.ctc_frames import min_ctc_frames
 from speechtune.models.recogniser import Recogniser
@@ -173,7 +173,7 @@ def training_arguments(options: Options, *, seq2seq: bool = False) -> tuple[Any,
     import torch
 
     has_gpu = torch.cuda.is_available() and not use_cpu
-    given.update(bf16=number_format.bf16, fp16=number_format.fp16)
+    given.update(bf16=number_format.bf16, fp16=number_format.fp16, use_cpu=not has_gpu)
     given["dataloader_num_workers"] = choose_num_workers(given.get("dataloader_num_workers"), has_gpu=has_gpu)
     given.setdefault("logging_steps", 10)
     given.setdefault("report_to", "none")
@@ -184,7 +184,10 @@ def training_arguments(options: Options, *, seq2seq: bool = False) -> tuple[Any,
     # Ours to decide: progress.py shows, the dataset makes ready batches, and a logged 0 must never stand for a NaN.
     given.update(disable_tqdm=True, remove_unused_columns=False, logging_nan_inf_filter=False, push_to_hub=False)
     arguments_class = Seq2SeqTrainingArguments if seq2seq else TrainingArguments
-    return arguments_class(**given), number_format.line
+    try:
+        return arguments_class(**given), number_format.line
+    except (ValueError, TypeError, ImportError) as error:  # its own checks of options against each other
+        raise OptionError(f"TrainingArguments: {str(error).strip()}") from error
 
 
 def in_turn(args: Any) -> Any:

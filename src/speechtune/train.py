@@ -54,10 +54,13 @@ def run(options: Options) -> int:
 
 
 def _run(options: Options, folder: Path, *, goes_on: bool) -> int:
+    from speechtune.models.opening import family_of, model_config_of
+
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     # Alone, a mistake in the corpus' name shows before the seconds that the libraries take to load.
     splits = open_splits(options, train=options.do_train, evaluate=options.do_eval) if alone else None
-    options = options.for_family(_family(options))
+    model_config = model_config_of(options.config)
+    options = options.for_family(family_of(model_config))
     args, number_format = training_arguments(options, seq2seq=options.kind == "seq2seq")
     if splits is None:
         with in_turn(args):
@@ -65,7 +68,7 @@ def _run(options: Options, folder: Path, *, goes_on: bool) -> int:
     normalise = text_normaliser(options, splits.language, seq2seq=options.kind == "seq2seq")
     splits.normalise(normalise)
     with in_turn(args):
-        recogniser = _recogniser(options, splits, folder)
+        recogniser = _recogniser(options, model_config, splits, folder)
     train_split, eval_split = prepare_splits(splits, options, recogniser, left_out_path=folder / "left_out.jsonl")
     session = _Session(options, args, folder, recogniser, splits, normalise)
     session.build(train_split, eval_split)
@@ -91,37 +94,21 @@ def _checked_output_folder(options: Options) -> Path:
     return folder
 
 
-def _family(options: Options) -> Any:
-    """Whether the model is trained with CTC or as a sequence-to-sequence model."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
-
-    return "seq2seq" if _model_config(options).model_type in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES else "ctc"
-
-
-def _model_config(options: Options) -> Any:
-    from speechtune.models.ctc_setup import source_of
-    from speechtune.models.loading import load_config, random_config
-
-    config = options.config
-    source = source_of(config)
-    if source is None:
-        assert config.model_config is not None
-        return random_config(config.model_config)
-    return load_config(source.named(config.config_name) if config.config_name else source)
-
-
-def _recogniser(options: Options, splits: Splits, folder: Path) -> Any:
-    from speechtune.models.ctc_setup import ctc_for_training, load_ctc
+def _recogniser(options: Options, model_config: Any, splits: Splits, folder: Path) -> Any:
+    from speechtune.models.ctc_setup import ctc_for_training
+    from speechtune.models.opening import open_recogniser
 
     if not options.do_train:
-        return load_ctc(options.config)
+        return open_recogniser(options.config)
     return ctc_for_training(
         options.config,
-        _model_config(options),
+        model_config,
         train_texts=splits.train_texts,
         eval_texts=splits.evaluation_texts,
         folder=folder,
         where=f"{splits.name}, {options.config.train_split_name}",
+        phones=options.config.phoneme_language is not None,
+        width_given="adapter_attn_dim" in options.given,
     )
 
 
@@ -282,11 +269,15 @@ class _Session:
 
     def _save_model(self) -> None:
         """The trained model into the output folder, file by file in one move each."""
+        from speechtune.models.adapter import save_adapter
+
         aside = self.folder / "tmp-model"
         with disk_full_means("the model", self.folder):
             self.trainer.save_model(str(aside))
             if self.first:
                 self.recogniser.save_processor(aside)
+                if self.options.config.target_language is not None:
+                    save_adapter(self.recogniser.model, self.options.config.target_language, aside)
                 for path in sorted(aside.iterdir()):
                     path.replace(self.folder / path.name)
                 shutil.rmtree(aside)

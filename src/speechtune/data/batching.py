@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 __all__ = ["BatchSettings", "EpochPart", "plan_epoch", "split_step", "with_total"]
 
-MAX_BUCKETS = 30
+MAX_BUCKETS = 60
 STEPS_PER_BUCKET = 4  # fewer would fix which utterances meet; more would pad
 Rows = NDArray[np.int64]
 
@@ -132,11 +132,13 @@ def _cut(rows: Rows, durations_s: NDArray[np.float64], settings: BatchSettings, 
 
 def _num_buckets(rows: Rows, durations_s: NDArray[np.float64], settings: BatchSettings) -> int:
     if settings.utterances_per_step is not None:
-        num_steps = len(rows) / settings.utterances_per_step
+        num_buckets = len(rows) / settings.utterances_per_step // STEPS_PER_BUCKET
     else:
         assert settings.seconds_per_step is not None
         num_steps = float(durations_s[rows].sum()) / settings.seconds_per_step
-    return int(min(MAX_BUCKETS, len(rows), max(1, num_steps // STEPS_PER_BUCKET)))
+        # A bucket's longest clip sizes its steps, so few buckets would waste the budget of small corpora.
+        num_buckets = max(num_steps // STEPS_PER_BUCKET, min(8, num_steps))
+    return int(min(MAX_BUCKETS, len(rows), max(1, num_buckets)))
 
 
 def _chop(rows: Rows, ceilings_s: NDArray[np.float64], settings: BatchSettings) -> list[Rows]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechtune.audio import load_audio
-from speechtune.data.arena import Arena
+from speechtune.data.arena import Arena, dequantise, quantise
 from speechtune.types import Utterance
 
 __all__ = ["AudioReader"]

@@ -31,6 +31,7 @@ class GreedyDecoder:
         unknown = str(tokenizer.unk_token or "")
         named = [tokens.get(i, unknown) for i in range(max(num_labels, len(tokens)))]
         self.tokens = np.array([" " if token == delimiter else token for token in named], dtype=object)
+        self.joint = " " if type(tokenizer).__name__ == "Wav2Vec2PhonemeCTCTokenizer" else ""
         self.lower = bool(getattr(tokenizer, "do_lower_case", False))
 
     def __call__(self, ids: NDArray[np.integer[Any]]) -> str:
@@ -39,5 +40,5 @@ class GreedyDecoder:
             return ""
         first = np.concatenate([[True], ids[1:] != ids[:-1]])
         kept = ids[first & (ids != self.blank)]
-        text = "".join(self.tokens[kept]).strip()
+        text = self.joint.join(self.tokens[kept]).strip()
         return text.lower() if self.lower else text

@@ -17,6 +17,7 @@ from speechtune.decode.greedy import GreedyDecoder
 from speechtune.models.ctc_frames import num_frames
 from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser
+from speechtune.text.vocab import Labeller
 
 __all__ = ["CtcRecogniser"]
 
@@ -44,21 +45,28 @@ class CtcRecogniser(Recogniser):
         self.loss_reduction = loss_reduction
         self.zero_infinity = zero_infinity
         self.blank = int(tokenizer.pad_token_id)
+        self.phones = type(tokenizer).__name__ == "Wav2Vec2PhonemeCTCTokenizer"
+        vocabulary = {token: i for token, i in tokenizer.get_vocab().items() if i < model.config.vocab_size}
+        self.labeller = Labeller(
+            vocabulary,
+            unk_token=tokenizer.unk_token,
+            word_delimiter_token=tokenizer.word_delimiter_token,
+            phones=self.phones,
+        )
         self.decoder = GreedyDecoder(tokenizer, num_labels=int(model.config.vocab_size))
 
     @property
     def min_input_length(self) -> int:
-        """SpecAugment's time span must fit into the shortest batch, or transformers raises."""
+        """One frame must come out, and SpecAugment's time span must fit into the shortest batch, or transformers raises."""
         config = self.model.config
-        if not getattr(config, "apply_spec_augment", False) or not getattr(config, "mask_time_prob", 0):
-            return 0
-        need, length = int(config.mask_time_length) + 1, 1
+        masks = getattr(config, "apply_spec_augment", False) and getattr(config, "mask_time_prob", 0)
+        need, length = int(config.mask_time_length) + 1 if masks else 1, 1
         while self._frames([length])[0] < need:
             length *= 2
         return length
 
     def encode(self, text: str) -> Sequence[int]:
-        return self.tokenizer(text).input_ids
+        return self.labeller(text)
 
     def frames_of(self) -> Callable[[float], int] | None:
         if self.model_input.name != "input_values":

@@ -9,6 +9,7 @@ from typing import Any
 
 from speechtune.config import TrainConfig
 from speechtune.errors import OptionError
+from speechtune.models.adapter import freeze_all_but_adapters, language_vocabulary, prepare_adapter_config
 from speechtune.models.ctc import CtcRecogniser
 from speechtune.models.inputs import input_for
 from speechtune.models.loading import (
@@ -50,6 +51,7 @@ def ctc_for_training(
     folder: Path,
     where: str,
     phones: bool = False,
+    width_given: bool = False,
 ) -> CtcRecogniser:
     """A model whose head fits a vocabulary: the given tokenizer's, or one made of the training text.
 
@@ -59,18 +61,22 @@ def ctc_for_training(
         folder: output folder; a vocabulary made here is kept there.
         where: names the training text in messages.
         phones: texts are phones separated by spaces.
+        width_given: the user named --adapter_attn_dim.
 
     Raises:
         TextError: the vocabulary would be empty.
         ModelError: tokenizer and head don't fit.
     """
     source = source_of(config)
-    made_here = config.tokenizer_name_or_path is None
+    language = config.target_language
+    made_here = config.tokenizer_name_or_path is None or language is not None
     if made_here:
         texts = [*train_texts, *eval_texts] if config.protocol == "readme" else train_texts
         tokenizer = _make_tokenizer(config, texts, folder, where=where, phones=phones)
     else:
         tokenizer = given_tokenizer(config, source)
+    if language is not None:
+        prepare_adapter_config(model_config, width=config.adapter_attn_dim, width_given=width_given)
     _report_missing(tokenizer, eval_texts, phones=phones)
     for name in CTC_OPTIONS:
         # "sum" or "mean" is done by the trainer, over the whole step; the config keeps the user's word for it.
@@ -79,7 +85,9 @@ def ctc_for_training(
     extractor_source = source.named(config.feature_extractor_name) if source and config.feature_extractor_name else source
     feature_extractor = feature_extractor_of(extractor_source, model_config)
     model = ctc_model(source, model_config, tokenizer=tokenizer, head_may_change=made_here)
-    if config.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
+    if language is not None:
+        freeze_all_but_adapters(model)
+    elif config.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
         model.freeze_feature_encoder()
     return _recogniser(config, model, tokenizer, feature_extractor)
 
@@ -124,8 +132,14 @@ def _make_tokenizer(config: TrainConfig, texts: Sequence[str], folder: Path, *, 
         "word_delimiter_token": config.word_delimiter_token,
     }
     vocabulary = build_vocabulary(texts, phones=phones, where=where, **tokens)
-    log.info(f"vocabulary: {len(vocabulary)} tokens from the training text")
-    return ctc_tokenizer(vocabulary, folder, phones=phones, **tokens)
+    language = config.target_language
+    if language is None:
+        log.info(f"vocabulary: {len(vocabulary)} tokens from the training text")
+        return ctc_tokenizer(vocabulary, folder, phones=phones, **tokens)
+    known = given_tokenizer(config, None) if config.tokenizer_name_or_path else None
+    nested = language_vocabulary(known, language, vocabulary, overwrite=config.overwrite_lang_vocab)
+    log.info(f"vocabulary: {len(nested[language])} tokens for {language}; languages: {', '.join(nested)}")
+    return ctc_tokenizer(nested, folder, phones=phones, target_lang=language, **tokens)
 
 
 def _report_missing(tokenizer: Any, eval_texts: Sequence[str], *, phones: bool) -> None:
