@@ -143,9 +143,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         ("demo", "speechtune.demo.run:run_demo", (), {"output_dir": Path("runs/demo")}),
         (
             "transcribe m a.wav b.mp3 --json --encoder_context 8",
-            "speechtune.transcribe:transcribe_files",
-            ("m", [Path("a.wav"), Path("b.mp3")]),
-            {"encoder_context": 8.0, "as_json": True},
+            "speechtune.transcribe:main_transcribe",
+            ("m", ["a.wav", "b.mp3"]),
+            {"encoder_context": 8.0, "json": True},
         ),
         ("export m --output_dir o", "speechtune.export:run", ("m", Path("o")), {}),
         (
@@ -160,7 +160,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
             ("e", "d", Path("o")),
             {},
         ),
-        ("cache --clear", "speechtune.data.arena:run_cache_command", (None,), {"clear": True}),
+        ("cache", "speechtune.cache_command:run", (None,), {"clear": ()}),
+        ("cache --clear index", "speechtune.cache_command:run", (None,), {"clear": ("index",)}),
     ],
     ids=lambda value: value.split()[0] if isinstance(value, str) else "",
 )

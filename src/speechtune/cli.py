@@ -180,23 +180,17 @@ def _demo(argv: Sequence[str]) -> int | None:
 def _transcribe(argv: Sequence[str]) -> int | None:
     parser = _parser("transcribe", "Write what is said in recordings, with a trained folder or a model of the hub.")
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model, or a name on the hub")
-    parser.add_argument(
-        "files", metavar="FILE", nargs="+", type=Path, help="recordings of any length, in any usual format"
-    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="recordings of any length, in any usual format")
     parser.add_argument("--language", help="the language spoken, for Whisper")
     parser.add_argument("--task", choices=("transcribe", "translate"), help="Whisper's task; default: transcribe")
-    parser.add_argument("--target_language", help="the adapter to use, for MMS: tur, swe")
     parser.add_argument(
         "--encoder_context",
         type=_like("encoder_context"),
         help="Whisper: seconds of silence after a clip, or 'full'; default: what the model was tuned with",
     )
-    parser.add_argument("--force", action="store_true", help="allow a short context on a model not tuned for it")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1; default: the best at hand")
-    parser.add_argument("--token", help="the hub's token; default: that of `hf auth login`")
-    parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     args = {name: value for name, value in vars(parser.parse_args(argv)).items() if value not in (None, False)}
-    return _call("speechtune.transcribe:transcribe_files", args.pop("model"), args.pop("files"), **args)
+    return _call("speechtune.transcribe:main_transcribe", args.pop("model"), args.pop("files"), **args)
 
 
 def _report(argv: Sequence[str]) -> int | None:
@@ -237,11 +231,16 @@ def _warmstart(argv: Sequence[str]) -> int | None:
 
 
 def _cache(argv: Sequence[str]) -> int | None:
-    parser = _parser("cache", "Show what the cache holds: indexes, unpacked archives, decoded audio; or clear it.")
+    from speechtune.cache_command import PARTS
+
+    parser = _parser("cache", "Show what the cache holds, or clear it: nothing is lost but time.")
     parser.add_argument("--cache_dir", help="where it lies; default: $SPEECHTUNE_CACHE or ~/.cache/speechtune")
-    parser.add_argument("--clear", action="store_true", help="remove it; nothing is lost but time")
+    parser.add_argument(
+        "--clear", nargs="*", choices=tuple(PARTS), metavar="PART", help=f"remove {', '.join(PARTS)} or all"
+    )
     args = parser.parse_args(argv)
-    return _call("speechtune.data.arena:run_cache_command", args.cache_dir, clear=args.clear)
+    clear = () if args.clear is None else tuple(args.clear or PARTS)
+    return _call("speechtune.cache_command:run", args.cache_dir, clear=clear)
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], Any]]] = {

@@ -1,0 +1,54 @@
+"""`speechtune cache`: what the cache holds, and clearing it. Nothing in it can't be made again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["PARTS", "run"]
+
+PARTS = {
+    "arena": "decoded audio",
+    "index": "indexes of corpora",
+    "unpacked": "archives unpacked",
+}
+
+
+def run(cache_dir: str | None = None, *, clear: Sequence[str] = ()) -> int:
+    """Print a line for each part of the cache, after removing those named in `clear` (some of `PARTS`).
+
+    Only what speechtune wrote is removed, so a cache that shares its folder with other files is safe.
+    """
+    from speechtune.corpora.cache import cache_folder
+    from speechtune.data.arena import arena_folders, arena_usage, clear_arena
+
+    folder = cache_folder(cache_dir)
+    if "arena" in clear:
+        for place in arena_folders(folder):
+            clear_arena(place)
+    for part in ("index", "unpacked"):
+        if part in clear:
+            shutil.rmtree(folder / part, ignore_errors=True)
+    print(folder)
+    for part, what in PARTS.items():
+        print(f"  {part:<10}{_size(sum(map(_num_bytes, (folder / part).rglob('*')))):>10}  {what}")
+        for place in arena_folders(folder) if part == "arena" else ():
+            usage = arena_usage(place)
+            print(f"{'':22}  {place.name}: {usage.num_clips:,} clips, {usage.duration_s / 3600:.1f} h")
+    return 0
+
+
+def _num_bytes(path: Path) -> int:
+    try:
+        return 0 if path.is_dir() or path.is_symlink() else path.stat().st_size
+    except OSError:  # another process removed it
+        return 0
+
+
+def _size(num_bytes: int) -> str:
+    """As disks are sold: 1 MB is 1,000,000 bytes."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:.1f} {unit}"
+    return f"{num_bytes} bytes"
