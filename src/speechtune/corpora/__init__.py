@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import os
 import pkgutil
 import time
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from speechtune.corpora.layout import Layout
 
 __all__ = ["all_layouts", "open_corpus"]
+
+log = logging.getLogger("speechtune")
 
 
 @functools.cache
@@ -90,7 +93,38 @@ def open_corpus(
         chosen = named(dataset_name, config_name, layout=layout, roots=roots, unpack=unpacked)
         if chosen:
             return Corpus(_label(dataset_name, chosen.found.release), layout, chosen.found, cache, newer_than_s)
-    raise CorpusError(not_found(dataset_name, config_name, looked, layout))
+    return _from_hub(
+        dataset_name, config_name, cache, looked, layout, cache_dir, token, trust_remote_code, newer_than_s
+    )
+
+
+def _from_hub(
+    dataset_name: str,
+    config_name: str | None,
+    cache: Path,
+    looked: list[str],
+    layout: Layout | None,
+    cache_dir: str | Path | None,
+    token: str | bool | None,
+    trust_remote_code: bool,
+    newer_than_s: float,
+) -> Corpus:
+    from speechtune.corpora.corpus import Corpus
+    from speechtune.corpora.hub import HubDataset, hub_corpus
+
+    if trust_remote_code:
+        log.warning("--trust_remote_code: today's `datasets` runs no code from the hub; the option does nothing")
+    name = layout.hub_name if layout else dataset_name
+    if name is None:
+        looked.append("the hub has no copy of it that can be read")
+        raise CorpusError(not_found(dataset_name, config_name, looked, layout))
+    dataset = HubDataset(name, config_name, token, str(cache_dir) if cache_dir else None, force=newer_than_s > 0)
+    try:
+        hub_layout, found = hub_corpus(dataset)
+    except CorpusError as error:
+        looked.append(f"the hub, {name}: {error}")
+        raise CorpusError(not_found(dataset_name, config_name, looked, layout)) from error
+    return Corpus(dataset_name, hub_layout, found, cache, newer_than_s)
 
 
 def _corpora_folders(corpora_dir: str | Path | None) -> list[Path]:

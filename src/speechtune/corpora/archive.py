@@ -28,7 +28,7 @@ from speechtune.corpora.bar import progress_bar
 from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp
 from speechtune.errors import ArchiveError
 
-__all__ = ["is_archive", "unpack"]
+__all__ = ["TarEnd", "decompressed", "is_archive", "unpack"]
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 MAX_MEMBERS = 20_000_000
@@ -206,18 +206,8 @@ def _zip_members(archive: Path, file: IO[bytes], done: Callable[[int], None]) ->
 
 def _tar_members(archive: Path, file: IO[bytes], limit: _Limit, done: Callable[[int], None]) -> Iterator[Member]:
     stream: Any = _Stream(archive, file)
-    ended = False
-
-    class Info(tarfile.TarInfo):
-        """Notices the closing block: tarfile itself takes a damaged header in the middle for the end."""
-
-        @classmethod
-        def frombuf(cls, buf: Any, encoding: str, errors: str) -> Any:
-            nonlocal ended
-            ended = len(buf) == tarfile.BLOCKSIZE and not buf.strip(b"\x00")
-            return super().frombuf(buf, encoding, errors)
-
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=Info, errorlevel=1) as packed:
+    end = TarEnd()
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=end.info_class(), errorlevel=1) as packed:
         for info in packed:
             stream.in_header = False
             if not (info.isreg() or info.isdir()) or info.issparse():
@@ -227,10 +217,33 @@ def _tar_members(archive: Path, file: IO[bytes], limit: _Limit, done: Callable[[
             packed.members = []  # type: ignore[attr-defined]  # tarfile remembers every member: a million are 1 GB
             stream.begin_header()
             done(file.tell())
-    if not ended:
-        raise tarfile.ReadError("a member's header is damaged, or it ends without its closing blocks")
+    end.check()
     while stream.read(BLOCK):  # to the end of the compressed data, whose checksum comes last
         pass
+
+
+class TarEnd:
+    """Notices a tar's closing block: tarfile itself takes a damaged header in the middle for the end."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def info_class(self) -> type[tarfile.TarInfo]:
+        """For tarfile.open(tarinfo=...)."""
+        end = self
+
+        class Info(tarfile.TarInfo):
+            @classmethod
+            def frombuf(cls, buf: Any, encoding: str, errors: str) -> Any:
+                end.seen = len(buf) == tarfile.BLOCKSIZE and not buf.strip(b"\x00")
+                return super().frombuf(buf, encoding, errors)
+
+        return Info
+
+    def check(self) -> None:
+        """Raises tarfile.ReadError when the last header that was read is not the closing block."""
+        if not self.seen:
+            raise tarfile.ReadError("a member's header is damaged, or it ends without its closing blocks")
 
 
 class _Stream:
@@ -238,7 +251,7 @@ class _Stream:
 
     def __init__(self, archive: Path, file: IO[bytes]) -> None:
         self._archive = archive
-        self._file = _decompressed(file)
+        self._file = decompressed(file)
         self._header_bytes = 0
         self.in_header = True
 
@@ -256,7 +269,7 @@ class _Stream:
         return block
 
 
-def _decompressed(file: IO[bytes]) -> IO[bytes]:
+def decompressed(file: IO[bytes]) -> IO[bytes]:
     """By its first bytes, not by its name: a .tar.gz that a browser has already unpacked is a tar."""
     head = file.read(6)
     file.seek(0)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, canonical_split
-from speechtune.corpora.manifest import first_audio_folders, split_values, table_rows, text_column_of
+from speechtune.corpora.manifest import first_audio_folders, split_values, splits_sharing, table_rows, text_column_of
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.tsv")
 
@@ -43,8 +43,7 @@ def detect(folder: Path, names: frozenset[str]) -> list[Found]:
 def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
     """Rows of the split."""
     for table in found.splits[split]:
-        shared = len(found.splits) > 1 and sum(table in tables for tables in found.splits.values()) > 1
-        yield from table_rows(table, reading, split=split if shared else None, split_folders=True)
+        yield from table_rows(table, reading, split=split, sharing=splits_sharing(found, table), split_folders=True)
 
 
 LAYOUT = Layout(

@@ -114,7 +114,7 @@ LAYOUT = Layout(
     ),
     licence="CC0-1.0",
     archives=re.compile(
-        r"cv-corpus-(?P<release>\d+(?:\.\d+)?)-.*?(?:-(?P<config>[a-z]{2,3}(?:-[A-Za-z]+)?))?\.(?:tar\.gz|tgz|tar)"
+        r"(?:\d+-)?cv-corpus-(?P<release>\d+(?:\.\d+)?)-.*?(?:-(?P<config>[a-z]{2,3}(?:-[A-Za-z]+)?))?\.(?:tar\.gz|tgz|tar)"
     ),
     config_hints={
         "sw": "'sw' is Swahili; Swedish is 'sv-SE'.",

@@ -95,4 +95,5 @@ LAYOUT = Layout(
         "hf download google/fleurs --repo-type dataset --include 'data/tr_tr/*' --local-dir fleurs"
     ),
     licence="CC-BY-4.0",
+    hub_name="google/fleurs",
 )

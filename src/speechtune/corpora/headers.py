@@ -232,7 +232,7 @@ def serve() -> None:
 
 def task_of(audio: str | Packed, duration_s: float) -> Task:
     """A task; a duration that makes no sense is taken as unknown."""
-    plausible = duration_s > 0 and math.isfinite(duration_s)
+    plausible = 0 < duration_s < 30 * 24 * 3600
     return Task(audio, duration_s if plausible else math.nan)
 
 

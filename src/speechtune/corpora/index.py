@@ -24,6 +24,7 @@ from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
 from speechtune.corpora.packed import open_arrow
 from speechtune.corpora.table import Part
 from speechtune.corpora.writer import TableWriter
+from speechtune.errors import CorpusError
 
 __all__ = ["index_split"]
 
@@ -106,7 +107,7 @@ def _build(
 ) -> Part:
     writer = TableWriter(split, found.root)
     with progress_bar(f"indexing {label}, split {split}", unit="clips", shown=progress) as update:
-        rows = _Rows(layout.read(found, split, reading), writer)
+        rows = _Rows(_read(layout, found, split, reading), writer)
         answers: Iterator[Probe] = probe_all(rows.tasks(), max_workers=max_workers)
         for done, answer in enumerate(answers, 1):
             row = rows.next_sent()
@@ -137,6 +138,13 @@ def _build(
     return part
 
 
+def _read(layout: Layout, found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
+    try:
+        yield from layout.read(found, split, reading)
+    except OSError as error:  # of the corpus, not of the cache
+        raise CorpusError(f"{error.filename or found.root}: can't be read: {error.strerror or error}.") from error
+
+
 class _Rows:
     """Lines go to the probes as tasks; the rows wait here, in the same order, for the answers."""
 
@@ -152,6 +160,7 @@ class _Rows:
                 self._writer.leave_out(row)
             else:
                 self._sent.append(row)
+                assert not isinstance(row.audio, bytes), "bytes are for streams"
                 yield task_of(row.audio, row.duration_s)
 
     def next_sent(self) -> Row:

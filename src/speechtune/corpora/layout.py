@@ -9,15 +9,16 @@ Rejected: a base class to inherit from with hooks. Two functions and a few facts
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from speechtune.corpora.cache import stamp
 
-__all__ = ["BadRow", "Found", "Layout", "Packed", "Reading", "Row", "canonical_split"]
+__all__ = ["BadRow", "Found", "Layout", "Packed", "Reading", "Row", "StreamSource", "canonical_split", "names_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,13 @@ class Row:
     """One line of the corpus' own table, before anyone looked at its audio."""
 
     id: str
-    audio: str | Packed  # absolute path of an audio file, or where its bytes lie
+    audio: str | Packed | bytes  # absolute path of an audio file, where its bytes lie, or (only in streams) the bytes
     columns: Mapping[str, str | None]  # under the names that the corpus has on the hub
     duration_s: float = math.nan  # from the corpus' own table; nan: the header is read
     speaker: str | None = None
     language: str | None = None
     file: str = ""  # for messages, where it isn't the audio path: "shard.tar:member"
+    key: str = ""  # names the content of audio given as bytes; empty: a hash of them is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Reading:
     """What the index lends to a reader: options, and a way to say what the result depends on."""
 
     unpack: Callable[[Path], Path]  # archive -> folder, done once
+    cache: Path  # for copies in a form that allows random access
     audio_column: str = "audio"
     depends: dict[str, list[Any]] = field(default_factory=dict)  # path -> stamp, taken before it was read
     expected: int = 0  # rows to come, for the progress bar; 0: unknown
@@ -84,6 +87,20 @@ class Reading:
 
 
 Reader = Callable[[Found, str, Reading], Iterator["Row | BadRow"]]
+
+
+class StreamSource(Protocol):
+    """Rows in order, from any record of any shard on; what a `Layout` may give beside `read` (stream.py)."""
+
+    @property
+    def num_shards(self) -> int: ...
+
+    def rows(self, shard: int, start: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Row | BadRow]]:
+        """(number in the shard, row) of the records from `start` on whose number is wanted."""
+        ...
+
+
+StreamOpener = Callable[[Found, Sequence[str], Reading], StreamSource]
 
 
 @dataclass(frozen=True)
@@ -103,8 +120,17 @@ class Layout:
     column_aliases: Mapping[str, str] = field(default_factory=dict)  # {"transcript": "text"}
     split_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # {"train.9h": ("9_hours",)}
     config_hints: Mapping[str, str] = field(default_factory=dict)  # what a wrong config probably meant
+    stream: StreamOpener | None = None  # where streaming can do better than `read`
     default_release: str | None = None  # what the name without a release means on the hub
     searched: bool = True  # looked for by name under the corpora folder; False: only where a path says so
+
+
+def names_in(folder: Path) -> list[str]:
+    """Sorted names in a folder; [] where it can't be read. For detecting: reading must not overlook anything."""
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - a list of a million names, not of a million objects
+    except OSError:
+        return []
 
 
 _SPLITS = {

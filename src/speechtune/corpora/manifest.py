@@ -7,29 +7,33 @@ the manifest. Column names of Kaldi-, NeMo-, DeepSpeech- and Hugging Face-style 
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
+from speechtune.corpora.columns import ID_COLUMNS, TEXT_COLUMNS, as_text, first_present, known_facts
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, canonical_split
 from speechtune.corpora.lines import count_lines, csv_rows, json_rows
 from speechtune.errors import CorpusError
 
-__all__ = ["AUDIO_COLUMNS", "SUFFIXES", "first_audio_folders", "split_values", "table_rows", "text_column_of"]
+__all__ = [
+    "AUDIO_COLUMNS",
+    "SUFFIXES",
+    "first_audio_folders",
+    "split_values",
+    "splits_sharing",
+    "table_rows",
+    "text_column_of",
+]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 AUDIO_COLUMNS = (
     "audio", "file_name", "audio_filepath", "audio_path", "path", "file", "wav", "wav_filename", "filename",
     "audio_file_name",
 )  # fmt: skip
-SPEAKER_COLUMNS = ("speaker", "speaker_id", "client_id", "spk", "spk_id")
-DURATION_COLUMNS = ("duration_s", "duration", "duration_in_seconds", "audio_duration")
-LANGUAGE_COLUMNS = ("language", "lang", "locale")
-ID_COLUMNS = ("id", "utt_id", "utterance_id")
-TEXT_COLUMNS = ("text", "sentence", "transcription", "transcript", "normalized_text")  # likeliest first
+ENDING = re.compile(r"\.[A-Za-z0-9]{1,5}$")
 NAMED_SPLIT = re.compile(r"(train|training|dev|valid|validation|val|test)(?:[-_.].*)?", re.IGNORECASE)
 
 
@@ -78,7 +82,7 @@ def first_audio_folders(path: Path) -> list[str]:
     """Splits named by the first folder of each audio path (`train/0001.wav`); [] where one path begins otherwise."""
     values: dict[str, None] = {}
     for _, fields in _raw_rows(path):
-        if isinstance(fields, BadRow) or not (column := _first(fields, AUDIO_COLUMNS)):
+        if isinstance(fields, BadRow) or not (column := first_present(fields, AUDIO_COLUMNS)):
             continue
         split = canonical_split((_audio_path(fields[column]) or "").partition("/")[0])
         if split not in ("train", "validation", "test"):
@@ -107,20 +111,26 @@ def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
         CorpusError: no column names the audio.
     """
     for path in found.splits[split]:
-        many = len(found.splits) > 1 and sum(path in paths for paths in found.splits.values()) > 1
-        yield from table_rows(path, reading, split=split if many else None)
+        yield from table_rows(path, reading, split=split, sharing=splits_sharing(found, path))
+
+
+def splits_sharing(found: Found, table: Path) -> list[str]:
+    """Splits whose rows lie in this table; a single one has all of them."""
+    return [split for split, tables in found.splits.items() if table in tables]
 
 
 def table_rows(
-    path: Path, reading: Reading, *, split: str | None = None, split_folders: bool = False
+    path: Path, reading: Reading, *, split: str, sharing: list[str], split_folders: bool = False
 ) -> Iterator[Row | BadRow]:
     """Rows of one manifest.
 
     Args:
         path: .csv, .tsv, .jsonl or .json.
         reading: names the audio column; `audio` means whichever is there.
-        split: only rows whose `split` column says so; None takes all.
-        split_folders: without a `split` column, take rows whose audio path begins with the split's name.
+        split: the rows that are wanted.
+        sharing: splits in this table; with several, the `split` column is asked. Lines that belong to none of them
+            are counted with the first.
+        split_folders: without a `split` column, the first folder of the audio's path tells the split.
 
     Raises:
         CorpusError: no column names the audio.
@@ -132,17 +142,23 @@ def table_rows(
     for number, fields in _raw_rows(path):
         where = f"{path.name}:{number}"
         if isinstance(fields, BadRow):
-            yield fields
+            if split == sharing[0]:
+                yield fields
             continue
-        column = _first(fields, candidates)
+        column = first_present(fields, candidates)
         if column is None:
             if not checked:
                 raise CorpusError(_no_audio_column(path, reading.audio_column, fields))
-            yield BadRow(where, "no audio in this row")
+            if split == sharing[0]:
+                yield BadRow(where, "no audio in this row")
             continue
         checked = True
-        if split is not None and _split_of(fields, column, split_folders) != split:
-            continue
+        if len(sharing) > 1:
+            own = _split_of(fields, column, split_folders)
+            if own not in sharing and split == sharing[0]:
+                yield BadRow(where, f"it belongs to no split: {str(own)[:50]}")
+            if own != split:
+                continue
         yield _row(path, where, fields, column)
 
 
@@ -151,10 +167,6 @@ def _raw_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
         yield from json_rows(path)
     else:
         yield from csv_rows(path, "\t" if path.suffix.lower() == ".tsv" else None)
-
-
-def _first(fields: dict[str, Any], names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if fields.get(name) not in (None, "")), None)
 
 
 def _split_of(fields: dict[str, Any], column: str, split_folders: bool) -> str | None:
@@ -177,34 +189,14 @@ def _row(path: Path, where: str, fields: dict[str, Any], column: str) -> Row | B
     audio = _audio_path(fields[column])
     if audio is None or "\x00" in audio:
         return BadRow(where, f"column '{column}' is no path")
-    columns = {name: _text(value) for name, value in fields.items() if not name.startswith("#")}
-    id_column = _first(columns, ID_COLUMNS)
+    columns = {name: as_text(value) for name, value in fields.items() if not name.startswith("#")}
+    id_column = first_present(columns, ID_COLUMNS)
     return Row(
-        id=(columns[id_column] or "") if id_column else str(PurePath(audio).with_suffix("")),
+        id=(columns[id_column] or "") if id_column else ENDING.sub("", audio),
         audio=os.path.normpath(path.parent / os.path.expanduser(audio)),  # noqa: PTH111
         columns=columns,
-        duration_s=_number(columns, DURATION_COLUMNS),
-        speaker=columns[name] if (name := _first(columns, SPEAKER_COLUMNS)) else None,
-        language=columns[name] if (name := _first(columns, LANGUAGE_COLUMNS)) else None,
+        **known_facts(columns),
     )
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value) if isinstance(value, float) or abs(value) < 10**30 else None
-    return None  # lists and objects are no text
-
-
-def _number(columns: dict[str, str | None], names: tuple[str, ...]) -> float:
-    name = _first(columns, names)
-    try:
-        return float(columns[name] or "nan") if name else math.nan
-    except ValueError:
-        return math.nan
 
 
 def _no_audio_column(path: Path, wanted: str, fields: dict[str, Any]) -> str:

@@ -197,8 +197,8 @@ class SplitTable:
     def left_out(self) -> list[LeftOut]:
         """Rows of these splits that could not be used, found while indexing. `select` doesn't change it."""
         rows: list[LeftOut] = []
-        for part in self._parts:
-            for line in Path(part.left_out).read_text(encoding="utf-8").splitlines():
+        for path in dict.fromkeys(part.left_out for part in self._parts):
+            for line in Path(path).read_text(encoding="utf-8").splitlines():
                 fields = json.loads(line)
                 if fields["duration_s"] is None:
                     fields["duration_s"] = math.nan

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
+from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, names_in
 from speechtune.corpora.lines import numbered_lines
 from speechtune.errors import CorpusError
 
@@ -29,15 +29,12 @@ def detect(folder: Path, names: frozenset[str]) -> list[Found]:
 
 
 def _regions(folder: Path) -> list[Path]:
-    return [path for path in _folders(folder) if re.fullmatch(r"dr[1-8]", path.name, re.IGNORECASE)]
+    return [folder / name for name in names_in(folder) if re.fullmatch(r"dr[1-8]", name, re.IGNORECASE)]
 
 
 def _folders(folder: Path) -> list[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in entries if entry.is_dir())
-    except OSError:
-        return []
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
 
 
 # TEST/DR1/FAKS0/SA1.TXT, and the first lines of the .WRD and the .PHN beside it (begin and end in samples):

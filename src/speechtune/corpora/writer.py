@@ -53,6 +53,7 @@ class TableWriter:
 
     def add(self, row: Row, seen: Probe) -> None:
         """Keep a row whose audio was looked at, among the usable ones or those left out."""
+        assert not isinstance(row.audio, bytes), "bytes are for streams"
         file = row.file or describe(row.audio)
         if seen.reason:
             self.left_out.append(LeftOut(self.split, _clean(row.id), _clean(file), seen.reason, _clean(seen.detail)))
