@@ -16,11 +16,11 @@ themeButton.addEventListener("click", () => {
 const tabs = all(".tabs button");
 function show(key) {
   all(".evaluation").forEach((part) => { part.hidden = part.dataset.key !== key; });
-  all(".evaluation .which").forEach((heading) => { heading.hidden = heading.closest("#errors") !== null; });
   tabs.forEach((tab) => tab.setAttribute("aria-pressed", String(tab.dataset.show === key)));
 }
 if (tabs.length) {
   all(".tabs").forEach((bar) => { bar.hidden = false; });
+  document.body.classList.add("tabbed");
   tabs.forEach((tab) => tab.addEventListener("click", () => show(tab.dataset.show)));
   show(tabs[0].dataset.show);
 }
