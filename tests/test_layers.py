@@ -9,14 +9,14 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "speechtune"
 LAYERS = [
-    {"types", "errors", "config"},
-    {"audio", "containers", "mp3", "corpora", "text", "metrics"},
-    {"options", "arguments", "machine", "models", "data", "decode"},
+    {"types", "errors", "config", "options", "arguments"},
+    {"audio", "containers", "ffmpeg", "mp3", "screen", "corpora", "text", "metrics"},
+    {"machine", "models", "data", "decode"},
     {
-        "checkpoint", "error_analysis", "evaluate", "export", "findings", "interruption", "doctor", "plots", "progress", "publish", "report",
+        "checkpoint", "display", "error_analysis", "report_details", "training_progress", "wording", "evaluate", "export", "findings", "interruption", "doctor", "plots", "progress", "publish", "report",
         "run_folder", "run_setup", "streaming", "train", "trainer", "transcribe",
     },
-    {"compat", "cli", "demo"},
+    {"compat", "old_names", "option_help", "cache_command", "cli", "__main__", "demo"},
 ]  # fmt: skip
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 

@@ -117,10 +117,10 @@ def recognise_split(
     with torch.inference_mode():
         for batch in loader:
             result.left_out += batch.left_out
-            if not batch.rows:
+            if not len(batch):
                 continue
             recognised = recogniser.recognise(model, batch.to(device), with_loss=with_loss)
-            _score(result, batch, recognised, loader.dataset.split, normalise)  # type: ignore[attr-defined]
+            _score(result, batch, recognised, normalise)
             rows += batch.rows
             if on_batch is not None:
                 on_batch(batch.seconds)
@@ -132,11 +132,8 @@ def recognise_split(
     return result
 
 
-def _score(
-    result: Evaluation, batch: Any, recognised: Sequence[Any], split: Any, normalise: Callable[[str], str]
-) -> None:
-    for row, said in zip(batch.rows, recognised, strict=True):
-        utterance, reference = split.table[row], split.texts[row]
+def _score(result: Evaluation, batch: Any, recognised: Sequence[Any], normalise: Callable[[str], str]) -> None:
+    for utterance, reference, said in zip(batch.utterances, batch.texts, recognised, strict=True):
         hypothesis = " ".join(normalise(said.text).split())
         result.hypotheses.append(
             Hypothesis(

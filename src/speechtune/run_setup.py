@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -42,7 +43,14 @@ __all__ = [
 log = logging.getLogger("speechtune")
 SETTINGS = "settings.json"
 # A run in the same folder with another of these is another run, not the same one to go on with.
-IDENTITY = ("model_name_or_path", "model_config", "dataset_name", "dataset_config_name", "train_split_name", "target_language")
+IDENTITY = (
+    "model_name_or_path",
+    "model_config",
+    "dataset_name",
+    "dataset_config_name",
+    "train_split_name",
+    "target_language",
+)
 ANEW = ("left_out.jsonl", "bad_steps.jsonl", "eval_results*.json", "hypotheses*.jsonl", "train_results.json", "all_results.json",
         "trainer_state.json", "report.html", SETTINGS)  # fmt: skip
 
@@ -66,7 +74,9 @@ class Splits:
     def normalise(self, normalise: Callable[[str], str]) -> None:
         """Fill in the normalised transcripts."""
         self.train_texts = [] if self.train is None else [normalise(text).strip() for text in self.train.texts]
-        self.evaluation_texts = [] if self.evaluation is None else [normalise(text).strip() for text in self.evaluation.texts]
+        self.evaluation_texts = (
+            [] if self.evaluation is None else [normalise(text).strip() for text in self.evaluation.texts]
+        )
 
 
 def open_splits(options: Options, *, train: bool, evaluate: bool) -> Splits:
@@ -101,16 +111,41 @@ def open_splits(options: Options, *, train: bool, evaluate: bool) -> Splits:
     )
 
 
-def text_normaliser(options: Options, language: str | None, *, seq2seq: bool = False) -> Any:
-    """The normaliser of the protocol asked for."""
+@dataclass(frozen=True)
+class Phonemised:
+    """Transcripts normalised, then written as phonemes."""
+
+    normaliser: Any
+    phonemizer: Any
+
+    def __call__(self, text: str) -> str:
+        return str(self.phonemizer(self.normaliser(text)))
+
+    def describe(self) -> str:
+        return f"{self.normaliser.describe()}; then {self.phonemizer.describe()}"
+
+    def hash(self) -> str:
+        return hashlib.sha256(self.describe().encode()).hexdigest()[:12]
+
+
+def text_normaliser(
+    options: Options, language: str | None, *, seq2seq: bool = False
+) -> tuple[Any, Callable[[str], str]]:
+    """What is done to transcripts, and what is done to hypotheses before they are scored against them."""
     config = options.config
-    return make_normaliser(
+    normaliser = make_normaliser(
         config.protocol,
         config.chars_to_ignore,
         language=language,
         lower_case=config.do_lower_case,
         trailing_space=not seq2seq,
     )
+    if config.phoneme_language is None:
+        return normaliser, normaliser
+    from speechtune.text.phonemes import make_phonemizer
+
+    phonemizer = make_phonemizer(config.phoneme_language, word_delimiter_token=config.word_delimiter_token)
+    return Phonemised(normaliser, phonemizer), str  # hypotheses are phonemes already
 
 
 def prepare_splits(
@@ -124,7 +159,7 @@ def prepare_splits(
         durations, frames=frames, min_frames=min_ctc_frames if frames else None, max_labels=recogniser.max_labels
     )
     # The original scripts drop long clips from the score as well; the default scores every clip.
-    evaluation = durations if config.protocol == "readme" else None
+    evaluation = replace(durations, needs_text=False) if config.protocol == "readme" else None
 
     def prepare(role: str, table: Any, texts: list[str], limits: Limits | None) -> PreparedSplit | None:
         if table is None:
@@ -177,6 +212,7 @@ def training_arguments(options: Options, *, seq2seq: bool = False) -> tuple[Any,
     given["dataloader_num_workers"] = choose_num_workers(given.get("dataloader_num_workers"), has_gpu=has_gpu)
     given.setdefault("logging_steps", 10)
     given.setdefault("report_to", "none")
+    given.setdefault("log_level", "error")
     if given.get("eval_strategy", "no") != "no":
         given.setdefault("metric_for_best_model", "wer")
         given.setdefault("greater_is_better", False)

@@ -65,13 +65,13 @@ def _run(options: Options, folder: Path, *, goes_on: bool) -> int:
     if splits is None:
         with in_turn(args):
             splits = open_splits(options, train=options.do_train, evaluate=options.do_eval)
-    normalise = text_normaliser(options, splits.language, seq2seq=options.kind == "seq2seq")
+    normalise, normalise_hypothesis = text_normaliser(options, splits.language, seq2seq=options.kind == "seq2seq")
     splits.normalise(normalise)
     with in_turn(args):
         recogniser = _recogniser(options, model_config, splits, folder)
     train_split, eval_split = prepare_splits(splits, options, recogniser, left_out_path=folder / "left_out.jsonl")
     session = _Session(options, args, folder, recogniser, splits, normalise)
-    session.build(train_split, eval_split)
+    session.build(train_split, eval_split, normalise_hypothesis)
     log.info(session.opening_line(number_format))
     if options.config.preprocessing_only:
         return 0
@@ -122,10 +122,10 @@ class _Session:
         self.recogniser, self.splits, self.normalise = recogniser, splits, normalise
         self.first = args.process_index == 0
 
-    def build(self, train_split: Any, eval_split: Any) -> None:
+    def build(self, train_split: Any, eval_split: Any, normalise_hypothesis: Any) -> None:
         """Datasets, trainer and callbacks."""
         from speechtune.data.batching import BatchSettings, with_total
-        from speechtune.data.dataset import SpeechDataset
+        from speechtune.data.dataset import BatchMaker, SpeechDataset
         from speechtune.interruption import StopAtSignal
         from speechtune.progress import TrainingProgress
         from speechtune.trainer import SpeechTrainer
@@ -135,7 +135,13 @@ class _Session:
             None
             if split is None
             else SpeechDataset(
-                split, reader, model_input=self.recogniser.model_input, min_length=self.recogniser.min_input_length
+                split,
+                BatchMaker(
+                    reader,
+                    self.recogniser.model_input,
+                    min_length=self.recogniser.min_input_length,
+                    split=split.table.split,
+                ),
             )
             for split in (train_split, eval_split)
         )
@@ -143,9 +149,7 @@ class _Session:
         per_device = (
             BatchSettings(seconds_per_step=float(config.batch_seconds), order=_order(args), seed=args.seed)
             if config.batch_seconds
-            else BatchSettings(
-                utterances_per_step=args.per_device_train_batch_size, order=_order(args), seed=args.seed
-            )
+            else BatchSettings(utterances_per_step=args.per_device_train_batch_size, order=_order(args), seed=args.seed)
         )
         self.stop = StopAtSignal()
         self.trainer: Any = SpeechTrainer(
@@ -154,8 +158,8 @@ class _Session:
             train_set=self.train_set,
             eval_set=self.eval_set,
             settings=with_total(per_device, num_parts=args.world_size * args.gradient_accumulation_steps),
-            normalise=self.normalise,
-            metric_names=_metric_names(config.eval_metrics),
+            normalise=normalise_hypothesis,
+            metric_names=_metric_names(config),
             on_bad_step=self._write_bad_step,
             callbacks=[self.stop],
         )
@@ -169,7 +173,9 @@ class _Session:
                 parts.append(f"{role} {len(dataset)} utterances, {dataset.split.hours:.2f} h")
         model = self.recogniser.model
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        parts.append(f"{model.config.model_type}, {model.num_parameters() / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M trained")
+        parts.append(
+            f"{model.config.model_type}, {model.num_parameters() / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M trained"
+        )
         return "; ".join([*parts, number_format])
 
     def train(self, *, goes_on: bool) -> int:
@@ -186,7 +192,9 @@ class _Session:
             write_left_out(self.folder, self._left_out())
         if self.stop.stopped:
             where = newest_whole(self.folder)
-            log.warning(f"stopped after step {self.trainer.state.global_step}; saved in {where}. The same command goes on from there.")
+            log.warning(
+                f"stopped after step {self.trainer.state.global_step}; saved in {where}. The same command goes on from there."
+            )
             return self.stop.exit_code
         if self.trainer.diverged:
             raise TrainingError(
@@ -196,7 +204,11 @@ class _Session:
             )
         self._save_model()
         if self.first:
-            metrics = {**result.metrics, "train_samples": len(self.train_set), "skipped_steps": self.trainer.num_bad_steps}
+            metrics = {
+                **result.metrics,
+                "train_samples": len(self.train_set),
+                "skipped_steps": self.trainer.num_bad_steps,
+            }
             write_atomically(self.folder / "train_results.json", json.dumps(metrics, indent=2) + "\n")
             self.trainer.state.save_to_json(str(self.folder / "trainer_state.json"))
         return 0
@@ -206,7 +218,7 @@ class _Session:
         from speechtune.evaluate import write_evaluation
         from speechtune.progress import evaluation_progress, print_scores_table
 
-        names = _metric_names(self.options.config.eval_metrics)
+        names = _metric_names(self.options.config)
         with evaluation_progress(float(self.eval_set.split.hours * 3600), enabled=self.first) as advance:
             evaluation = self.trainer.recognise(self.eval_set, on_batch=advance)
         if not self.first:
@@ -224,7 +236,16 @@ class _Session:
             "model": self.options.config.model_name_or_path,
         }
         write_evaluation(evaluation, results, folder=self.folder)
-        print_scores_table([{"name": f"{self.splits.name} {results['split']}", "scores": scores, "utterances": len(evaluation.hypotheses), "hours": evaluation.audio_s / 3600}])
+        print_scores_table(
+            [
+                {
+                    "name": f"{self.splits.name} {results['split']}",
+                    "scores": scores,
+                    "utterances": len(evaluation.hypotheses),
+                    "hours": evaluation.audio_s / 3600,
+                }
+            ]
+        )
 
     def finish(self) -> None:
         """Write what was left out and the report, and say where they are."""
@@ -241,7 +262,10 @@ class _Session:
         config = self.options.config
         filters = {}
         if config.protocol == "readme":
-            filters = {"min_duration_s": config.min_duration_in_seconds, "max_duration_s": config.max_duration_in_seconds}
+            filters = {
+                "min_duration_s": config.min_duration_in_seconds,
+                "max_duration_s": config.max_duration_in_seconds,
+            }
         dropped = [] if self.eval_set is None else self.eval_set.split.dropped
         return {
             "name": config.protocol,
@@ -290,23 +314,31 @@ class _Session:
 
     def _model_facts(self) -> dict[str, Any]:
         model = self.recogniser.model
-        return {"type": model.config.model_type, "parameters": model.num_parameters(), "from": self.options.config.model_name_or_path}
+        return {
+            "type": model.config.model_type,
+            "parameters": model.num_parameters(),
+            "from": self.options.config.model_name_or_path,
+        }
 
     def _write_bad_step(self, row: dict[str, Any]) -> None:
         with (self.folder / "bad_steps.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         names = ", ".join(entry["file"] for entry in row["utterances"][:3]) or "no single utterance"
-        log.warning(f"step {row['step']} skipped: its {row['non_finite']} is not finite ({names}) -> {self.folder / 'bad_steps.jsonl'}")
+        log.warning(
+            f"step {row['step']} skipped: its {row['non_finite']} is not finite ({names}) -> {self.folder / 'bad_steps.jsonl'}"
+        )
 
 
-def _metric_names(asked: Sequence[str]) -> list[str]:
-    """WER and CER always; more on request."""
-    return list(dict.fromkeys(["wer", "cer", *asked]))
+def _metric_names(config: Any) -> list[str]:
+    """WER and CER always; PER where phonemes are recognised, or on request."""
+    return list(dict.fromkeys(["wer", "cer", *config.eval_metrics, *(["per"] if config.phoneme_language else [])]))
 
 
 def _order(args: Any) -> str:
     """`--train_sampling_strategy` in our words; grouped by duration unless the user wants otherwise."""
-    return {"random": "bucketed", "sequential": "sequential"}.get(str(getattr(args, "train_sampling_strategy", "")), "bucketed")
+    return {"random": "bucketed", "sequential": "sequential"}.get(
+        str(getattr(args, "train_sampling_strategy", "")), "bucketed"
+    )
 
 
 def _show_progress_with(trainer: Any, progress: Any) -> None:

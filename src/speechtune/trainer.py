@@ -30,7 +30,7 @@ from speechtune.data.dataset import Batch, SpeechDataset, StepSampler, evaluatio
 from speechtune.errors import TrainingError
 from speechtune.evaluate import Evaluation, recognise_split
 from speechtune.models.recogniser import Recogniser
-from speechtune.types import LeftOut
+from speechtune.types import LeftOut, Utterance
 
 __all__ = ["DATA_STATE", "DataState", "SpeechTrainer"]
 
@@ -67,7 +67,7 @@ class _StepRecord:
     """What is needed to name the culprits of a step that turns out to be non-finite."""
 
     step: int
-    rows: list[int]
+    utterances: list[Utterance]
     losses: list[torch.Tensor]
     finite: torch.Tensor
 
@@ -113,7 +113,9 @@ class SpeechTrainer(Trainer):
         on_bad_step: Callable[[dict[str, Any]], None] = lambda row: None,
         callbacks: Sequence[Any] = (),
     ) -> None:
-        super().__init__(model=recogniser.model, args=args, train_dataset=train_set, callbacks=list(callbacks))
+        super().__init__(
+            model=recogniser.model, args=args, train_dataset=train_set, eval_dataset=eval_set, callbacks=list(callbacks)
+        )
         self.recogniser = recogniser
         self.train_set, self.eval_set = train_set, eval_set
         self.normalise, self.metric_names = normalise, tuple(metric_names)
@@ -128,7 +130,7 @@ class SpeechTrainer(Trainer):
         self.num_bad_steps = 0
         self._bad_in_a_row = 0
         self._pending: list[_StepRecord] = []
-        self._step_rows: list[int] = []
+        self._step_utterances: list[Utterance] = []
         self._step_losses: list[torch.Tensor] = []
         self._seconds_logged, self._time_logged = 0.0, time.perf_counter()
         self._epoch_began_at_step = 0
@@ -220,8 +222,8 @@ class SpeechTrainer(Trainer):
     ) -> torch.Tensor:
         assert isinstance(inputs, Batch) and not return_outputs
         losses = self.recogniser.losses(model, inputs)
-        self._step_rows += inputs.rows
-        if inputs.rows:
+        self._step_utterances += inputs.utterances
+        if len(inputs):
             self._step_losses.append(losses.detach())
         # DDP averages gradients over processes; the sum over them is what is wanted.
         return losses.sum() / num_items_in_batch * self.args.world_size
@@ -251,15 +253,15 @@ class SpeechTrainer(Trainer):
         """The gradient's norm; where it is not finite the optimiser's step is skipped and its utterances are named."""
         norm = super()._get_grad_norm(model, grad_norm)
         finite = torch.isfinite(torch.as_tensor(norm))
-        rows, losses = self._step_rows, self._step_losses
-        self._step_rows, self._step_losses = [], []
+        utterances, losses = self._step_utterances, self._step_losses
+        self._step_utterances, self._step_losses = [], []
         if getattr(self.accelerator, "scaler", None) is None:
             optimizer = self.optimizer.optimizer
             if finite.is_cuda and optimizer.defaults.get("fused"):
                 optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()
             elif not bool(finite):
                 model.zero_grad(set_to_none=True)  # a parameter without gradient is left alone by the optimiser
-        self._pending.append(_StepRecord(self.state.global_step + 1, rows, losses, finite))
+        self._pending.append(_StepRecord(self.state.global_step + 1, utterances, losses, finite))
         # On a GPU the verdict of the step before is read, which is there by now; reading this one's would wait for it.
         self._judge(keep=1 if finite.is_cuda else 0)
         return norm
@@ -282,15 +284,13 @@ class SpeechTrainer(Trainer):
         return self._bad_in_a_row >= MAX_BAD_STEPS_IN_A_ROW
 
     def _report_bad(self, record: _StepRecord) -> None:
-        assert self.train_set is not None
         values = torch.cat(record.losses).float().cpu().tolist() if record.losses else []
-        table = self.train_set.split.table
         culprits = [
-            {"id": table[row].id, "file": table[row].file, "loss": repr(value)}
-            for row, value in zip(record.rows, values, strict=True)
+            {"id": said.id, "file": said.file, "loss": repr(value)}
+            for said, value in zip(record.utterances, values, strict=True)
             if value - value != 0
         ]
-        step_ids = [table[row].id for row in record.rows]
+        step_ids = [said.id for said in record.utterances]
         if self.args.world_size > 1:
             parts: list[Any] = [None] * self.args.world_size
             torch.distributed.all_gather_object(parts, (culprits, step_ids))
@@ -376,6 +376,12 @@ class SpeechTrainer(Trainer):
         assert self.sampler is not None
         done = [*self._done_before, EpochPart(self.sampler.settings, steps)]
         DataState(self.data_state.epoch, done, self.data_state.seconds).write(half / DATA_STATE)
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        super()._save(*args, **kwargs)
+        # A pickle that nothing needs, and that may hold a token: settings.json says what was asked for.
+        folder = Path(kwargs.get("output_dir") or (args[0] if args else None) or self.args.output_dir)
+        (folder / "training_args.bin").unlink(missing_ok=True)
 
     def _wait(self) -> None:
         if self.args.world_size > 1:

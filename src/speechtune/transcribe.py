@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from speechtune.audio import load_audio
 from speechtune.config import TrainConfig
 from speechtune.errors import AudioError
+from speechtune.types import Utterance
 
 __all__ = ["Transcriber", "main_transcribe"]
 
@@ -34,7 +35,13 @@ class Transcriber:
     """
 
     def __init__(
-        self, model: str, *, language: str | None = None, task: str = "transcribe", device: str | None = None, **options: Any
+        self,
+        model: str,
+        *,
+        language: str | None = None,
+        task: str = "transcribe",
+        device: str | None = None,
+        **options: Any,
     ) -> None:
         import torch
 
@@ -63,6 +70,8 @@ class Transcriber:
         features = self.recogniser.model_input.features(samples)
         inputs = self.recogniser.model_input.pad([features], min_length=self.recogniser.min_input_length)
         batch = Batch(
+            utterances=[Utterance("", "", "", "", len(samples) / self.recogniser.sampling_rate, "")],
+            texts=[""],
             rows=[0],
             inputs={name: torch.from_numpy(value) for name, value in inputs.items()},
             labels=torch.zeros((1, 1), dtype=torch.int64),

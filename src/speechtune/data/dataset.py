@@ -22,9 +22,9 @@ from speechtune.data.prepare import PreparedSplit
 from speechtune.data.reading import AudioReader
 from speechtune.errors import AudioError
 from speechtune.models.inputs import ModelInput
-from speechtune.types import LeftOut
+from speechtune.types import LeftOut, Utterance
 
-__all__ = ["Batch", "SpeechDataset", "StepSampler", "evaluation_loader", "training_loader"]
+__all__ = ["Batch", "BatchMaker", "Item", "SpeechDataset", "StepSampler", "evaluation_loader", "stream_loader", "training_loader"]
 
 IGNORED_LABEL = -100
 
@@ -34,7 +34,9 @@ class Batch:
     """Padded inputs of B utterances and what belongs to them.
 
     Args:
-        rows: row numbers in the split, length B; empty for a stand-in of silence.
+        utterances: without their audio, length B; empty for a stand-in of silence.
+        texts: their normalised transcripts.
+        rows: their numbers in the split; hypotheses are put in this order.
         inputs: the model's keyword arguments, padded, (B, T, ...).
         labels: (B, L) int64, padded with -100; `label_lengths` says how many are real.
         input_lengths: samples or frames of each utterance before the model's own subsampling, length B.
@@ -42,6 +44,8 @@ class Batch:
         left_out: what could not be used, and why.
     """
 
+    utterances: list[Utterance]
+    texts: list[str]
     rows: list[int]
     inputs: dict[str, torch.Tensor]
     labels: torch.Tensor
@@ -49,6 +53,9 @@ class Batch:
     input_lengths: list[int]
     seconds: float
     left_out: list[LeftOut] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.utterances)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`."""
@@ -62,23 +69,69 @@ class Batch:
         return self
 
 
-class SpeechDataset(Dataset[Batch]):
-    """Makes batches out of lists of rows.
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One utterance on its way into a batch."""
+
+    row: int
+    utterance: Utterance
+    text: str
+    labels: NDArray[np.int64]
+
+
+class BatchMaker:
+    """Items -> a batch: reads and decodes the audio, makes features, pads.
 
     Args:
-        split: prepared rows with labels.
         reader: audio at the model's rate.
         model_input: samples to padded inputs.
         min_length: inputs are padded to at least this many samples or frames (SpecAugment's spans must fit).
+        split: name, for what is left out.
     """
 
-    def __init__(
-        self, split: PreparedSplit, reader: AudioReader, *, model_input: ModelInput, min_length: int = 0
-    ) -> None:
+    def __init__(self, reader: AudioReader, model_input: ModelInput, *, min_length: int = 0, split: str = "") -> None:
+        self.reader, self.model_input, self.min_length, self.split = reader, model_input, min_length, split
+
+    def __call__(self, items: Sequence[Item]) -> Batch:
+        kept: list[Item] = []
+        features: list[NDArray[np.float32]] = []
+        left_out: list[LeftOut] = []
+        seconds = 0.0
+        for item in items:
+            try:
+                samples = self.reader.samples(item.utterance)
+                features.append(self.model_input.features(samples))
+            except AudioError as error:
+                said = item.utterance
+                detail = " ".join(str(error).split())
+                left_out.append(LeftOut(self.split, said.id, said.file, error.reason, detail, said.duration_s))
+                continue
+            kept.append(item)
+            seconds += len(samples) / self.reader.sampling_rate
+        labels = [item.labels for item in kept]
+        if not kept:
+            silence = np.zeros(self.reader.sampling_rate, np.float32)
+            features, labels = [self.model_input.features(silence)], [np.zeros(0, np.int64)]
+        inputs = self.model_input.pad(features, min_length=self.min_length)
+        return Batch(
+            utterances=[replace(item.utterance, audio="") for item in kept],
+            texts=[item.text for item in kept],
+            rows=[item.row for item in kept],
+            inputs={name: torch.from_numpy(value) for name, value in inputs.items()},
+            labels=torch.from_numpy(_pad_labels(labels)),
+            label_lengths=[len(row) for row in labels],
+            input_lengths=[len(f) for f in features],
+            seconds=seconds,
+            left_out=left_out,
+        )
+
+
+class SpeechDataset(Dataset[Batch]):
+    """Makes batches out of lists of rows of a prepared split."""
+
+    def __init__(self, split: PreparedSplit, make_batch: BatchMaker) -> None:
         self.split = split
-        self.reader = reader
-        self.model_input = model_input
-        self.min_length = min_length
+        self.make_batch = make_batch
 
     def __len__(self) -> int:
         return len(self.split)
@@ -87,34 +140,8 @@ class SpeechDataset(Dataset[Batch]):
         return self.__getitems__([row])
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
-        kept: list[int] = []
-        features: list[NDArray[np.float32]] = []
-        labels: list[NDArray[np.int64]] = []
-        left_out: list[LeftOut] = []
-        seconds = 0.0
-        for row in rows:
-            try:
-                samples = self.reader.samples(self.split.table[row])
-                features.append(self.model_input.features(samples))
-                labels.append(self.split.labels(row))
-            except AudioError as error:
-                left_out.append(self.split.left_out(row, error.reason, str(error)))
-                continue
-            kept.append(row)
-            seconds += len(samples) / self.reader.sampling_rate
-        if not kept:
-            silence = np.zeros(self.reader.sampling_rate, np.float32)
-            features, labels = [self.model_input.features(silence)], [np.zeros(0, np.int64)]
-        inputs = self.model_input.pad(features, min_length=self.min_length)
-        return Batch(
-            rows=kept,
-            inputs={name: torch.from_numpy(value) for name, value in inputs.items()},
-            labels=torch.from_numpy(_pad_labels(labels)),
-            label_lengths=[len(row) for row in labels],
-            input_lengths=[len(f) for f in features],
-            seconds=seconds,
-            left_out=left_out,
-        )
+        split = self.split
+        return self.make_batch([Item(row, split.table[row], split.texts[row], split.labels(row)) for row in rows])
 
 
 class StepSampler(Sampler[list[int]]):
@@ -181,21 +208,8 @@ class StepSampler(Sampler[list[int]]):
 
 
 def training_loader(dataset: SpeechDataset, sampler: StepSampler, *, num_workers: int, pin_memory: bool) -> Any:
-    """Loader over a step sampler; batches come ready made from the workers.
-
-    The loader has its own random generator: making an iterator must not advance the training's.
-    """
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=_as_is,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        prefetch_factor=4 if num_workers else None,
-        generator=torch.Generator().manual_seed(0),
-        multiprocessing_context="fork" if num_workers else None,
-        worker_init_fn=_leave_signals_to_parent,
-    )
+    """Loader over a step sampler; batches come ready made from the workers."""
+    return DataLoader(dataset, batch_sampler=sampler, pin_memory=pin_memory, **_workers(num_workers))
 
 
 def evaluation_loader(
@@ -205,16 +219,24 @@ def evaluation_loader(
     durations = np.nan_to_num(dataset.split.table.durations_s, nan=np.inf)
     order = np.argsort(-durations, kind="stable")
     batches = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
-    return DataLoader(
-        dataset,
-        batch_sampler=batches[rank::world_size],
-        collate_fn=_as_is,
-        num_workers=num_workers,
-        prefetch_factor=4 if num_workers else None,
-        generator=torch.Generator().manual_seed(0),
-        multiprocessing_context="fork" if num_workers else None,
-        worker_init_fn=_leave_signals_to_parent,
-    )
+    return DataLoader(dataset, batch_sampler=batches[rank::world_size], **_workers(num_workers))
+
+
+def stream_loader(dataset: Any, *, num_workers: int, pin_memory: bool) -> Any:
+    """Loader over an iterable dataset that makes whole batches."""
+    return DataLoader(dataset, batch_size=None, pin_memory=pin_memory, **_workers(num_workers))
+
+
+def _workers(num_workers: int) -> dict[str, Any]:
+    return {
+        "collate_fn": _as_is,
+        "num_workers": num_workers,
+        "prefetch_factor": 4 if num_workers else None,
+        # A generator of its own: making an iterator must not advance the training's.
+        "generator": torch.Generator().manual_seed(0),
+        "multiprocessing_context": "fork" if num_workers else None,
+        "worker_init_fn": _leave_signals_to_parent,
+    }
 
 
 def _as_is(batch: Batch) -> Batch:

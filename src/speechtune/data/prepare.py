@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from speechtune.errors import CorpusError
 from speechtune.types import LeftOut
 
-__all__ = ["Limits", "PreparedSplit", "check_share_left_out", "prepare_split", "summary_line"]
+__all__ = ["Limits", "PreparedSplit", "check_share_left_out", "prepare_split", "reason_to_leave_out", "summary_line"]
 
 Labels = NDArray[np.int64]
 
@@ -30,6 +30,7 @@ class Limits:
         min_duration_s, max_duration_s: recordings outside are left out; at exactly a limit they stay.
         frames: duration in seconds -> encoder frames, and the fewest frames for given labels; None where the model has no such limit.
         max_labels: longest label sequence that the model's decoder takes.
+        needs_text: an empty transcript is left out too.
     """
 
     min_duration_s: float = 0.0
@@ -37,6 +38,7 @@ class Limits:
     frames: Callable[[float], int] | None = None
     min_frames: Callable[[Sequence[int]], int] | None = None
     max_labels: int | None = None
+    needs_text: bool = True
 
 
 @dataclass
@@ -63,11 +65,6 @@ class PreparedSplit:
         """Labels of a row, (L,) int64."""
         start = int(self.label_ends[row - 1]) if row else 0
         return self.label_ids[start : int(self.label_ends[row])].astype(np.int64)
-
-    def left_out(self, row: int, reason: str, detail: str) -> LeftOut:
-        """The record for a row of this split that turned out to be unusable."""
-        utterance = self.table[row]
-        return LeftOut(self.table.split, utterance.id, utterance.file, reason, detail, utterance.duration_s)
 
     @property
     def hours(self) -> float:
@@ -107,22 +104,28 @@ def _record(table: Any, row: int, reason: str, detail: str) -> LeftOut:
 def _reasons(
     table: Any, texts: Sequence[str], labels: Sequence[NDArray[np.int32]], limits: Limits
 ) -> dict[int, tuple[str, str]]:
-    reasons: dict[int, tuple[str, str]] = {}
-    durations = table.durations_s.tolist()
-    for row, (duration_s, text, ids) in enumerate(zip(durations, texts, labels, strict=True)):
-        if duration_s > limits.max_duration_s:
-            reasons[row] = ("too_long", f"{duration_s:.1f} s, over {limits.max_duration_s:g} s")
-        elif duration_s < limits.min_duration_s:
-            reasons[row] = ("too_short", f"{duration_s:.2f} s, under {limits.min_duration_s:g} s")
-        elif not text or len(ids) == 0:
-            reasons[row] = ("empty_transcript", "nothing is left of the transcript after normalisation")
-        elif limits.max_labels is not None and len(ids) > limits.max_labels:
-            reasons[row] = ("too_many_labels", f"{len(ids)} labels, the decoder takes {limits.max_labels}")
-        elif limits.frames is not None and limits.min_frames is not None and duration_s == duration_s:
-            have, need = limits.frames(duration_s), limits.min_frames(ids.tolist())
-            if have < need:
-                reasons[row] = ("fewer_frames_than_labels", f"{have} frames, {len(ids)} labels need {need}")
-    return reasons
+    rows = zip(table.durations_s.tolist(), texts, labels, strict=True)
+    found = (reason_to_leave_out(duration_s, text, ids, limits) for duration_s, text, ids in rows)
+    return {row: reason for row, reason in enumerate(found) if reason is not None}
+
+
+def reason_to_leave_out(
+    duration_s: float, text: str, labels: NDArray[np.integer[Any]], limits: Limits
+) -> tuple[str, str] | None:
+    """(reason, detail) why training can't use an utterance; None where it can. An unknown duration (nan) passes."""
+    if duration_s > limits.max_duration_s:
+        return "too_long", f"{duration_s:.1f} s, over {limits.max_duration_s:g} s"
+    if duration_s < limits.min_duration_s:
+        return "too_short", f"{duration_s:.2f} s, under {limits.min_duration_s:g} s"
+    if limits.needs_text and (not text or len(labels) == 0):
+        return "empty_transcript", "nothing is left of the transcript after normalisation"
+    if limits.max_labels is not None and len(labels) > limits.max_labels:
+        return "too_many_labels", f"{len(labels)} labels, the decoder takes {limits.max_labels}"
+    if limits.frames is not None and limits.min_frames is not None and duration_s == duration_s:
+        have, need = limits.frames(duration_s), limits.min_frames(labels.tolist())
+        if have < need:
+            return "fewer_frames_than_labels", f"{have} frames, {len(labels)} labels need {need}"
+    return None
 
 
 REASON_WORDS = {

@@ -57,7 +57,9 @@ def language_vocabulary(
                 "Give the folder of an adapter run to --tokenizer_name_or_path, or leave it out."
             )
         if language in known and not overwrite:
-            log.info(f"tokenizer: keeps its {len(known[language])} tokens for {language} (--overwrite_lang_vocab makes new ones)")
+            log.info(
+                f"tokenizer: keeps its {len(known[language])} tokens for {language} (--overwrite_lang_vocab makes new ones)"
+            )
     return extend_vocabulary(known, language, vocabulary, overwrite=overwrite)
 
 

@@ -47,6 +47,8 @@ class CtcRecogniser(Recogniser):
         self.blank = int(tokenizer.pad_token_id)
         self.phones = type(tokenizer).__name__ == "Wav2Vec2PhonemeCTCTokenizer"
         vocabulary = {token: i for token, i in tokenizer.get_vocab().items() if i < model.config.vocab_size}
+        # Some checkpoints (wav2vec2-base-960h) know capital letters only.
+        self.upper_case = not self.phones and "A" in vocabulary and "a" not in vocabulary
         self.labeller = Labeller(
             vocabulary,
             unk_token=tokenizer.unk_token,
@@ -66,7 +68,7 @@ class CtcRecogniser(Recogniser):
         return length
 
     def encode(self, text: str) -> Sequence[int]:
-        return self.labeller(text)
+        return self.labeller(text.upper() if self.upper_case else text)
 
     def frames_of(self) -> Callable[[float], int] | None:
         if self.model_input.name != "input_values":
@@ -78,12 +80,12 @@ class CtcRecogniser(Recogniser):
 
     def losses(self, model: Any, batch: Any) -> torch.Tensor:
         logits = model(**batch.inputs).logits
-        if not batch.rows:
+        if not len(batch):
             return logits.float().sum()[None] * 0.0
         return self._ctc(logits, batch)
 
     def num_items(self, batch: Any) -> int:
-        return len(batch.rows)
+        return len(batch)
 
     def _ctc(self, logits: torch.Tensor, batch: Any) -> torch.Tensor:
         """CTC loss of each utterance (B,), always in float32: half precision loses sums over paths."""
@@ -106,7 +108,7 @@ class CtcRecogniser(Recogniser):
     def recognise(self, model: Any, batch: Any, *, with_loss: bool) -> list[Recognised]:
         logits = model(**batch.inputs).logits
         frame_lengths = np.minimum(self._frames(batch.input_lengths), logits.shape[1])
-        losses = self._ctc(logits, batch).cpu().tolist() if with_loss else [float("nan")] * len(batch.rows)
+        losses = self._ctc(logits, batch).cpu().tolist() if with_loss else [float("nan")] * len(batch)
         ids = logits.argmax(-1).cpu().numpy()
         return [
             Recognised(self.decoder(row[:length]), loss, 1)
@@ -118,3 +120,6 @@ class CtcRecogniser(Recogniser):
 
         processor_class = Wav2Vec2BertProcessor if self.model_input.name == "input_features" else Wav2Vec2Processor
         processor_class(self.model_input.feature_extractor, self.tokenizer).save_pretrained(folder)
+        self.model_input.feature_extractor.save_pretrained(
+            folder
+        )  # preprocessor_config.json, for older transformers too

@@ -82,7 +82,9 @@ def ctc_for_training(
         # "sum" or "mean" is done by the trainer, over the whole step; the config keeps the user's word for it.
         if hasattr(model_config, name):
             setattr(model_config, name, getattr(config, name))
-    extractor_source = source.named(config.feature_extractor_name) if source and config.feature_extractor_name else source
+    extractor_source = (
+        source.named(config.feature_extractor_name) if source and config.feature_extractor_name else source
+    )
     feature_extractor = feature_extractor_of(extractor_source, model_config)
     model = ctc_model(source, model_config, tokenizer=tokenizer, head_may_change=made_here)
     if language is not None:

@@ -10,7 +10,16 @@ from typing import Any, TypeVar
 from speechtune.errors import ModelError
 from speechtune.text.vocab import save_vocabulary
 
-__all__ = ["CTC_OPTIONS", "Source", "ctc_model", "ctc_tokenizer", "feature_extractor_of", "load_config", "random_config"]
+__all__ = [
+    "CTC_OPTIONS",
+    "Source",
+    "ctc_model",
+    "ctc_tokenizer",
+    "feature_extractor_of",
+    "load_config",
+    "quiet_transformers",
+    "random_config",
+]
 
 T = TypeVar("T")
 
@@ -72,10 +81,19 @@ class Source:
         )
 
 
+def quiet_transformers() -> None:
+    """Its load reports and progress bars out of the way; its errors stay."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def load_config(source: Source) -> Any:
     """The checkpoint's config."""
     from transformers import AutoConfig
 
+    quiet_transformers()
     return source.load("config", AutoConfig.from_pretrained)
 
 
@@ -90,7 +108,9 @@ def random_config(given: Mapping[str, Any] | str) -> Any:
     fields = dict(given) if isinstance(given, Mapping) else json.loads(Path(given).read_text("utf-8"))
     model_type = fields.pop("model_type", None)
     if model_type not in CONFIG_MAPPING:
-        raise ModelError(f"--model_config: model_type {model_type!r} is not one that transformers knows, e.g. wav2vec2.")
+        raise ModelError(
+            f"--model_config: model_type {model_type!r} is not one that transformers knows, e.g. wav2vec2."
+        )
     return CONFIG_MAPPING[model_type](**fields)
 
 

@@ -1,0 +1,158 @@
+"""Batches from a stream: shuffled within a buffer, like lengths together, from any batch on. Nothing is decoded ahead.
+
+A stream has no end while training: it begins again, shuffled anew, so that no process waits for one that ran out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset
+
+from speechtune.data.dataset import Batch, BatchMaker, Item
+from speechtune.data.prepare import Limits, reason_to_leave_out
+from speechtune.errors import CorpusError
+from speechtune.types import LeftOut, Utterance
+
+__all__ = ["StreamDataset"]
+
+BATCHES_SORTED_TOGETHER = 8
+
+
+class StreamDataset(IterableDataset[Batch]):
+    """This process' share of a stream as batches.
+
+    Args:
+        stream: an UtteranceStream of the whole; its `share` gives the part of one reader.
+        make_batch: items to a batch.
+        normalise, encode: transcript -> text -> label ids.
+        batch_size: utterances a batch.
+        rank, world_size: this process among all.
+        limits: what training leaves out; None (evaluation) leaves out nothing, keeps the order and ends with the stream.
+        buffer_size: utterances that are shuffled together.
+        max_samples: over all processes; None takes all.
+        skip_batches: of this process, trained before an interruption; they are passed over without decoding.
+    """
+
+    def __init__(
+        self,
+        stream: Any,
+        make_batch: BatchMaker,
+        *,
+        normalise: Callable[[str], str],
+        encode: Callable[[str], Sequence[int]],
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        limits: Limits | None = None,
+        buffer_size: int = 500,
+        seed: int = 42,
+        max_samples: int | None = None,
+        skip_batches: int = 0,
+    ) -> None:
+        self.stream, self.make_batch = stream, make_batch
+        self.normalise, self.encode = normalise, encode
+        self.batch_size, self.limits, self.buffer_size, self.seed = batch_size, limits, buffer_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.max_samples, self.skip_batches = max_samples, skip_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = torch.utils.data.get_worker_info()
+        number, of = (worker.id, worker.num_workers) if worker else (0, 1)
+        reader, num_readers = self.rank * of + number, self.world_size * of
+        # The loader takes batches from its workers in turn.
+        skip = (self.skip_batches - number + of - 1) // of
+        for index, (items, left_out) in enumerate(self._batches(reader, num_readers)):
+            if index < skip:
+                continue
+            batch = self.make_batch(items)
+            batch.left_out += left_out
+            yield batch
+
+    def _batches(self, reader: int, num_readers: int) -> Iterator[tuple[list[Item], list[LeftOut]]]:
+        left_out: list[LeftOut] = []
+        if self.limits is None:
+            items = list(self._items(reader, num_readers, left_out))
+            yield from self._cut(items, left_out)
+            return
+        pass_number = 0
+        while True:
+            random = np.random.default_rng([self.seed, pass_number, reader])
+            nothing = True
+            for pool in self._pools(self._items(reader, num_readers, left_out), random):
+                nothing = False
+                pool.sort(key=lambda item: item.utterance.duration_s)
+                batches = [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
+                for index in random.permutation(len(batches)):
+                    yield batches[index], left_out[:]
+                    left_out.clear()
+            if nothing:
+                raise CorpusError(
+                    f"{self.stream.label}, split {self.stream.split}: process {self.rank} finds no utterance to train on "
+                    f"({len(left_out)} left out).\nUse fewer processes, or look at the limits on durations."
+                )
+            pass_number += 1
+
+    def _cut(
+        self, items: Sequence[Item], left_out: list[LeftOut]
+    ) -> Iterator[tuple[list[Item], list[LeftOut]]]:
+        for start in range(0, len(items), self.batch_size):
+            yield list(items[start : start + self.batch_size]), left_out[:]
+            left_out.clear()
+
+    def _pools(self, items: Iterator[Item], random: np.random.Generator) -> Iterator[list[Item]]:
+        """Random draws from a buffer that is kept full, some batches' worth at a time."""
+        size = self.batch_size * BATCHES_SORTED_TOGETHER
+        buffer: list[Item] = []
+        pool: list[Item] = []
+        for item in items:
+            buffer.append(item)
+            if len(buffer) < self.buffer_size:
+                continue
+            pool.append(_draw(buffer, random))
+            if len(pool) == size:
+                yield pool
+                pool = []
+        while buffer:
+            pool.append(_draw(buffer, random))
+            if len(pool) == size or not buffer:
+                yield pool
+                pool = []
+
+    def _items(self, reader: int, num_readers: int, left_out: list[LeftOut]) -> Iterator[Item]:
+        # Evaluation shares single records out, so that --max_eval_samples means the first of the stream.
+        share = self.stream.share(reader, num_readers, by="auto" if self.limits is not None else "record")
+        most = None
+        if self.max_samples is not None:
+            most = self.max_samples // num_readers + (reader < self.max_samples % num_readers)
+        for number, utterance in enumerate(share):
+            if share.left_out:
+                left_out += share.left_out
+                share.left_out.clear()
+            if most is not None and number >= most:
+                return
+            item = self._item(number * num_readers + reader, utterance, left_out)
+            if item is not None:
+                yield item
+
+    def _item(self, row: int, utterance: Utterance, left_out: list[LeftOut]) -> Item | None:
+        text = self.normalise(utterance.text).strip()
+        labels = np.asarray(self.encode(text), np.int64)
+        reason = None
+        if self.limits is not None:
+            reason = reason_to_leave_out(utterance.duration_s, text, labels, self.limits)
+        if reason is None:
+            return Item(row, utterance, text, labels)
+        left_out.append(
+            LeftOut(self.stream.split, utterance.id, utterance.file, *reason, duration_s=utterance.duration_s)
+        )
+        return None
+
+
+def _draw(buffer: list[Item], random: np.random.Generator) -> Item:
+    index = int(random.integers(len(buffer)))
+    buffer[index], buffer[-1] = buffer[-1], buffer[index]
+    return buffer.pop()

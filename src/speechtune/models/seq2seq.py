@@ -1,0 +1,230 @@
+"""Sequence-to-sequence models: a speech encoder and a decoder that writes the text token by token.
+
+Legend: B utterances, T frames, L labels, D model width.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechtune.errors import ModelError
+from speechtune.models.ctc_frames import num_frames
+from speechtune.models.inputs import ModelInput
+from speechtune.models.recogniser import Recognised, Recogniser
+from speechtune.models.token_loss import decoder_inputs, token_losses
+from speechtune.models.whisper_context import EncoderContext, encode_frames
+
+__all__ = ["Seq2SeqRecogniser"]
+
+log = logging.getLogger("speechtune")
+NAN = float("nan")
+
+
+class Seq2SeqRecogniser(Recogniser):
+    """A model of AutoModelForSpeechSeq2Seq, its generation config ready: `model.generate()` needs no more options.
+
+    Args:
+        training_input: as `model_input`, but refuses what can only be recognised in pieces.
+        context: of Whisper's encoder; None for other models.
+        processor_class: of transformers, in which tokenizer and feature extractor are saved.
+        max_labels: longest label sequence the decoder takes.
+        prompt_known: labels hold the prompt that `generate` uses; if not (language detected clip by clip), there is no loss.
+    """
+
+    kind = "seq2seq"
+    autocast: Callable[[], AbstractContextManager[Any]] = (
+        nullcontext  # of the number format; the trainer sets accelerate's
+    )
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tokenizer: Any,
+        model_input: ModelInput,
+        training_input: ModelInput | None = None,
+        context: EncoderContext | None = None,
+        processor_class: str = "Wav2Vec2Processor",
+        max_labels: int | None = None,
+        prompt_known: bool = True,
+    ) -> None:
+        super().__init__(model, tokenizer=tokenizer, model_input=model_input)
+        self.training_input = training_input or model_input
+        self.context = context
+        self.processor_class = processor_class
+        self.max_labels = max_labels
+        self.prompt_known = prompt_known
+        self.start = int(model.config.decoder_start_token_id)
+        self.end = int(tokenizer.eos_token_id)
+        self.encoder_frozen = not any(p.requires_grad for p in model.get_encoder().parameters())
+        self._told_of_long_clips = False
+
+    @property
+    def max_duration_s(self) -> float | None:
+        """Longest recording that can be trained on; None where the encoder takes any."""
+        return getattr(self.model_input, "max_duration_s", None)
+
+    @property
+    def min_input_length(self) -> int:
+        """SpecAugment's time span must fit into the shortest batch, or transformers raises."""
+        config = copy.copy(getattr(self.model.config, "encoder", self.model.config))
+        if self.context is not None or not getattr(config, "apply_spec_augment", False):
+            return 0
+        if not getattr(config, "mask_time_prob", 0) or self.model_input.name != "input_values":
+            return 0
+        config.add_adapter = False  # spans are masked before it
+        length = 1
+        while num_frames(config, [length])[0] <= config.mask_time_length:
+            length *= 2
+        return length
+
+    def encode(self, text: str) -> Sequence[int]:
+        """Label ids, the prompt among them but for the start token, which the decoder's input begins with; the end last."""
+        ids = list(self.tokenizer(text, verbose=False).input_ids)
+        if ids and ids[0] == self.start:
+            ids = ids[1:]
+        # GPT-2's tokenizer writes no end: a decoder trained without one never stops.
+        return ids if ids and ids[-1] == self.end else [*ids, self.end]
+
+    def num_items(self, batch: Any) -> int:
+        return sum(batch.label_lengths)
+
+    # ---- loss
+
+    def losses(self, model: Any, batch: Any) -> torch.Tensor:
+        if self.context is None or self.context.margin_s is None:
+            self._refuse_long_clips(batch)
+            return self._losses(model, batch.inputs, batch.labels, batch.label_lengths)
+        features, mask = batch.inputs["input_features"], batch.inputs.get("attention_mask")
+        groups = self.context.groups(batch.input_lengths)
+        parts: list[torch.Tensor] = []
+        for i, (frames, places) in enumerate(groups):
+            index = torch.tensor(places, device=features.device)
+            part_mask = None if mask is None else mask.index_select(0, index)[:, :frames]
+            hidden = self._encoded_frames(features.index_select(0, index)[:, :, :frames], part_mask)
+            lengths = [batch.label_lengths[place] for place in places]
+            labels = batch.labels.index_select(0, index)[:, : max(1, *lengths)]
+            # DDP's forward runs once a step, whatever the number of groups: it arms the exchange of gradients.
+            inner = model if i == len(groups) - 1 else self.model
+            parts.append(self._losses(inner, {"encoder_outputs": (hidden,)}, labels, lengths))
+        order = [place for _, places in groups for place in places]
+        back = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=features.device)
+        return torch.cat(parts).index_select(0, back)
+
+    def _losses(
+        self, model: Any, inputs: dict[str, Any], labels: torch.Tensor, label_lengths: Sequence[int]
+    ) -> torch.Tensor:
+        """(B,) float32; nan where there are more labels than the decoder takes (an evaluation leaves nothing out)."""
+        limit = self.max_labels or labels.shape[1]
+        labels, lengths = labels[:, :limit], [min(n, limit) for n in label_lengths]
+        tokens = decoder_inputs(labels, start=self.start, pad=self.end)
+        head = None if _is_sharded(model) else self.model.get_output_embeddings()
+        losses = token_losses(model, {**inputs, "decoder_input_ids": tokens}, labels, lengths, head=head)
+        if max(label_lengths) > limit:
+            too_long = torch.tensor([n > limit for n in label_lengths], device=losses.device)
+            losses = losses.masked_fill(too_long, NAN)
+        return losses
+
+    def _encoded_frames(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Whisper's encoder on (B, F, T) -> (B, T / 2, D), with SpecAugment as its model does it."""
+        wants_gradient = torch.is_grad_enabled() and not self.encoder_frozen
+        with self.autocast(), torch.set_grad_enabled(wants_gradient):
+            if self.model.training:
+                features = self.model.model._mask_input_features(features, attention_mask=mask)
+            return encode_frames(self.model.get_encoder(), features)
+
+    def _refuse_long_clips(self, batch: Any) -> None:
+        if self.context is not None and max(batch.input_lengths) > self.context.max_frames:
+            raise ModelError(
+                f"A recording of {max(batch.input_lengths) / 100:.0f} s got into training: Whisper's encoder takes "
+                f"{self.context.max_frames / 100:g} s.\nLower --max_duration_in_seconds."
+            )
+
+    # ---- recognition
+
+    def recognise(self, model: Any, batch: Any, *, with_loss: bool) -> list[Recognised]:
+        """The encoder runs once; loss and text come from the same output, the text as `model.generate()` gives it."""
+        found: dict[int, Recognised] = {}
+        for frames, places in self._groups(batch):
+            if frames is not None and self.context is not None and frames > self.context.max_frames:
+                found |= {place: self._recognise_in_pieces(batch, place) for place in places}
+                continue
+            inputs = _select(batch.inputs, places, frames)
+            encoded = self._encoder_outputs(inputs)
+            lengths = [batch.label_lengths[place] for place in places]
+            losses = [NAN] * len(places)
+            mask = {} if self.context is not None else {k: v for k, v in inputs.items() if k == "attention_mask"}
+            if with_loss and self.prompt_known and max(lengths) > 0:
+                labels = batch.labels[places, : max(lengths)]
+                values = self._losses(self.model, {"encoder_outputs": encoded, **mask}, labels, lengths).tolist()
+                losses = [value if n else NAN for value, n in zip(values, lengths, strict=True)]
+            ids = self.model.generate(encoder_outputs=encoded, **mask)
+            texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            rows = zip(places, texts, losses, lengths, strict=True)
+            found |= {place: Recognised(text, loss, n) for place, text, loss, n in rows}
+        return [found[place] for place in range(len(batch.rows))]
+
+    def _groups(self, batch: Any) -> list[tuple[int | None, list[int]]]:
+        """Utterances whose encoder runs together; with their frames where it is Whisper's."""
+        everyone = list(range(len(batch.rows)))
+        if self.context is None:
+            return [(None, everyone)]
+        limit = self.context.max_frames
+        lengths = batch.input_lengths
+        fits = [place for place in everyone if lengths[place] <= limit]
+        groups = self.context.groups([lengths[place] for place in fits])
+        long = [(lengths[place], [place]) for place in everyone if lengths[place] > limit]
+        return [*((frames, [fits[i] for i in members]) for frames, members in groups), *long]
+
+    def _encoder_outputs(self, inputs: dict[str, torch.Tensor]) -> Any:
+        from transformers.modeling_outputs import BaseModelOutput
+
+        values = inputs[self.model_input.name]
+        if self.context is not None and values.shape[-1] != self.context.max_frames:
+            return BaseModelOutput(last_hidden_state=self._encoded_frames(values))
+        with self.autocast():
+            return self.model.get_encoder()(values, attention_mask=inputs.get("attention_mask"))
+
+    def _recognise_in_pieces(self, batch: Any, place: int) -> Recognised:
+        """A clip over 30 s: Whisper's own sequential way, window by window, cut at the timestamps it writes."""
+        if not hasattr(self.model.generation_config, "no_timestamps_token_id"):
+            raise ModelError(
+                f"A recording of {batch.input_lengths[place] / 100:.0f} s: over 30 s Whisper goes by the timestamps it writes, "
+                "and this model's generation_config.json has no no_timestamps_token_id.\nGive shorter recordings, or mend that file."
+            )
+        if not self._told_of_long_clips:
+            log.info(
+                "recordings over 30 s are recognised window by window, by the model's own timestamps; they have no loss"
+            )
+            self._told_of_long_clips = True
+        features = batch.inputs["input_features"][place : place + 1, :, : batch.input_lengths[place]]
+        ids = self.model.generate(input_features=features, return_timestamps=True)
+        return Recognised(
+            self.tokenizer.batch_decode(ids, skip_special_tokens=True)[0], NAN, batch.label_lengths[place]
+        )
+
+    def save_processor(self, folder: Path) -> None:
+        import transformers
+
+        feature_extractor = self.model_input.feature_extractor
+        getattr(transformers, self.processor_class)(feature_extractor, self.tokenizer).save_pretrained(folder)
+        feature_extractor.save_pretrained(folder)
+
+
+def _select(inputs: dict[str, torch.Tensor], places: Sequence[int], frames: int | None) -> dict[str, torch.Tensor]:
+    """These utterances' inputs, cut to `frames` on the last axis."""
+    everyone = list(places) == list(range(len(next(iter(inputs.values())))))
+    chosen = inputs if everyone else {name: value[list(places)] for name, value in inputs.items()}
+    return dict(chosen) if frames is None else {name: value[..., :frames] for name, value in chosen.items()}
+
+
+def _is_sharded(model: Any) -> bool:
+    """Whether parameters are whole only while the model's own forward runs (FSDP 1 or 2)."""
+    return any(base.__name__ in ("FullyShardedDataParallel", "FSDPModule") for base in type(model).__mro__)

@@ -1,0 +1,302 @@
+"""From a checkpoint and the user's options to a Seq2SeqRecogniser that trains or recognises; what can't work is said here."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from speechtune.config import TrainConfig
+from speechtune.errors import ModelError, OptionError
+from speechtune.models.ctc_setup import given_tokenizer, source_of
+from speechtune.models.inputs import FbankInput, ModelInput, WaveformInput
+from speechtune.models.loading import Source, feature_extractor_of
+from speechtune.models.padding import make_padding_invariant
+from speechtune.models.seq2seq import Seq2SeqRecogniser
+from speechtune.models.whisper_context import EncoderContext, chosen_context, remember_context
+from speechtune.models.whisper_input import WhisperInput
+from speechtune.models.whisper_prompt import set_prompt
+
+__all__ = ["FAMILIES", "check_family", "load_seq2seq", "seq2seq_for_training"]
+
+log = logging.getLogger("speechtune")
+
+# model type -> class of transformers that saves its tokenizer and feature extractor together
+FAMILIES = {
+    "whisper": "WhisperProcessor",
+    "speech-encoder-decoder": "Wav2Vec2Processor",
+    "speech_to_text": "Speech2TextProcessor",
+    "speecht5": "SpeechT5Processor",
+    "moonshine": "Wav2Vec2Processor",
+}
+
+_PROMPTED = "it is a language model that is given audio within a written prompt, and trains as language models do"
+_OWN_PROMPT = "its decoder is prompted through a processor of its own, which speechtune doesn't build"
+_WHY_NOT = {
+    "canary": _OWN_PROMPT,
+    "cohere_asr": _OWN_PROMPT,
+    "seamless_m4t": "its generate() needs language tokens and a vocoder's settings of its own",
+    "seamless_m4t_v2": "its generate() needs language tokens and a vocoder's settings of its own",
+    "moonshine_streaming": "its encoder is made for streams, with a state between pieces of audio",
+    "kyutai_speech_to_text": "it writes text in step with audio tokens of a codec, not after an encoder",
+    "dia": "it makes speech of text, not text of speech",
+    "vibevoice": "it makes speech of text, not text of speech",
+    "pop2piano": "it makes piano notes of music",
+}
+DEFAULT_MAX_LENGTH = 448  # of generated tokens, where neither user nor checkpoint says; transformers' own would be 20
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a checkpoint brings."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    feature_extractor: Any
+
+
+def seq2seq_for_training(
+    config: TrainConfig, model_config: Any, *, training_args: Any = None, corpus_language: str | None = None
+) -> Seq2SeqRecogniser:
+    """A checkpoint (or random weights) ready to train.
+
+    Args:
+        model_config: of the checkpoint, already loaded; changed in place by the options.
+        training_args: Seq2SeqTrainingArguments; what they say of generation is kept with the model.
+        corpus_language: what the corpus says it is; `--language` wins.
+
+    Raises:
+        OptionError: an option doesn't fit the model.
+        ModelError: the model can't be trained as it is.
+    """
+    check_family(model_config.model_type)
+    if model_config.model_type == "whisper":
+        model_config.apply_spec_augment = config.apply_spec_augment
+    elif config.apply_spec_augment:
+        raise OptionError("--apply_spec_augment is for Whisper; other encoders go by mask_time_prob in their config.json.")
+    parts = _load(config, source_of(config), model_config)
+    if config.freeze_feature_encoder:
+        _freeze_feature_encoder(parts.model)
+    if config.freeze_encoder:
+        parts.model.get_encoder().requires_grad_(False)
+    recogniser = _recogniser(config, parts, training_args, corpus_language, training=True)
+    context = recogniser.context
+    if context is not None:
+        if context.margin_s is not None and training_args is not None and getattr(training_args, "fsdp", None):
+            raise OptionError(
+                "--encoder_context with --fsdp: sharded weights are whole only inside the model's own forward.\n"
+                "Give --encoder_context full."
+            )
+        remember_context(parts.model.config, context)
+    return recogniser
+
+
+def load_seq2seq(
+    config: TrainConfig, *, training_args: Any = None, corpus_language: str | None = None
+) -> Seq2SeqRecogniser:
+    """A trained folder or hub name as it is, for evaluation and transcription.
+
+    Raises:
+        OptionError, ModelError: as `seq2seq_for_training`.
+    """
+    source = source_of(config)
+    if source is None:
+        raise OptionError("A model from random weights can only be trained. Give --model_name_or_path.")
+    parts = _load(config, source, None)
+    return _recogniser(config, parts, training_args, corpus_language, training=False)
+
+
+def check_family(model_type: str) -> None:
+    """Raises:
+    ModelError: models of this type aren't trained here, and why.
+    """
+    if model_type not in FAMILIES:
+        why = _WHY_NOT.get(model_type, _PROMPTED)
+        raise ModelError(f"{model_type} models can't be trained or evaluated here: {why}.\nThese can: {', '.join(FAMILIES)}.")
+
+
+def _load(config: TrainConfig, source: Source | None, model_config: Any) -> _Parts:
+    import torch
+    from transformers import AutoModelForSpeechSeq2Seq
+
+    what = "sequence-to-sequence model"
+    if source is None:
+        model = AutoModelForSpeechSeq2Seq.from_config(model_config)
+        if config.tokenizer_name_or_path is None:
+            raise OptionError("--model_config: a sequence-to-sequence model needs a tokenizer. Give --tokenizer_name_or_path.")
+    else:
+        options = {} if model_config is None else {"config": model_config}
+        model = source.load(what, AutoModelForSpeechSeq2Seq.from_pretrained, dtype=torch.float32, **options)
+    name = source.name if source else model.config.model_type
+    check_family(model.config.model_type)
+    tokenizer = given_tokenizer(config, source)
+    extractor_source = source
+    if config.feature_extractor_name:
+        extractor_source = (source or Source("", token=config.token)).named(config.feature_extractor_name)
+    if extractor_source is None and model.config.model_type == "whisper":
+        from transformers import WhisperFeatureExtractor
+
+        feature_extractor = WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
+    else:
+        feature_extractor = feature_extractor_of(extractor_source, getattr(model.config, "encoder", model.config))
+    parts = _Parts(name, model, tokenizer, feature_extractor)
+    _check_decoder(parts)
+    _check_vocabulary(parts, other_tokenizer=bool(config.tokenizer_name_or_path) and source is not None)
+    return parts
+
+
+def _check_decoder(parts: _Parts) -> None:
+    model = parts.model
+    decoder = getattr(model, "decoder", None)
+    if model.config.model_type == "speech-encoder-decoder" and decoder is not None:
+        takes_it = "encoder_hidden_states" in inspect.signature(decoder.forward).parameters
+        if not takes_it or not getattr(decoder.config, "add_cross_attention", False):
+            remedy = (
+                "make the folder anew with `speechtune warmstart`, which adds it."
+                if takes_it
+                else "take a decoder that can have it, such as BART or GPT-2."
+            )
+            raise ModelError(
+                f"{parts.name}: its decoder ({decoder.config.model_type}) has no cross-attention, so it would not hear the "
+                f"audio; {remedy}"
+            )
+    if model.config.decoder_start_token_id is None:
+        raise ModelError(
+            f"{parts.name}: config.json has no decoder_start_token_id, so nothing says how a transcript begins.\n"
+            "Set it (usually to the decoder's bos_token_id), or make the folder with `speechtune warmstart`."
+        )
+
+
+def _check_vocabulary(parts: _Parts, *, other_tokenizer: bool) -> None:
+    """The tokenizer's ids must exist in the model; another model's tokenizer must have just as many."""
+    in_model = int(parts.model.get_output_embeddings().weight.shape[0])
+    in_tokenizer = max(parts.tokenizer.get_vocab().values()) + 1
+    if in_tokenizer > in_model or (other_tokenizer and in_tokenizer != in_model):
+        raise ModelError(
+            f"{parts.name}: the model writes {in_model} tokens, the tokenizer {parts.tokenizer.name_or_path or ''} has "
+            f"{in_tokenizer}.\nGive the tokenizer that belongs to the model, or leave out --tokenizer_name_or_path."
+        )
+    if parts.tokenizer.eos_token_id is None:
+        raise ModelError(f"{parts.name}: the tokenizer has no eos_token, so nothing says where a transcript ends.")
+
+
+def _freeze_feature_encoder(model: Any) -> None:
+    """The convolutions before the encoder, where the family has them apart (Whisper has not)."""
+    encoder = model.get_encoder()
+    for holder in (model, encoder):
+        if hasattr(holder, "freeze_feature_encoder") and (holder is not model or hasattr(encoder, "freeze_feature_encoder")):
+            holder.freeze_feature_encoder()
+            return
+
+
+def _recogniser(
+    config: TrainConfig, parts: _Parts, training_args: Any, corpus_language: str | None, *, training: bool
+) -> Seq2SeqRecogniser:
+    model, tokenizer = parts.model, parts.tokenizer
+    max_labels = _max_labels(model.config)
+    is_whisper = model.config.model_type == "whisper"
+    if getattr(training_args, "generation_config", None) is not None:
+        from transformers import Seq2SeqTrainer
+
+        model.generation_config = Seq2SeqTrainer.load_generation_config(training_args.generation_config)
+    _align_special_tokens(model, tokenizer)
+    prompt_known = True
+    if is_whisper:
+        prompt_known = set_prompt(
+            model,
+            tokenizer,
+            name=parts.name,
+            language=config.language,
+            corpus_language=corpus_language,
+            task=config.task,
+            training=training,
+        )
+    _set_generation(model, parts.name, training_args, max_labels)
+    context = _context(config, model.config, training=training)
+    model_input, training_input = _inputs(config, parts.feature_extractor, model.config, context)
+    if config.padding == "invariant":
+        make_padding_invariant(model)
+    return Seq2SeqRecogniser(
+        model,
+        tokenizer=tokenizer,
+        model_input=model_input,
+        training_input=training_input,
+        context=context,
+        processor_class=FAMILIES[model.config.model_type],
+        max_labels=max_labels,
+        prompt_known=prompt_known,
+    )
+
+
+def _context(config: TrainConfig, model_config: Any, *, training: bool) -> EncoderContext | None:
+    if model_config.model_type == "whisper":
+        return chosen_context(config.encoder_context, model_config, training=training, force=config.force)
+    if config.encoder_context is not None:
+        raise OptionError("--encoder_context is for Whisper; this encoder reads as many frames as there are.")
+    return None
+
+
+def _inputs(
+    config: TrainConfig, feature_extractor: Any, model_config: Any, context: EncoderContext | None
+) -> tuple[ModelInput, ModelInput]:
+    """For recognition and for training."""
+    kind = type(feature_extractor).__name__
+    if kind == "WhisperFeatureExtractor" and context is not None:
+        masked = model_config.apply_spec_augment and model_config.mask_time_prob > 0
+        return (
+            WhisperInput(feature_extractor, frames=context.frames),
+            WhisperInput(feature_extractor, frames=context.frames, mask=masked, no_longer=True),
+        )
+    made: ModelInput
+    if kind in ("Wav2Vec2FeatureExtractor", "SpeechT5FeatureExtractor"):
+        made = WaveformInput(feature_extractor, padding=config.padding)
+    elif kind in ("SeamlessM4TFeatureExtractor", "Speech2TextFeatureExtractor"):
+        made = FbankInput(feature_extractor)
+    else:
+        raise ModelError(f"A {model_config.model_type} with a {kind}: this feature extractor belongs to another model.")
+    return made, made
+
+
+def _max_labels(model_config: Any) -> int | None:
+    """Positions of the decoder."""
+    decoder = getattr(model_config, "decoder", model_config)
+    names = ("max_target_positions", "max_text_positions", "max_position_embeddings", "n_positions")
+    return next((int(value) for name in names if (value := getattr(decoder, name, None))), None)
+
+
+def _align_special_tokens(model: Any, tokenizer: Any) -> None:
+    """Generation starts, ends and pads with the tokens that training uses.
+
+    A warm-started model's generation config has the decoder's own start (BART: </s>), its config the one that it is
+    trained with (<s>): the text would begin with a token that was never seen there.
+    """
+    config, generation = model.config, model.generation_config
+    if config.eos_token_id is None:
+        config.eos_token_id = tokenizer.eos_token_id
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id"):
+        if getattr(generation, name, None) != getattr(config, name):
+            setattr(generation, name, getattr(config, name))
+
+
+def _set_generation(model: Any, name: str, args: Any, max_labels: int | None) -> None:
+    """Length and beams: the user's, else the checkpoint's, else ours; kept with the model, so that plain `generate` does the same."""
+    generation = model.generation_config
+    asked = getattr(args, "generation_max_length", None)
+    if asked is not None:
+        if max_labels is not None and asked > max_labels:
+            raise OptionError(f"--generation_max_length {asked}: {name}'s decoder takes {max_labels} tokens.")
+        generation.max_length = asked
+    elif generation.max_length is None and generation.max_new_tokens is None:
+        generation.max_length = min(max_labels or DEFAULT_MAX_LENGTH, DEFAULT_MAX_LENGTH)
+    if getattr(args, "generation_num_beams", None) is not None:
+        generation.num_beams = args.generation_num_beams
+    try:
+        generation.validate(strict=True)
+    except ValueError as error:
+        raise ModelError(
+            f"{name}: generation_config.json contradicts itself, and transformers would refuse to save it: {error}"
+        ) from error

@@ -1,0 +1,103 @@
+"""Cross-entropy of each utterance's tokens without the logits of all of them at once.
+
+Whisper's vocabulary has 51,865 entries: the logits of 16 transcripts of 100 tokens take 330 MB in float32, and the loss and its
+gradient as much again, each. Here padding gets no logits, and where the rest is still large it is computed in chunks of rows, again in
+the backward pass (checkpointing).
+
+The model's output layer is where the hidden states are met: a hook, there for one forward pass only, takes them, and hands
+the layer none. So the loss is computed inside the model's own forward, with its autocast and its DDP wrapper in force.
+
+Rejected: calling the decoder without its output layer (goes around DDP's forward, which then syncs no gradients); gradients
+worked out in the forward pass (Liger's way: each utterance's weight must be known by then).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+__all__ = ["IGNORED_LABEL", "decoder_inputs", "token_losses", "utterance_sums"]
+
+IGNORED_LABEL = -100
+MAX_LOGITS = 2**25  # of one chunk; 128 MB in float32
+
+
+def decoder_inputs(labels: torch.Tensor, *, start: int, pad: int) -> torch.Tensor:
+    """Labels shifted by one behind the start token, (B, L); padding, which nothing reads, becomes `pad`."""
+    shifted = torch.full_like(labels, start)
+    shifted[:, 1:] = labels[:, :-1]
+    return shifted.masked_fill(shifted == IGNORED_LABEL, pad)
+
+
+def token_losses(
+    model: Any, inputs: dict[str, Any], labels: torch.Tensor, label_lengths: list[int], *, head: nn.Module | None
+) -> torch.Tensor:
+    """Sum over its tokens of each utterance's cross-entropy.
+
+    Args:
+        model: of transformers, wrapped or not.
+        inputs: of its forward, `decoder_input_ids` among them.
+        labels: (B, L) int64, padded at the end.
+        label_lengths: real labels of each utterance, known on the CPU: no wait for the device.
+        head: the model's output layer; None takes the logits from the model's output (FSDP shards the layer's weight).
+
+    Returns:
+        (B,) float32, 0 for an utterance without labels.
+    """
+    if head is None:
+        logits = model(**inputs, use_cache=False).logits
+        return utterance_sums(logits, labels, label_lengths, head=nn.Identity(), vocabulary=logits.shape[-1])
+    found: list[torch.Tensor] = []
+
+    def at_head(layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = args[0]
+        found.append(utterance_sums(hidden, labels, label_lengths, head=layer, vocabulary=_num_outputs(layer)))
+        return (hidden[:, :0], *args[1:])
+
+    hook = head.register_forward_pre_hook(at_head)
+    try:
+        model(**inputs, use_cache=False)
+    finally:
+        hook.remove()
+    (losses,) = found
+    return losses
+
+
+def utterance_sums(
+    hidden: torch.Tensor, labels: torch.Tensor, label_lengths: list[int], *, head: Any, vocabulary: int
+) -> torch.Tensor:
+    """Output layer and cross-entropy over the real tokens only.
+
+    Args:
+        hidden: (B, L, D).
+        head: (rows, D) -> logits (rows, vocabulary).
+    """
+    num_rows, length = labels.shape
+    places = [row * length + i for row, n in enumerate(label_lengths) for i in range(n)]
+    index = torch.tensor(places, dtype=torch.int64).to(hidden.device, non_blocking=True)
+    states = hidden.reshape(num_rows * length, -1).index_select(0, index)
+    targets = labels.reshape(-1).index_select(0, index)
+    losses = _cross_entropy(head, states, targets, max_rows=max(1, MAX_LOGITS // vocabulary))
+    # Each place is written once: no sums in an order that varies, as index_add would on a GPU.
+    spread = losses.new_zeros(num_rows * length).index_copy(0, index, losses)
+    return spread.view(num_rows, length).sum(1)
+
+
+def _cross_entropy(head: Any, states: torch.Tensor, targets: torch.Tensor, *, max_rows: int) -> torch.Tensor:
+    def of_chunk(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        # The layer's forward, not a call: calling it would meet our own hook again.
+        return nn.functional.cross_entropy(head.forward(states).float(), targets, reduction="none")
+
+    if len(states) <= max_rows:
+        return of_chunk(states, targets)
+    chunks = zip(states.split(max_rows), targets.split(max_rows), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([of_chunk(*chunk) for chunk in chunks])
+    return torch.cat([checkpoint(of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks])
+
+
+def _num_outputs(layer: Any) -> int:
+    return int(getattr(layer, "out_features", 0) or layer.weight.shape[0])

@@ -1,0 +1,118 @@
+"""`speechtune warmstart`: a pretrained speech encoder and a pretrained text decoder joined into one model to be trained further.
+
+What the README does in Python, with its settings. The files are those of its snippet on the same transformers and seed, but for
+generation_config.json: today's transformers drops the snippet's `max_length` and `num_beams` without a word, and takes the decoder's
+own start token (BART: </s>) where the snippet sets another (<s>). Here all three are written where `generate` looks for them.
+
+Source: ../shared/seed's README, "Warm-Started Speech-Encoder-Decoder Model".
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from speechtune.errors import ModelError, OutputError
+from speechtune.models.loading import Source, load_config
+
+__all__ = ["run"]
+
+log = logging.getLogger("speechtune")
+
+# of the encoder's config
+ENCODER_SETTINGS = {"add_adapter": True, "feat_proj_dropout": 0.0, "layerdrop": 0.0}
+
+
+def run(
+    encoder: str,
+    decoder: str,
+    output_dir: Path,
+    *,
+    max_length: int = 200,
+    num_beams: int = 5,
+    seed: int = 42,
+    token: str | None = None,
+    cache_dir: str | None = None,
+) -> int:
+    """Write model, tokenizer and feature extractor to `output_dir`.
+
+    Args:
+        encoder: folder or hub name of a speech encoder (wav2vec2, hubert, ...).
+        decoder: folder or hub name of a text model (BART, GPT-2, ...).
+        max_length: tokens generated at most.
+        num_beams: of the search.
+        seed: of what is random: cross-attention and adapter.
+
+    Raises:
+        ModelError: one of them isn't there, or has no place in such a model.
+        OutputError: the folder holds a model already.
+    """
+    from transformers import set_seed
+
+    if (output_dir / "config.json").exists():
+        raise OutputError(f"{output_dir}: holds a model already.\nGive another --output_dir, or remove it.")
+    hub = Source(encoder, token=token, cache_dir=cache_dir)
+    text_model = hub.named(decoder)
+    _check_decoder(text_model)
+    set_seed(seed)
+    model = _joined(hub, text_model)
+    config, text_config = model.config, model.decoder.config
+    start = text_config.bos_token_id
+    if start is None:
+        raise ModelError(f"{decoder}: its config has no bos_token_id for a transcript to begin with.\nTake another decoder.")
+    config.decoder_start_token_id = start
+    config.pad_token_id = text_config.pad_token_id
+    config.eos_token_id = text_config.eos_token_id
+    model.generation_config.update(decoder_start_token_id=start, max_length=max_length, num_beams=num_beams)
+    _save(model, hub, text_model, output_dir)
+    log.info(
+        f"{output_dir}: {model.num_parameters() / 1e6:.1f} M parameters; cross-attention and adapter are random, train it next"
+    )
+    return 0
+
+
+def _check_decoder(text_model: Source) -> None:
+    """Before anything large is loaded: a decoder that takes an encoder's output."""
+    import inspect
+
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(text_model)
+    model_class = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    if model_class is None:
+        raise ModelError(f"{text_model.name}: a {config.model_type} writes no text.\nTake a decoder such as facebook/bart-base or gpt2.")
+    if "encoder_hidden_states" not in inspect.signature(model_class.forward).parameters:
+        raise ModelError(
+            f"{text_model.name}: a {config.model_type} decoder has no cross-attention, so it would not hear the audio.\n"
+            "Take one that can have it, such as facebook/bart-base or gpt2."
+        )
+
+
+def _joined(hub: Source, text_model: Source) -> Any:
+    from transformers import SpeechEncoderDecoderModel
+
+    has_settings = {name: value for name, value in ENCODER_SETTINGS.items() if hasattr(load_config(hub), name)}
+    hub_options = {f"{part}_{name}": value for part in ("encoder", "decoder") for name, value in hub.hub_options.items()}
+
+    def join(name: str, **_: Any) -> Any:
+        return SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(
+            name, text_model.name, **{f"encoder_{key}": value for key, value in has_settings.items()}, **hub_options
+        )
+
+    return hub.load("speech encoder", join)
+
+
+def _save(model: Any, hub: Source, text_model: Source, output_dir: Path) -> None:
+    from transformers import AutoTokenizer, Wav2Vec2Processor
+
+    from speechtune.models.loading import feature_extractor_of
+
+    feature_extractor = feature_extractor_of(hub, model.config.encoder)
+    tokenizer = text_model.load("tokenizer", AutoTokenizer.from_pretrained)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(output_dir)
+        Wav2Vec2Processor(feature_extractor, tokenizer).save_pretrained(output_dir)
+    except OSError as error:
+        raise OutputError(f"{output_dir}: can't be written: {error}") from error
