@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 import re
 import shlex
@@ -181,3 +182,20 @@ def test_speed_is_of_the_order_of_100_000_transcripts_a_second():
             normalise(text)
         seconds.append(time.process_time() - start)
     assert len(texts) / min(seconds) > 30_000  # 150,000 on a free core; the machine may be busy
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("language", ["hi", "tr", "sv-SE", "it", "de"])
+def test_real_transcripts_lose_nothing_but_the_signs_and_the_case(language: str):
+    corpus = Path(__file__).parents[3] / "shared" / "assets" / "common_voice"
+    tables = sorted(corpus.glob(f"*/{language}/validated.tsv"))
+    if not tables:
+        pytest.skip(f"no Common Voice clips in {corpus}")
+    with tables[0].open(encoding="utf-8", newline="") as file:
+        texts = [row["sentence"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    assert len(texts) > 50
+    normalise = make_normaliser("default", README_CHARS, language=language)
+    for text in texts:
+        lowered = make_normaliser("default", language=language)(text)
+        kept = [char for char in lowered if char not in README_CHARS and not char.isspace()]
+        assert [char for char in normalise(text) if char != " "] == kept
