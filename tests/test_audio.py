@@ -197,10 +197,10 @@ def test_mp3_with_a_hole_is_refused():
 
 
 def test_all_ff_bytes_take_no_time():
-    started = time.perf_counter()
+    started = time.process_time()
     assert reason_of(b"\xff" * 3_000_000) == "undecodable"
     assert reason_of((b"\xff\xfb\x90\x00" + b"\0" * 60) * 40_000) in ("undecodable", "truncated")
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 # --- what is broken ---------------------------------------------------------------------------------------------------
