@@ -165,6 +165,7 @@ class Arena:
             Whether it is stored. False if it is empty or not finite, if the cap or the disk's reserve is reached, or
             if writing failed (`why_full` says which): decoding goes on as if there was no arena.
         """
+        assert samples.ndim == 1, samples.shape
         if not len(samples):
             return False
         if samples.dtype != np.int16 and not math.isfinite(float(samples.max()) - float(samples.min())):

@@ -68,13 +68,13 @@ class SegmentWriter:
         Raises:
             OSError: the disk is full, or refuses. What was half written is taken back as far as the system lets us.
         """
-        data = np.ascontiguousarray(pcm, "<i2").data.cast("B")
+        data = np.ascontiguousarray(pcm, "<i2").view(np.uint8).data
         record = np.zeros(1, RECORD)
         record[0] = (*key, self._pcm_bytes, len(pcm), zlib.crc32(data), 0)
         record["record_checksum"] = _record_checksums(record)
         try:
             _write_all(self._pcm, data)
-            _write_all(self._index, record.data.cast("B"))
+            _write_all(self._index, record.view(np.uint8).data)
         except BaseException:  # also Ctrl-C: the next offset would be wrong
             with contextlib.suppress(OSError):
                 os.ftruncate(self._index, self._index_bytes)
