@@ -15,8 +15,8 @@ __all__ = ["AudioReader"]
 class AudioReader:
     """Reads utterances; travels to loader workers.
 
-    With an arena, samples are what the arena gives back (rounded to 16 bits) also on the first read, so the first epoch, later epochs,
-    and runs with a full or an empty arena see the same numbers.
+    Samples are rounded to 16 bits whether or not there is an arena, and whether it is full or empty: every run, and every
+    epoch of it, sees the same numbers.
 
     Args:
         sampling_rate: Hz, of the samples given back.
@@ -33,11 +33,9 @@ class AudioReader:
         Raises:
             AudioError: the recording can't be used.
         """
-        if self.arena is None:
-            return load_audio(utterance.audio, self.sampling_rate, name=utterance.file)
-        kept = self.arena.get(utterance.audio_key)
-        if kept is None:
-            samples = load_audio(utterance.audio, self.sampling_rate, name=utterance.file)
-            self.arena.put(utterance.audio_key, samples)
-            kept = quantise(samples)
-        return dequantise(kept)
+        pcm = None if self.arena is None else self.arena.get(utterance.audio_key)
+        if pcm is None:
+            pcm = quantise(load_audio(utterance.audio, self.sampling_rate, name=utterance.file))
+            if self.arena is not None:
+                self.arena.put(utterance.audio_key, pcm)
+        return dequantise(pcm)
