@@ -18,11 +18,12 @@ from speechtune.checkpoint import checkpoints, remove_half_written, write_atomic
 from speechtune.config import Options
 from speechtune.corpora import open_corpus
 from speechtune.corpora.cache import cache_folder
+from speechtune.corpora.stream import UtteranceStream
 from speechtune.data.arena import Arena, arena_folder
 from speechtune.data.prepare import Limits, PreparedSplit, check_share_left_out, prepare_split, summary_line
 from speechtune.data.reading import AudioReader
 from speechtune.errors import OptionError, OutputError
-from speechtune.machine import choose_number_format, choose_num_workers
+from speechtune.machine import choose_num_workers, choose_number_format
 from speechtune.models.ctc_frames import min_ctc_frames
 from speechtune.models.recogniser import Recogniser
 from speechtune.text.languages import language_of
@@ -37,6 +38,7 @@ __all__ = [
     "reader_for",
     "text_normaliser",
     "training_arguments",
+    "training_limits",
     "write_left_out",
 ]
 
@@ -57,7 +59,7 @@ ANEW = ("left_out.jsonl", "bad_steps.jsonl", "eval_results*.json", "hypotheses*.
 
 @dataclass
 class Splits:
-    """The corpus' rows, not yet prepared. Either split may be None.
+    """The corpus' rows, not yet prepared: tables, or streams of the hub and of shards. Either split may be None.
 
     Args:
         name: of corpus and config, for messages and score files.
@@ -92,10 +94,18 @@ def open_splits(options: Options, *, train: bool, evaluate: bool) -> Splits:
         overwrite_cache=config.overwrite_cache,
     )
 
+    # What lies in files is read where it lies; only the hub and shards have to be taken as they come.
+    streaming = config.streaming and corpus.layout.stream is not None
+    if config.streaming and not streaming:
+        log.info(f"--streaming: {corpus.label} lies on this disk and is read from there; nothing is decoded ahead")
+
     def read(expression: str, max_samples: int | None) -> Any:
+        text_column = config.text_column_name if "text_column_name" in options.given else None
+        if streaming:
+            return corpus.stream(expression, text_column=text_column, audio_column=config.audio_column_name)
         table = corpus.read(
             expression,
-            text_column=config.text_column_name if "text_column_name" in options.given else None,
+            text_column=text_column,
             audio_column=config.audio_column_name,
             max_workers=config.preprocessing_num_workers,
         )
@@ -148,21 +158,31 @@ def text_normaliser(
     return Phonemised(normaliser, phonemizer), str  # hypotheses are phonemes already
 
 
+def training_limits(options: Options, recogniser: Recogniser) -> Limits:
+    """What training leaves out: the user's limits and the model's."""
+    config = options.config
+    frames = recogniser.frames_of()
+    return Limits(
+        config.min_duration_in_seconds,
+        min(config.max_duration_in_seconds, recogniser.max_duration_s or float("inf")),
+        frames=frames,
+        min_frames=min_ctc_frames if frames else None,
+        max_labels=recogniser.max_labels,
+    )
+
+
 def prepare_splits(
     splits: Splits, options: Options, recogniser: Recogniser, *, left_out_path: Path
 ) -> tuple[PreparedSplit | None, PreparedSplit | None]:
     """Encode and filter both splits; say what is left out, and stop where it is too much."""
     config = options.config
-    frames = recogniser.frames_of()
     durations = Limits(config.min_duration_in_seconds, config.max_duration_in_seconds)
-    training = replace(
-        durations, frames=frames, min_frames=min_ctc_frames if frames else None, max_labels=recogniser.max_labels
-    )
+    training = training_limits(options, recogniser)
     # The original scripts drop long clips from the score as well; the default scores every clip.
     evaluation = replace(durations, needs_text=False) if config.protocol == "readme" else None
 
     def prepare(role: str, table: Any, texts: list[str], limits: Limits | None) -> PreparedSplit | None:
-        if table is None:
+        if table is None or isinstance(table, UtteranceStream):
             return None
         split = prepare_split(table, texts, encode=recogniser.encode, limits=limits)
         total = len(split) + len(split.dropped)

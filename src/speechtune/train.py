@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from speechtune.run_setup import (
     reader_for,
     text_normaliser,
     training_arguments,
+    training_limits,
     write_left_out,
     write_settings,
 )
@@ -68,7 +68,7 @@ def _run(options: Options, folder: Path, *, goes_on: bool) -> int:
     normalise, normalise_hypothesis = text_normaliser(options, splits.language, seq2seq=options.kind == "seq2seq")
     splits.normalise(normalise)
     with in_turn(args):
-        recogniser = _recogniser(options, model_config, splits, folder)
+        recogniser = _recogniser(options, args, model_config, splits, folder)
     train_split, eval_split = prepare_splits(splits, options, recogniser, left_out_path=folder / "left_out.jsonl")
     session = _Session(options, args, folder, recogniser, splits, normalise)
     session.build(train_split, eval_split, normalise_hypothesis)
@@ -94,20 +94,26 @@ def _checked_output_folder(options: Options) -> Path:
     return folder
 
 
-def _recogniser(options: Options, model_config: Any, splits: Splits, folder: Path) -> Any:
-    from speechtune.models.ctc_setup import ctc_for_training
-    from speechtune.models.opening import open_recogniser
+def _recogniser(options: Options, args: Any, model_config: Any, splits: Splits, folder: Path) -> Any:
+    from speechtune.models.ctc_setup import ctc_for_training, load_ctc
 
+    config = options.config
+    if options.kind == "seq2seq":
+        from speechtune.models.seq2seq_setup import load_seq2seq, seq2seq_for_training
+
+        if options.do_train:
+            return seq2seq_for_training(config, model_config, training_args=args, corpus_language=splits.language)
+        return load_seq2seq(config, training_args=args, corpus_language=splits.language)
     if not options.do_train:
-        return open_recogniser(options.config)
+        return load_ctc(config)
     return ctc_for_training(
-        options.config,
+        config,
         model_config,
         train_texts=splits.train_texts,
         eval_texts=splits.evaluation_texts,
         folder=folder,
-        where=f"{splits.name}, {options.config.train_split_name}",
-        phones=options.config.phoneme_language is not None,
+        where=f"{splits.name}, {config.train_split_name}",
+        phones=config.phoneme_language is not None,
         width_given="adapter_attn_dim" in options.given,
     )
 
@@ -125,26 +131,13 @@ class _Session:
     def build(self, train_split: Any, eval_split: Any, normalise_hypothesis: Any) -> None:
         """Datasets, trainer and callbacks."""
         from speechtune.data.batching import BatchSettings, with_total
-        from speechtune.data.dataset import BatchMaker, SpeechDataset
         from speechtune.interruption import StopAtSignal
         from speechtune.progress import TrainingProgress
         from speechtune.trainer import SpeechTrainer
 
         reader = reader_for(self.options, self.recogniser.sampling_rate)
-        self.train_set, self.eval_set = (
-            None
-            if split is None
-            else SpeechDataset(
-                split,
-                BatchMaker(
-                    reader,
-                    self.recogniser.model_input,
-                    min_length=self.recogniser.min_input_length,
-                    split=split.table.split,
-                ),
-            )
-            for split in (train_split, eval_split)
-        )
+        self.train_set = self._dataset(self.splits.train, train_split, reader, train=True)
+        self.eval_set = self._dataset(self.splits.evaluation, eval_split, reader, train=False)
         config, args = self.options.config, self.args
         per_device = (
             BatchSettings(seconds_per_step=float(config.batch_seconds), order=_order(args), seed=args.seed)
@@ -164,12 +157,46 @@ class _Session:
             callbacks=[self.stop],
         )
         self.stop.trainer = self.trainer
-        _show_progress_with(self.trainer, TrainingProgress(lambda: self.trainer.audio_seconds))
+        self.progress = TrainingProgress(lambda: self.trainer.audio_seconds)
+        _show_progress_with(self.trainer, self.progress)
+
+    def _dataset(self, rows: Any, split: Any, reader: Any, *, train: bool) -> Any:
+        from speechtune.corpora.stream import UtteranceStream
+        from speechtune.data.dataset import BatchMaker, SpeechDataset
+        from speechtune.data.streaming import StreamDataset
+
+        if rows is None:
+            return None
+        config, args, recogniser = self.options.config, self.args, self.recogniser
+        make_batch = BatchMaker(
+            reader,
+            recogniser.training_input if train else recogniser.model_input,
+            min_length=recogniser.min_input_length,
+            split=rows.split,
+        )
+        if not isinstance(rows, UtteranceStream):
+            return SpeechDataset(split, make_batch)
+        return StreamDataset(
+            rows,
+            make_batch,
+            normalise=self.normalise,
+            encode=recogniser.encode,
+            batch_size=args.per_device_train_batch_size if train else args.per_device_eval_batch_size,
+            rank=args.process_index,
+            world_size=args.world_size,
+            limits=training_limits(self.options, recogniser) if train else None,
+            buffer_size=config.shuffle_buffer_size,
+            seed=args.seed,
+            max_samples=config.max_train_samples if train else config.max_eval_samples,
+        )
 
     def opening_line(self, number_format: str) -> str:
+        """Corpus, model and number format in one line."""
+        from speechtune.data.dataset import SpeechDataset
+
         parts = [f"{self.splits.name}"]
         for role, dataset in (("train", self.train_set), ("evaluation", self.eval_set)):
-            if dataset is not None:
+            if isinstance(dataset, SpeechDataset):
                 parts.append(f"{role} {len(dataset)} utterances, {dataset.split.hours:.2f} h")
         model = self.recogniser.model
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -186,8 +213,11 @@ class _Session:
         if self.first:
             write_settings(self.options, model=self._model_facts(), protocol=self.protocol())
             write_left_out(self.folder, self._left_out())
-        with stop_signals(self.stop, log.warning):
-            result = self.trainer.train_from(checkpoint)
+        try:
+            with stop_signals(self.stop, log.warning):
+                result = self.trainer.train_from(checkpoint)
+        finally:
+            self.progress.close()
         if self.first:
             write_left_out(self.folder, self._left_out())
         if self.stop.stopped:
@@ -216,11 +246,10 @@ class _Session:
     def evaluate(self) -> None:
         """Recognise the evaluation split and write what came out."""
         from speechtune.evaluate import write_evaluation
-        from speechtune.progress import evaluation_progress, print_scores_table
+        from speechtune.progress import print_scores_table
 
         names = _metric_names(self.options.config)
-        with evaluation_progress(float(self.eval_set.split.hours * 3600), enabled=self.first) as advance:
-            evaluation = self.trainer.recognise(self.eval_set, on_batch=advance)
+        evaluation = self.trainer.recognise(self.eval_set)
         if not self.first:
             return
         for row in evaluation.left_out:
@@ -266,7 +295,11 @@ class _Session:
                 "min_duration_s": config.min_duration_in_seconds,
                 "max_duration_s": config.max_duration_in_seconds,
             }
-        dropped = [] if self.eval_set is None else self.eval_set.split.dropped
+        dropped = [
+            row
+            for row in self._left_out()
+            if self.splits.evaluation is not None and row.split == self.splits.evaluation.split
+        ]
         return {
             "name": config.protocol,
             "normalizer": self.normalise.describe(),
@@ -307,9 +340,11 @@ class _Session:
                 shutil.rmtree(aside)
 
     def _left_out(self) -> list[Any]:
+        from speechtune.data.dataset import SpeechDataset
+
         rows = []
         for dataset in (self.train_set, self.eval_set):
-            rows += [] if dataset is None else dataset.split.dropped
+            rows += dataset.split.dropped if isinstance(dataset, SpeechDataset) else []
         return rows + list(self.trainer.left_out.values())
 
     def _model_facts(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,19 @@ from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 
 from speechtune.checkpoint import begin_checkpoint, disk_full_means, finish_checkpoint
 from speechtune.data.batching import BatchSettings, EpochPart
-from speechtune.data.dataset import Batch, SpeechDataset, StepSampler, evaluation_loader, training_loader
+from speechtune.data.dataset import (
+    Batch,
+    SpeechDataset,
+    StepSampler,
+    evaluation_loader,
+    stream_loader,
+    training_loader,
+)
+from speechtune.data.streaming import StreamDataset
 from speechtune.errors import TrainingError
 from speechtune.evaluate import Evaluation, recognise_split
 from speechtune.models.recogniser import Recogniser
+from speechtune.progress import evaluation_progress
 from speechtune.types import LeftOut, Utterance
 
 __all__ = ["DATA_STATE", "DataState", "SpeechTrainer"]
@@ -45,21 +54,24 @@ class DataState:
     Args:
         epoch: the one under way, from 0.
         done: parts of it that are trained.
-        seconds: audio seconds trained on so far.
+        seconds: audio seconds trained on so far, by one process.
+        batches, processes: how far a stream was read: batches of each of so many processes.
     """
 
     epoch: int = 0
     done: list[EpochPart] = field(default_factory=list)
     seconds: float = 0.0
+    batches: int = 0
+    processes: int = 1
 
     def write(self, path: Path) -> None:
-        row = {"epoch": self.epoch, "done": [part.as_json() for part in self.done], "seconds": self.seconds}
+        row = {**vars(self), "done": [part.as_json() for part in self.done]}
         path.write_text(json.dumps(row, indent=1), "utf-8")
 
     @classmethod
     def read(cls, path: Path) -> DataState:
         row = json.loads(path.read_text("utf-8"))
-        return cls(row["epoch"], [EpochPart.from_json(part) for part in row["done"]], row["seconds"])
+        return cls(**{**row, "done": [EpochPart.from_json(part) for part in row["done"]]})
 
 
 @dataclass
@@ -105,8 +117,8 @@ class SpeechTrainer(Trainer):
         recogniser: Recogniser,
         args: Any,
         *,
-        train_set: SpeechDataset | None,
-        eval_set: SpeechDataset | None,
+        train_set: SpeechDataset | StreamDataset | None,
+        eval_set: SpeechDataset | StreamDataset | None,
         settings: BatchSettings | None,
         normalise: Callable[[str], str] = str,
         metric_names: Sequence[str] = ("wer", "cer"),
@@ -121,6 +133,8 @@ class SpeechTrainer(Trainer):
         self.normalise, self.metric_names = normalise, tuple(metric_names)
         self.on_bad_step = on_bad_step
         self.loss_is_scaled_for_ga = True
+        if hasattr(recogniser, "autocast"):  # parts of a model that are called apart from its forward
+            recogniser.autocast = self.accelerator.autocast
         self.data_state = DataState()
         self.left_out: dict[tuple[str, str], LeftOut] = {}
         self.last_evaluation: Evaluation | None = None
@@ -135,7 +149,7 @@ class SpeechTrainer(Trainer):
         self._seconds_logged, self._time_logged = 0.0, time.perf_counter()
         self._epoch_began_at_step = 0
         self.sampler: StepSampler | None = None
-        if train_set is not None and settings is not None:
+        if isinstance(train_set, SpeechDataset) and settings is not None:
             self.sampler = StepSampler(
                 train_set.split.table.durations_s,
                 settings,
@@ -147,6 +161,12 @@ class SpeechTrainer(Trainer):
     # ---- rows
 
     def get_train_dataloader(self) -> Any:
+        if isinstance(self.train_set, StreamDataset):
+            return stream_loader(
+                self.train_set,
+                num_workers=self.args.dataloader_num_workers,
+                pin_memory=self.args.device.type == "cuda",
+            )
         assert self.train_set is not None and self.sampler is not None
         return training_loader(
             self.train_set,
@@ -176,8 +196,10 @@ class SpeechTrainer(Trainer):
         """Train, from a whole checkpoint where there is one."""
         if checkpoint is None:
             return self.train()
-        assert self.sampler is not None
         self.data_state = DataState.read(checkpoint / DATA_STATE)
+        if isinstance(self.train_set, StreamDataset):
+            return self._train_stream_from(checkpoint, self.train_set)
+        assert self.sampler is not None
         offset = self.sampler.resume(self.data_state.epoch, self.data_state.done)
         epoch = self.data_state.epoch
         if offset >= self.sampler.num_steps:
@@ -185,6 +207,14 @@ class SpeechTrainer(Trainer):
             self.data_state.epoch, self.data_state.done = epoch, []
         step = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"]
         self._resumed = (epoch, offset, step)
+        self._seconds_logged = self.data_state.seconds
+        return self.train(resume_from_checkpoint=str(checkpoint))
+
+    def _train_stream_from(self, checkpoint: Path, stream: StreamDataset) -> Any:
+        """A stream passes over what was trained by itself, without decoding it."""
+        processes = self.data_state.processes
+        stream.skip_batches = self.data_state.batches * processes // self.args.world_size
+        self.args.ignore_data_skip = True
         self._seconds_logged = self.data_state.seconds
         return self.train(resume_from_checkpoint=str(checkpoint))
 
@@ -311,19 +341,28 @@ class SpeechTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def recognise(self, dataset: SpeechDataset, *, on_batch: Callable[[float], None] | None = None) -> Evaluation:
-        """Evaluate a prepared split; each process does its share, all get the whole."""
-        loader = evaluation_loader(
-            dataset,
-            batch_size=self.args.per_device_eval_batch_size,
-            rank=self.args.process_index,
-            world_size=self.args.world_size,
-            num_workers=self.args.dataloader_num_workers,
-        )
+    def recognise(self, dataset: SpeechDataset | StreamDataset) -> Evaluation:
+        """Evaluate a prepared split or a stream; each process does its share, all get the whole."""
+        args = self.args
+        if isinstance(dataset, StreamDataset):
+            total_s = float("nan")  # a stream does not say how long it is
+            loader = stream_loader(dataset, num_workers=args.dataloader_num_workers, pin_memory=False)
+        else:
+            total_s = dataset.split.hours * 3600 / args.world_size
+            loader = evaluation_loader(
+                dataset,
+                batch_size=args.per_device_eval_batch_size,
+                rank=args.process_index,
+                world_size=args.world_size,
+                num_workers=args.dataloader_num_workers,
+            )
         model = self.model_wrapped if self.is_fsdp_enabled else self.model
-        with self.autocast_smart_context_manager():
+        with (
+            self.autocast_smart_context_manager(),
+            evaluation_progress(total_s, enabled=args.process_index == 0) as on_batch,
+        ):
             return recognise_split(
-                self.recogniser, model, loader, device=self.args.device, normalise=self.normalise, on_batch=on_batch
+                self.recogniser, model, loader, device=args.device, normalise=self.normalise, on_batch=on_batch
             )
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -372,10 +411,13 @@ class SpeechTrainer(Trainer):
             self.state.best_model_checkpoint = str(place)
         self.recogniser.save_processor(half)
         self.state.save_to_json(str(half / "trainer_state.json"))
-        steps = self.state.global_step - self._epoch_began_at_step
-        assert self.sampler is not None
-        done = [*self._done_before, EpochPart(self.sampler.settings, steps)]
-        DataState(self.data_state.epoch, done, self.data_state.seconds).write(half / DATA_STATE)
+        done: list[EpochPart] = []
+        if self.sampler is not None:
+            steps = self.state.global_step - self._epoch_began_at_step
+            done = [*self._done_before, EpochPart(self.sampler.settings, steps)]
+        batches = self.state.global_step * self.args.gradient_accumulation_steps
+        state = replace(self.data_state, done=done, batches=batches, processes=self.args.world_size)
+        state.write(half / DATA_STATE)
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
         super()._save(*args, **kwargs)

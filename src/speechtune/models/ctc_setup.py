@@ -18,8 +18,6 @@ from speechtune.models.loading import (
     ctc_model,
     ctc_tokenizer,
     feature_extractor_of,
-    load_config,
-    random_config,
 )
 from speechtune.models.padding import make_padding_invariant
 from speechtune.text.vocab import build_vocabulary, missing_characters, name_character
@@ -70,6 +68,11 @@ def ctc_for_training(
     source = source_of(config)
     language = config.target_language
     made_here = config.tokenizer_name_or_path is None or language is not None
+    if made_here and config.streaming and not train_texts:
+        raise OptionError(
+            "A stream has no vocabulary before its end, so it needs a tokenizer: give --tokenizer_name_or_path FOLDER.\n"
+            "`speechtune vocab --dataset_name ... --output_dir FOLDER` makes one from a corpus' training text."
+        )
     if made_here:
         texts = [*train_texts, *eval_texts] if config.protocol == "readme" else train_texts
         tokenizer = _make_tokenizer(config, texts, folder, where=where, phones=phones)

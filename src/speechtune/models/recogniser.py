@@ -39,11 +39,13 @@ class Recogniser(ABC):
 
     kind: str
     max_labels: int | None = None  # longest label sequence that a decoder takes
+    max_duration_s: float | None = None  # longest recording that can be trained on
 
     def __init__(self, model: Any, *, tokenizer: Any, model_input: ModelInput) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.model_input = model_input
+        self.training_input = model_input  # may refuse what can only be recognised
 
     @property
     def sampling_rate(self) -> int:

@@ -35,7 +35,8 @@ class Seq2SeqRecogniser(Recogniser):
         context: of Whisper's encoder; None for other models.
         processor_class: of transformers, in which tokenizer and feature extractor are saved.
         max_labels: longest label sequence the decoder takes.
-        prompt_known: labels hold the prompt that `generate` uses; if not (language detected clip by clip), there is no loss.
+        prompt_known: labels hold the prompt that `generate` uses; if not (language detected clip by clip), there is
+            no loss.
     """
 
     kind = "seq2seq"
@@ -58,6 +59,7 @@ class Seq2SeqRecogniser(Recogniser):
         super().__init__(model, tokenizer=tokenizer, model_input=model_input)
         self.training_input = training_input or model_input
         self.context = context
+        self.max_duration_s = getattr(self.model_input, "max_duration_s", None)
         self.processor_class = processor_class
         self.max_labels = max_labels
         self.prompt_known = prompt_known
@@ -65,11 +67,6 @@ class Seq2SeqRecogniser(Recogniser):
         self.end = int(tokenizer.eos_token_id)
         self.encoder_frozen = not any(p.requires_grad for p in model.get_encoder().parameters())
         self._told_of_long_clips = False
-
-    @property
-    def max_duration_s(self) -> float | None:
-        """Longest recording that can be trained on; None where the encoder takes any."""
-        return getattr(self.model_input, "max_duration_s", None)
 
     @property
     def min_input_length(self) -> int:
@@ -86,7 +83,7 @@ class Seq2SeqRecogniser(Recogniser):
         return length
 
     def encode(self, text: str) -> Sequence[int]:
-        """Label ids, the prompt among them but for the start token, which the decoder's input begins with; the end last."""
+        """Label ids with the prompt, but for the start token that the decoder's input begins with, and the end."""
         ids = list(self.tokenizer(text, verbose=False).input_ids)
         if ids and ids[0] == self.start:
             ids = ids[1:]
@@ -169,11 +166,11 @@ class Seq2SeqRecogniser(Recogniser):
             texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
             rows = zip(places, texts, losses, lengths, strict=True)
             found |= {place: Recognised(text, loss, n) for place, text, loss, n in rows}
-        return [found[place] for place in range(len(batch.rows))]
+        return [found[place] for place in range(len(batch))]
 
     def _groups(self, batch: Any) -> list[tuple[int | None, list[int]]]:
         """Utterances whose encoder runs together; with their frames where it is Whisper's."""
-        everyone = list(range(len(batch.rows)))
+        everyone = list(range(len(batch)))
         if self.context is None:
             return [(None, everyone)]
         limit = self.context.max_frames
@@ -196,8 +193,9 @@ class Seq2SeqRecogniser(Recogniser):
         """A clip over 30 s: Whisper's own sequential way, window by window, cut at the timestamps it writes."""
         if not hasattr(self.model.generation_config, "no_timestamps_token_id"):
             raise ModelError(
-                f"A recording of {batch.input_lengths[place] / 100:.0f} s: over 30 s Whisper goes by the timestamps it writes, "
-                "and this model's generation_config.json has no no_timestamps_token_id.\nGive shorter recordings, or mend that file."
+                f"A recording of {batch.input_lengths[place] / 100:.0f} s: over 30 s Whisper goes by the timestamps it "
+                "writes, and this model's generation_config.json has no no_timestamps_token_id.\n"
+                "Give shorter recordings, or mend that file."
             )
         if not self._told_of_long_clips:
             log.info(
