@@ -90,7 +90,8 @@ def open_corpus(
     roots = _corpora_folders(corpora_dir)
     looked += [str(root) for root in roots] or ["no corpora folder (--corpora_dir and $SPEECHTUNE_CORPORA are not set)"]
     if layout is not None:
-        chosen = named(dataset_name, config_name, layout=layout, roots=roots, unpack=unpacked)
+        others = [other for other in layouts if other.searched and other is not layout]
+        chosen = named(dataset_name, config_name, layout=layout, others=others, roots=roots, unpack=unpacked)
         if chosen:
             return Corpus(_label(dataset_name, chosen.found.release), layout, chosen.found, cache, newer_than_s)
     return _from_hub(

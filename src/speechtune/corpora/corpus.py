@@ -12,8 +12,9 @@ import numpy as np
 from speechtune.corpora.archive import unpack
 from speechtune.corpora.index import index_split
 from speechtune.corpora.layout import Found, Layout, Reading, canonical_split
+from speechtune.corpora.packed import open_arrow
 from speechtune.corpora.stream import LayoutSource, UtteranceStream
-from speechtune.corpora.table import SplitTable
+from speechtune.corpora.table import Part, SplitTable
 from speechtune.errors import CorpusError
 
 __all__ = ["Corpus"]
@@ -93,8 +94,8 @@ class Corpus:
                 progress=progress,
                 newer_than_s=self.newer_than_s,
             )
+            self._check_not_empty(part)
             table = SplitTable([part], self._text_column(text_column))
-            self._check_not_empty(table)
             rows = _rows(start, stop, len(table))
             tables.append(table if len(rows) == len(table) else table.select(np.arange(rows.start, rows.stop)))
         return SplitTable.concat(tables)
@@ -141,11 +142,11 @@ class Corpus:
     def _text_column(self, name: str | None) -> str:
         return self.layout.column_aliases.get(name, name) if name else self.default_text_column
 
-    def _check_not_empty(self, table: SplitTable) -> None:
-        if len(table):
+    def _check_not_empty(self, part: Part) -> None:
+        if len(open_arrow(part.table)):
             return
-        left_out = table.left_out
-        where = f"{self.label}, split {table.split}"
+        left_out = part.read_left_out()
+        where = f"{self.label}, split {part.split}"
         if not left_out:
             raise CorpusError(f"{where}: it has no rows.\nSplits: {', '.join(self.splits)}.")
         first = left_out[0]

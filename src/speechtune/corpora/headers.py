@@ -28,7 +28,7 @@ from speechtune.errors import AudioError
 __all__ = ["Probe", "available_cores", "probe", "probe_all"]
 
 CHUNK = 64  # files a message
-SERIAL_BELOW = 800  # starting a child costs as much as about 1,000 headers
+SERIAL_BELOW = 4_000  # starting a child costs as much as 2,000 to 3,000 headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _missing(path: str) -> Probe | None:
     try:
         status = os.stat(path)  # noqa: PTH116 - a million times; Path costs more than the call
     except (OSError, ValueError) as error:
-        return Probe(reason="missing_file", detail=_one_line(error))
+        return Probe(reason="missing_file", detail=getattr(error, "strerror", None) or _one_line(error))
     if not stat.S_ISREG(status.st_mode):
         return Probe(reason="undecodable", detail="not a file")
     return Probe(reason="undecodable", detail="empty file") if status.st_size == 0 else None

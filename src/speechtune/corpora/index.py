@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,11 +112,13 @@ def _build(
         answers: Iterator[Probe] = probe_all(rows.tasks(), max_workers=max_workers)
         for done, answer in enumerate(answers, 1):
             row = rows.next_sent()
+            assert row is not None
             writer.add(row, answer)
             if isinstance(row.audio, str) and len(reading.depends) < MAX_FOLDERS:
                 reading.seen(Path(row.audio).parent)
             if done % 256 == 0:
                 update(done, reading.expected)
+        assert rows.next_sent() is None, "every task has its answer"
     depends = sorted(reading.depends.values())
     state = fingerprint(depends)
     part = Part(str(folder / f"table-{state}.arrow"), str(folder / f"left_out-{state}.jsonl"), split, label)
@@ -151,22 +154,20 @@ class _Rows:
     def __init__(self, rows: Iterator[Row | BadRow], writer: TableWriter) -> None:
         self._rows = rows
         self._writer = writer
-        self._sent: list[Row] = []
-        self._taken = 0
+        self._sent: deque[Row | BadRow] = deque()
 
     def tasks(self) -> Iterator[Task]:
         for row in self._rows:
-            if isinstance(row, BadRow):
-                self._writer.leave_out(row)
-            else:
-                self._sent.append(row)
+            self._sent.append(row)
+            if isinstance(row, Row):
                 assert not isinstance(row.audio, bytes), "bytes are for streams"
                 yield task_of(row.audio, row.duration_s)
 
-    def next_sent(self) -> Row:
-        row = self._sent[self._taken]
-        self._taken += 1
-        if self._taken == 4096:  # forget what was answered
-            del self._sent[: self._taken]
-            self._taken = 0
-        return row
+    def next_sent(self) -> Row | None:
+        """The next row that was sent as a task; bad rows before it are left out. None at the end."""
+        while self._sent:
+            row = self._sent.popleft()
+            if isinstance(row, Row):
+                return row
+            self._writer.leave_out(row)
+        return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from speechtune.corpora.cache import fingerprint, lock, replacing, stamp, sweep
+from speechtune.corpora.cache import cache_problem, fingerprint, lock, replacing, stamp, sweep
 from speechtune.corpora.columns import ID_COLUMNS, as_text, first_present, known_facts
 from speechtune.corpora.layout import BadRow, Packed, Row
 from speechtune.corpora.tar_shard import torn
@@ -105,8 +105,7 @@ def arrow_copy(path: Path, cache: Path) -> Path:
     """The shard as an Arrow file in the cache, made on the first call.
 
     Raises:
-        CorpusError: the shard is torn.
-        OSError: the cache is full or can't be written.
+        CorpusError: the shard is torn, or the cache is full or can't be written.
     """
     import pyarrow as pa
 
@@ -114,24 +113,34 @@ def arrow_copy(path: Path, cache: Path) -> Path:
     copy = place / f"{path.stem}.arrow"
     if copy.is_file():
         return copy
-    with lock(place, f"copying {path.name}"):
-        if copy.is_file():
-            return copy
-        sweep(place)
-        file = open_parquet(path)
-        number = 0
-        with replacing(copy) as aside, pa.ipc.new_file(aside, file.schema_arrow) as sink:
-            batches = file.iter_batches(batch_size=BATCH_ROWS)
-            while True:
-                try:
-                    batch = next(batches, None)
-                except (pa.ArrowException, OSError) as error:
-                    raise torn(path, f"row {number - 1}", number, _one_line(error)) from error
-                if batch is None:
-                    break
-                sink.write_batch(batch)
-                number += len(batch)
+    try:
+        with lock(place, f"copying {path.name}"):
+            if copy.is_file():
+                return copy
+            sweep(place)
+            file = open_parquet(path)
+            with replacing(copy) as aside, pa.ipc.new_file(aside, file.schema_arrow) as sink:
+                for batch in _batches(path, file):
+                    sink.write_batch(batch)
+    except OSError as error:
+        raise cache_problem(place, error) from error
     return copy
+
+
+def _batches(path: Path, file: Any) -> Iterator[Any]:
+    import pyarrow as pa
+
+    batches = file.iter_batches(batch_size=BATCH_ROWS)
+    number = 0
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowException, OSError) as error:
+            raise torn(path, f"row {number - 1}", number, _one_line(error)) from error
+        if batch is None:
+            return
+        yield batch
+        number += len(batch)
 
 
 def _check_column(path: Path, audio_column: str, names: list[str]) -> None:

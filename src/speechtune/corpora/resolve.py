@@ -20,7 +20,7 @@ __all__ = ["Candidate", "at_path", "choose", "named", "scan"]
 
 log = logging.getLogger("speechtune")
 
-MAX_DEPTH = 3  # folders below the corpora folder
+MAX_DEPTH = 4  # folders below the corpora folder: three, and a language's folder in the last
 MAX_NAMES = 20_000  # a folder with more entries holds clips, not corpora
 MAX_FOLDERS = 20_000
 NOT_SEARCHED = frozenset({"clips", "audio", "wavs", "wav", "recordings", "node_modules", "__pycache__"})
@@ -53,18 +53,26 @@ def list_folder(folder: Path) -> tuple[frozenset[str], list[str]]:
     return frozenset(names), sorted(folders)
 
 
-def scan(root: Path, layouts: Sequence[Layout], *, max_depth: int = MAX_DEPTH) -> list[Candidate]:
+def scan(
+    root: Path, layouts: Sequence[Layout], *, others: Sequence[Layout] = (), max_depth: int = MAX_DEPTH
+) -> list[Candidate]:
     """Every corpus of these layouts at `root` or up to `max_depth` folders below, nearest first.
 
-    What one layout recognises is not searched further.
+    What a layout recognises is not searched further; nor is what `others` recognise below the root, so that a search
+    beside a LibriSpeech doesn't look into its 8,000 folders.
     """
     candidates: list[Candidate] = []
-    for folder, names in _walk(root, max_depth, candidates):
-        candidates += [Candidate(layout, found) for layout in layouts for found in layout.detect(folder, names)]
+    recognised: list[object] = []
+    for folder, names in _walk(root, max_depth, recognised):
+        own = [Candidate(layout, found) for layout in layouts for found in layout.detect(folder, names)]
+        candidates += own
+        recognised += own
+        if not own and folder != root:
+            recognised += [found for layout in others for found in layout.detect(folder, names)]
     return candidates
 
 
-def _walk(root: Path, max_depth: int, recognised: Sequence[Candidate]) -> Iterator[tuple[Path, frozenset[str]]]:
+def _walk(root: Path, max_depth: int, recognised: Sequence[object]) -> Iterator[tuple[Path, frozenset[str]]]:
     """Folders with their names, level by level; not below one for which the caller adds to `recognised`."""
     level = [root]
     visited = 0
@@ -96,11 +104,18 @@ def _archives(root: Path, layouts: Sequence[Layout], config: str | None) -> list
 
 
 def named(
-    dataset_name: str, config: str | None, *, layout: Layout, roots: Sequence[Path], unpack: Unpack
+    dataset_name: str,
+    config: str | None,
+    *,
+    layout: Layout,
+    others: Sequence[Layout] = (),
+    roots: Sequence[Path],
+    unpack: Unpack,
 ) -> Candidate | None:
     """The corpus of a known name under the corpora folders; None where there is nothing of it.
 
-    A name with a release prefers that release and takes another with a warning.
+    A name with a release prefers that release and takes another with a warning. `others` are known corpora that the
+    search need not look into.
 
     Raises:
         CorpusError: the corpus is there, but not this configuration, or which one is not said.
@@ -108,7 +123,7 @@ def named(
     match = layout.names.fullmatch(dataset_name)
     assert match
     release = (match.groupdict().get("release") or layout.default_release or "").replace("_", ".")
-    candidates = [candidate for root in roots for candidate in scan(root, [layout])]
+    candidates = [candidate for root in roots for candidate in scan(root, [layout], others=others)]
     if not any(_has_config(c, config) for c in candidates):
         packed = [archive for root in roots for archive in _archives(root, [layout], config)]
         best = [archive for archive in packed if release and f"-{release}-" in archive.name] or packed[-1:]
@@ -208,7 +223,7 @@ def _not_recognised(path: Path, layouts: Sequence[Layout]) -> str:
     shown = ", ".join(sorted(names)[:12]) + (", ..." if len(names) > 12 else "")
     known = ", ".join(layout.name for layout in layouts if layout.searched)
     return (
-        f"{path}: no corpus is recognised here or up to {MAX_DEPTH} folders below.\n"
+        f"{path}: no corpus is recognised here or up to {MAX_DEPTH - 1} folders below.\n"
         f"Names there: {shown or 'none'}.\n"
         f"Known layouts: {known}. A folder of your own needs metadata.csv (file_name,transcription), "
         "or train.csv and test.csv (audio,text)."

@@ -39,6 +39,18 @@ class Part:
     label: str  # "common_voice/tr"
     id_prefix: str = ""  # keeps ids apart where splits are summed
 
+    def read_left_out(self) -> list[LeftOut]:
+        """What could not be used, found while indexing."""
+        rows = []
+        for line in Path(self.left_out).read_text(encoding="utf-8").split("\n"):  # splitlines would split at U+2028
+            if not line:
+                continue
+            fields = json.loads(line)
+            if fields["duration_s"] is None:
+                fields["duration_s"] = math.nan
+            rows.append(LeftOut(**fields))
+        return rows
+
 
 class SplitTable:
     """Utterances of one or several splits, in the corpus' order or a chosen one.
@@ -196,14 +208,8 @@ class SplitTable:
     @property
     def left_out(self) -> list[LeftOut]:
         """Rows of these splits that could not be used, found while indexing. `select` doesn't change it."""
-        rows: list[LeftOut] = []
-        for path in dict.fromkeys(part.left_out for part in self._parts):
-            for line in Path(path).read_text(encoding="utf-8").splitlines():
-                fields = json.loads(line)
-                if fields["duration_s"] is None:
-                    fields["duration_s"] = math.nan
-                rows.append(LeftOut(**fields))
-        return rows
+        parts = {part.left_out: part for part in self._parts}
+        return [row for part in parts.values() for row in part.read_left_out()]
 
     # Other tables from this one
 

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+from standins.corpora import write_audio
+
+from speechtune.corpora import open_corpus
+from speechtune.errors import CorpusError
+
+
+def test_split_column_of_the_root_metadata(tmp_path):
+    for name in ("a", "b"):
+        write_audio(tmp_path / f"{name}.wav", name, 8_000)
+    (tmp_path / "metadata.csv").write_text("file_name,transcription,split\na.wav,one,train\nb.wav,two,test\n")
+    corpus = open_corpus(str(tmp_path))
+    assert (corpus.splits, corpus.default_text_column) == (("train", "test"), "transcription")
+    assert corpus.read("test").texts == ["two"]
+
+
+def test_first_folder_of_the_file_names_tells_the_split(tmp_path):
+    rows = ["file_name,transcription"]
+    for split in ("train", "dev", "test"):
+        write_audio(tmp_path / split / "a.wav", split, 8_000)
+        rows.append(f"{split}/a.wav,{split}")
+    (tmp_path / "metadata.csv").write_text("\n".join(rows) + "\n")
+    corpus = open_corpus(str(tmp_path))
+    assert corpus.splits == ("train", "validation", "test")
+    assert corpus.read("dev").texts == ["dev"]
+
+
+def test_metadata_in_folders_of_splits(tmp_path):
+    for split in ("train", "test"):
+        write_audio(tmp_path / split / "a.wav", split, 8_000)
+        (tmp_path / split / "metadata.jsonl").write_text(f'{{"file_name": "a.wav", "transcription": "{split}"}}\n')
+    corpus = open_corpus(str(tmp_path))
+    assert corpus.splits == ("train", "test")
+    assert corpus.read("train").texts == ["train"]
+
+
+def test_without_any_split_all_is_train(tmp_path):
+    write_audio(tmp_path / "a.wav", "x", 8_000)
+    (tmp_path / "metadata.csv").write_text("file_name,transcription\na.wav,one\n")
+    corpus = open_corpus(str(tmp_path))
+    assert corpus.splits == ("train",)
+    with pytest.raises(CorpusError, match=r"no split 'test'.\nSplits: train."):
+        corpus.read("test")
