@@ -4,17 +4,16 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from standins.corpora import lay_out, write_audio
+from standins.corpora import write_audio
 
 from speechtune.corpora import open_corpus
 from speechtune.errors import CorpusError
 
 
-def test_unpacked_folder_by_name_and_by_path(tmp_path, monkeypatch):
-    lay_out(tmp_path / "a" / "b", ["common_voice/tr"])
-    monkeypatch.setenv("SPEECHTUNE_CORPORA", str(tmp_path))
+def test_unpacked_folder_by_name_and_by_path(corpora, monkeypatch):
+    monkeypatch.setenv("SPEECHTUNE_CORPORA", str(corpora))
     by_name = open_corpus("common_voice", "tr")
-    by_path = open_corpus(str(tmp_path / "a/b/cv-corpus-6.1-2020-12-11/tr"))
+    by_path = open_corpus(str(corpora / "a/b/cv-corpus-6.1-2020-12-11/tr"))
     for corpus in (by_name, by_path):
         assert (corpus.name, corpus.config_name, corpus.language) == ("common_voice", "tr", "tr")
         assert corpus.splits == ("train", "validation", "test", "validated", "other", "invalidated")
@@ -61,11 +60,12 @@ def test_path_that_leaves_the_clips_folder_is_a_bad_row(tmp_path):
 
 
 def test_unknown_config_lists_those_found_and_says_what_was_meant(tmp_path):
-    lay_out(tmp_path, ["common_voice/tr", "common_voice/sv-SE"])
+    for language in ("tr", "sv-SE"):
+        folder_with(tmp_path, language, ["s\ta.mp3\tx\n"])
     with pytest.raises(CorpusError) as error:
         open_corpus("common_voice", "sw", corpora_dir=tmp_path)
     assert str(error.value).splitlines() == [
-        f"common_voice: no configuration 'sw' under {tmp_path}/cv-corpus-6.1-2020-12-11.",
+        f"common_voice: no configuration 'sw' under {tmp_path}/cv-corpus-17.0-2024-03-15.",
         "Found: sv-SE, tr.",
         "'sw' is Swahili; Swedish is 'sv-SE'.",
         "Try --dataset_config_name sv-SE",
@@ -75,7 +75,7 @@ def test_unknown_config_lists_those_found_and_says_what_was_meant(tmp_path):
 
 
 def test_only_config_needs_no_name(tmp_path):
-    lay_out(tmp_path, ["common_voice/tr"])
+    folder_with(tmp_path, "tr", ["s\ta.mp3\tx\n"])
     assert open_corpus("common_voice", corpora_dir=tmp_path).config_name == "tr"
 
 
@@ -90,13 +90,12 @@ def test_release_in_the_name_is_preferred_and_another_is_taken_with_a_warning(tm
     assert open_corpus("common_voice", "hi", corpora_dir=tmp_path).found.release == "6.1"  # what the hub's name meant
 
 
-def test_archive_is_unpacked_once_by_path_or_found_by_name(tmp_path, monkeypatch):
-    lay_out(tmp_path / "unpacked", ["common_voice/tr"])
+def test_archive_is_unpacked_once_by_path_or_found_by_name(corpora, tmp_path):
     packed = tmp_path / "packed"
     packed.mkdir()
     archive = packed / "cv-corpus-6.1-2020-12-11-tr.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
-        tar.add(tmp_path / "unpacked" / "cv-corpus-6.1-2020-12-11", "cv-corpus-6.1-2020-12-11")
+        tar.add(corpora / "a/b/cv-corpus-6.1-2020-12-11/tr", "cv-corpus-6.1-2020-12-11/tr")
     by_path = open_corpus(str(archive))
     assert len(by_path.read("test")) == 8
     by_name = open_corpus("common_voice", "tr", corpora_dir=packed)

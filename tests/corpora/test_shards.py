@@ -6,46 +6,12 @@ import pickle
 import tarfile
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import soundfile as sf
-from standins.corpora import tone
+from standins.shards import audio_bytes, rows_of, write_parquet, write_tar
 
 from speechtune.corpora import open_corpus
 from speechtune.corpora.shards import ShardStream
 from speechtune.errors import CorpusError
-
-
-def audio_bytes(name: str, duration_s: float = 0.25) -> bytes:
-    file = io.BytesIO()
-    sf.write(file, tone(name, duration_s, 8_000), 8_000, format="FLAC")
-    return file.getvalue()
-
-
-def write_tar(path: Path, rows: list[tuple[str, str]], mode: str = "w", as_json: bool = False) -> Path:
-    with tarfile.open(path, mode) as tar:
-        for key, text in rows:
-            side = json.dumps({"text": text, "speaker": "s1"}).encode() if as_json else text.encode()
-            for name, data in ((f"{key}.flac", audio_bytes(key)), (f"{key}.{'json' if as_json else 'txt'}", side)):
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
-    return path
-
-
-def write_parquet(path: Path, rows: list[tuple[str, str]], row_group_size: int = 3) -> Path:
-    audio = pa.array(
-        [{"bytes": audio_bytes(key), "path": f"{key}.flac"} for key, _ in rows],
-        pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
-    )
-    table = pa.table({"audio": audio, "sentence": [text for _, text in rows], "speaker_id": list(range(len(rows)))})
-    pq.write_table(table, path, row_group_size=row_group_size)
-    return path
-
-
-def rows_of(shard: int, number: int = 7) -> list[tuple[str, str]]:
-    return [(f"{shard}{n:04d}", f"text {shard} {n}") for n in range(number)]
 
 
 @pytest.fixture(params=["tar", "tar.gz", "parquet"])
@@ -216,11 +182,8 @@ def test_unusable_records_are_left_out_and_named(tmp_path):
     assert [(row.id.rpartition("/")[2], row.reason) for row in table.left_out] == reasons
 
 
-def test_corpus_in_files_as_a_stream(tmp_path):
-    from standins.corpora import lay_out
-
-    lay_out(tmp_path, ["common_voice/tr"])
-    corpus = open_corpus("common_voice", "tr", corpora_dir=tmp_path)
+def test_corpus_in_files_as_a_stream(corpora):
+    corpus = open_corpus("common_voice", "tr", corpora_dir=corpora)
     table = corpus.read("train+validation")
     stream = corpus.stream("train+validation", text_column="sentence")
     assert [u.text for u in stream] == table.texts
