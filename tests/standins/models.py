@@ -234,12 +234,13 @@ def _gpt2(folder: Path) -> None:
 
 _wav2vec2 = partial(_speech, model_type="wav2vec2", head="Wav2Vec2ForPreTraining")
 _LAYER_NORM_WAV2VEC2 = partial(_wav2vec2, extra=LAYER_NORM, mask=True, old_format=True)
+_WIDE = {**LAYER_NORM, "hidden_size": 64}  # the streaming command masks 64 features at once
 _SQUEEZED: dict[str, Any] = {"squeeze_factor": 2, "conv_dim": [HIDDEN] * 13, "feat_extract_norm": "group"}
 _CONVOLUTIONAL_POSITIONS: dict[str, Any] = {"conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2}
 
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "facebook/wav2vec2-large-xlsr-53": _LAYER_NORM_WAV2VEC2,
-    "facebook/wav2vec2-xls-r-300m": _LAYER_NORM_WAV2VEC2,
+    "facebook/wav2vec2-xls-r-300m": partial(_wav2vec2, extra=_WIDE, mask=True, old_format=True),
     "facebook/wav2vec2-xls-r-1b": _LAYER_NORM_WAV2VEC2,
     "facebook/wav2vec2-large-lv60": _LAYER_NORM_WAV2VEC2,
     "facebook/mms-300m": _LAYER_NORM_WAV2VEC2,

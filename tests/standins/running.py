@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,6 +88,17 @@ def run_words(
         words = words[2:]
     command += [str(ROOT / "scripts" / words[0]), *words[1:]]
     return subprocess.run(command, cwd=folder, env=dict(environment), capture_output=True, text=True, timeout=230)
+
+
+def run_here(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run a `python script ...` command in this process, as its own main program; returns the exit code."""
+    program, script, *rest = words
+    assert program == "python"
+    path = ROOT / "scripts" / script
+    monkeypatch.setattr(sys, "argv", [str(path), *rest])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    return int(ended.value.code or 0)
 
 
 def read_json(path: Path) -> Any:
