@@ -85,6 +85,10 @@ def ctc_for_training(
         # "sum" or "mean" is done by the trainer, over the whole step; the config keeps the user's word for it.
         if hasattr(model_config, name):
             setattr(model_config, name, getattr(config, name))
+    width = getattr(model_config, "hidden_size", None)
+    if width is not None and config.mask_feature_prob > 0 and config.mask_feature_length > width:
+        log.warning(f"--mask_feature_length {config.mask_feature_length}: the model has {width} features; taking {width}")
+        model_config.mask_feature_length = width
     extractor_source = (
         source.named(config.feature_extractor_name) if source and config.feature_extractor_name else source
     )
