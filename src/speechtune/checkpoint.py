@@ -1,8 +1,9 @@
 """Checkpoints that are whole or not there: written aside, synced, listed in a manifest, then renamed.
 
     OUT/tmp-checkpoint-400/     being written; removed by the next start
-    OUT/checkpoint-400/         whole: every file has the size that manifest.json says
-        manifest.json           {"step": 400, "files": {"model.safetensors": 5123456, ...}}; written last
+    OUT/checkpoint-400/         whole: every file has the size and checksum that manifest.json says
+        manifest.json           {"step": 400, "files": {"model.safetensors": {"bytes": 5123456, "crc32": "8f3a01c2"}, ...}};
+                                written last
 
 Source of the order write, fsync file, rename, fsync folder: Pillai et al. 2014, "All File Systems Are Not Created Equal".
 """
@@ -14,7 +15,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,22 +41,29 @@ HALF = "tmp-"
 
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoint folders by step, oldest first, whole or not."""
-    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir()]
+    found = [
+        path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir()
+    ]
     return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]))
 
 
-def is_whole(checkpoint: Path) -> bool:
-    """Every file that the manifest lists is there with its size."""
+def is_whole(checkpoint: Path, *, read: bool = True) -> bool:
+    """Every file that the manifest lists is there with its size and, where it is to be `read`, its checksum."""
     try:
         files = json.loads((checkpoint / MANIFEST).read_text("utf-8"))["files"]
-        return all((checkpoint / name).stat().st_size == size for name, size in files.items())
+        if any((checkpoint / name).stat().st_size != facts["bytes"] for name, facts in files.items()):
+            return False
+        if not read:
+            return True
+        checksums = _each(_checksum, (checkpoint / name for name in files))
+        return checksums == [facts["crc32"] for facts in files.values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """The checkpoint to resume from; damaged ones are passed over."""
-    return next((path for path in reversed(checkpoints(folder)) if is_whole(path)), None)
+def newest_whole(folder: Path, *, read: bool = True) -> Path | None:
+    """The checkpoint to resume from; damaged ones are passed over. Not to `read` it is enough for a message."""
+    return next((path for path in reversed(checkpoints(folder)) if is_whole(path, read=read)), None)
 
 
 def begin_checkpoint(folder: Path, step: int) -> Path:
@@ -66,10 +76,16 @@ def begin_checkpoint(folder: Path, step: int) -> Path:
 
 def finish_checkpoint(half: Path, step: int) -> Path:
     """Sync, list, and rename a written folder to its place, which it replaces."""
-    files = {str(path.relative_to(half)): path.stat().st_size for path in sorted(half.rglob("*")) if path.is_file()}
-    for name in files:
-        _sync(half / name)
+    paths = [path for path in sorted(half.rglob("*")) if path.is_file()]
+    checksums = _each(_sealed, paths)
+    files = {
+        str(path.relative_to(half)): {"bytes": path.stat().st_size, "crc32": checksum}
+        for path, checksum in zip(paths, checksums, strict=True)
+    }
+    for folder in {path.parent for path in paths}:
+        _sync(folder)
     write_atomically(half / MANIFEST, json.dumps({"step": step, "files": files}, indent=1))
+    _sync(half)
     place = half.with_name(half.name.removeprefix(HALF))
     if place.exists():
         shutil.rmtree(place)
@@ -80,9 +96,12 @@ def finish_checkpoint(half: Path, step: int) -> Path:
 
 def remove_half_written(folder: Path) -> list[Path]:
     """Remove what a killed run left half written; gives back what it was."""
-    halves = sorted(folder.glob(f"{HALF}checkpoint-*"))
+    halves = sorted([*folder.glob(f"{HALF}checkpoint-*"), *folder.glob(f"{HALF}model"), *folder.glob(".*.tmp")])
     for path in halves:
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return halves
 
 
@@ -108,16 +127,39 @@ def disk_full_means(what: str, folder: Path) -> Iterator[None]:
     except Exception as error:
         # safetensors and torch wrap the system's error in their own, with the words in the text
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        wrapped = any(sign in str(error) for sign in ("No space left", "os error 28", "inline_container", "File too large"))
+        wrapped = any(
+            sign in str(error) for sign in ("No space left", "os error 28", "inline_container", "File too large")
+        )
         if not (full or wrapped):
             raise
         remove_half_written(folder)
-        last = newest_whole(folder)
+        last = newest_whole(folder, read=False)
         kept = f"The last whole checkpoint is intact: {last}." if last else "There is no earlier checkpoint."
         raise OutputError(
             f"{folder}: no space left while writing {what}; the half-written part was removed. {kept}\n"
             "Free some space and run the same command again: it goes on from there."
         ) from error
+
+
+def _each(function: Callable[[Path], str], paths: Iterable[Path]) -> list[str]:
+    """The function of each path, some at a time: both disks and checksums gain from it."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return list(pool.map(function, paths))
+
+
+def _sealed(path: Path) -> str:
+    """Checksum of a file that is on the disk for good."""
+    _sync(path)
+    return _checksum(path)
+
+
+def _checksum(path: Path) -> str:
+    """CRC-32 of a file: 1.5 GB/s a core. It is there for broken disks and copies, not against forgery."""
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            checksum = zlib.crc32(block, checksum)
+    return f"{checksum:08x}"
 
 
 def _sync(path: Path) -> None:

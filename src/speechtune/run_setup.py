@@ -36,6 +36,7 @@ __all__ = [
     "open_splits",
     "prepare_splits",
     "reader_for",
+    "set_seed",
     "text_normaliser",
     "training_arguments",
     "training_limits",
@@ -244,6 +245,13 @@ def training_arguments(options: Options, *, seq2seq: bool = False) -> tuple[Any,
         return arguments_class(**given), number_format.line
     except (ValueError, TypeError, ImportError) as error:  # its own checks of options against each other
         raise OptionError(f"TrainingArguments: {str(error).strip()}") from error
+
+
+def set_seed(args: Any) -> None:
+    """Before the model is built: what of it starts from random weights is the same in each run and process."""
+    from transformers import enable_full_determinism, set_seed
+
+    (enable_full_determinism if args.full_determinism else set_seed)(args.seed)
 
 
 def in_turn(args: Any) -> Any:

@@ -24,6 +24,7 @@ from speechtune.run_setup import (
     open_splits,
     prepare_splits,
     reader_for,
+    set_seed,
     text_normaliser,
     training_arguments,
     training_limits,
@@ -50,6 +51,8 @@ def run(options: Options) -> int:
         log.info(note)
     with run_lock(folder) if first else nullcontext():
         goes_on = claim_output_folder(options, identity_of(options)) if first and options.do_train else False
+        if first and options.do_train and not goes_on:
+            write_settings(options)  # whose folder it is from now on, also after a kill
         return _run(options, folder, goes_on=goes_on)
 
 
@@ -67,6 +70,7 @@ def _run(options: Options, folder: Path, *, goes_on: bool) -> int:
             splits = open_splits(options, train=options.do_train, evaluate=options.do_eval)
     normalise, normalise_hypothesis = text_normaliser(options, splits.language, seq2seq=options.kind == "seq2seq")
     splits.normalise(normalise)
+    set_seed(args)
     with in_turn(args):
         recogniser = _recogniser(options, args, model_config, splits, folder)
     train_split, eval_split = prepare_splits(splits, options, recogniser, left_out_path=folder / "left_out.jsonl")
@@ -221,7 +225,7 @@ class _Session:
         if self.first:
             write_left_out(self.folder, self._left_out())
         if self.stop.stopped:
-            where = newest_whole(self.folder)
+            where = newest_whole(self.folder, read=False)
             log.warning(
                 f"stopped after step {self.trainer.state.global_step}; saved in {where}. The same command goes on from there."
             )

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -79,19 +80,19 @@ def plan_epoch(
         durations_s: shape (N,), seconds; nan where unknown (taken as the median).
         settings: sizes and order.
         epoch: counts from 0; changes the shuffles.
-        done: parts of this epoch that were trained before an interruption, perhaps with other settings (another number of
-            processes, another batch size). Their utterances are left out; each of the rest comes exactly once.
+        done: parts of this epoch that were trained before an interruption. Under the same settings the plan goes on where
+            it was; under others (another batch size) what is left is cut anew. Each of the rest comes exactly once.
 
     Returns:
         One array of row numbers a step. Without `done`, the number of steps does not depend on the epoch.
     """
     rows = np.arange(len(durations_s))
     durations = _known(durations_s)
-    for part in done:
-        steps = _cut(rows, durations, part.settings, epoch)
-        trained = np.concatenate(steps[: part.num_steps]) if part.num_steps else np.empty(0, np.int64)
-        rows = np.setdiff1d(rows, trained, assume_unique=True)
-    return _cut(rows, durations, settings, epoch)
+    for cut_with, parts in groupby([*done, EpochPart(settings, 0)], key=lambda part: part.settings):
+        steps = _cut(rows, durations, cut_with, epoch)
+        num_trained = sum(part.num_steps for part in parts)
+        rows = np.setdiff1d(rows, np.concatenate([rows[:0], *steps[:num_trained]]), assume_unique=True)
+    return steps[num_trained:]
 
 
 def split_step(rows: Rows, durations_s: NDArray[np.floating[Any]], *, num_parts: int) -> list[Rows]:

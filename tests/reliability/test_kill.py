@@ -1,0 +1,108 @@
+"""kill -9 at any moment, then the same command again: the same final weights, every utterance once an epoch."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from reliability.forks import ForkServer, read_seen
+from reliability.tiny import RANDOMNESS, assert_same_weights, read_json, words, write_corpus
+
+KILLED = -9
+EVALUATING = ["--eval_strategy", "steps", "--eval_steps", "3", "--save_total_limit", "2"]
+POINTS = [
+    ("speechtune.corpora.writer:TableWriter.write", 1),  # the index of the training split is read, not yet written
+    ("speechtune.corpora.index:json.dump", 2),  # the second index has its table, not its last file
+    ("speechtune.models.ctc_setup:ctc_model", 1),  # the vocabulary is in the output folder, nothing else
+    ("speechtune.data.arena_files:_write_all", 6),  # samples in the arena without their record
+    ("speechtune.trainer:SpeechTrainer.compute_loss", 1),  # before the first step
+    ("speechtune.trainer:SpeechTrainer.compute_loss", 8),  # in the second epoch, beside a checkpoint
+    ("speechtune.trainer:finish_checkpoint", 2),  # all files written, not yet renamed
+    ("speechtune.checkpoint:write_atomically", 4),  # somewhere in a checkpoint's manifest or before
+    ("speechtune.trainer:DataState.write", 3),  # amid the files of a checkpoint
+    ("speechtune.trainer:rotate_checkpoints", 3),
+    ("speechtune.trainer:SpeechTrainer.recognise", 2),  # in an evaluation
+    ("speechtune.train:_Session._save_model", 1),  # trained, not saved
+    ("speechtune.train:Path.replace", 2),  # some of the model's files have moved
+    ("speechtune.evaluate:write_evaluation", 1),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    with ForkServer(tmp_path_factory.mktemp("logs"), {}) as server:
+        yield server
+
+
+class Undisturbed:
+    """The corpus, and a run that nothing happened to."""
+
+    def __init__(self, server: ForkServer, folder: Path) -> None:
+        self.corpus = write_corpus(folder / "corpus")
+        self.output = folder / "undisturbed"
+        cache = {"SPEECHTUNE_CACHE": str(folder / "cache")}
+        ended = server.run(self.command(self.output), environment=cache, seen=folder / "seen")
+        assert ended.code == 0, ended.output
+        self.seconds = ended.seconds
+        self.seen = read_seen(folder / "seen")
+
+    def command(self, output: Path) -> list[str]:
+        return ["train", *words(self.corpus, output, *RANDOMNESS, *EVALUATING)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    return Undisturbed(server, tmp_path_factory.mktemp("undisturbed"))
+
+
+def assert_same_run(output: Path, seen: Path, undisturbed: Undisturbed) -> None:
+    assert_same_weights(output, undisturbed.output)
+    assert read_seen(seen) == undisturbed.seen
+    ours, theirs = (read_json(folder / "eval_results.json") for folder in (output, undisturbed.output))
+    assert ours["scores"] == theirs["scores"] and ours["eval_loss"] == theirs["eval_loss"]
+    states = [read_json(folder / "trainer_state.json") for folder in (output, undisturbed.output)]
+    for name in ("global_step", "best_metric", "best_global_step"):
+        assert states[0][name] == states[1][name]
+    assert not list(output.glob("tmp-*")) and not list(output.glob(".*.tmp"))
+
+
+def test_an_undisturbed_run_takes_every_utterance_once_an_epoch(undisturbed: Undisturbed):
+    for epoch in (0, 1):
+        taken = [name for number, ids in undisturbed.seen.values() if number == epoch for name in ids]
+        assert len(taken) == len(set(taken)) == 12
+
+
+@pytest.mark.parametrize("kill_at", POINTS, ids=lambda point: f"{point[0].rpartition(':')[2]}-{point[1]}")
+def test_killed_at_a_chosen_moment_the_same_command_ends_with_the_same_weights(
+    kill_at: tuple[str, int], server: ForkServer, undisturbed: Undisturbed, tmp_path: Path
+):
+    output = tmp_path / "out"
+    how = {"environment": {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}, "seen": tmp_path / "seen"}
+    killed = server.run(undisturbed.command(output), kill_at=kill_at, **how)
+    assert killed.code == KILLED, killed.output
+    again = server.run(undisturbed.command(output), **how)
+    assert again.code == 0, again.output
+    assert_same_run(output, tmp_path / "seen", undisturbed)
+
+
+def test_killed_at_random_moments_the_same_command_ends_with_the_same_weights(
+    server: ForkServer, undisturbed: Undisturbed, tmp_path: Path
+):
+    long = bool(os.environ.get("SPEECHTUNE_LONG_TESTS"))
+    moments = random.Random(7)
+    num_killed = 0
+    for number in range(20 if long else 2):
+        output, how = tmp_path / "out", {"environment": {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}}
+        how["seen"] = tmp_path / "seen"
+        for kill_after_s in (moments.uniform(0, undisturbed.seconds), moments.uniform(0, undisturbed.seconds / 2)):
+            num_killed += server.run(undisturbed.command(output), kill_after_s=kill_after_s, **how).code == KILLED
+        again = server.run(undisturbed.command(output), **how)
+        assert again.code == 0, f"{number}: {again.output}"
+        assert_same_run(output, tmp_path / "seen", undisturbed)
+        for name in ("out", "cache", "seen"):
+            shutil.rmtree(tmp_path / name)
+    print(f"{num_killed} kills")
