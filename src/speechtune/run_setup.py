@@ -231,6 +231,9 @@ def training_arguments(options: Options, *, seq2seq: bool = False) -> tuple[Any,
     has_gpu = torch.cuda.is_available() and not use_cpu
     given.update(bf16=number_format.bf16, fp16=number_format.fp16, use_cpu=not has_gpu)
     given["dataloader_num_workers"] = choose_num_workers(given.get("dataloader_num_workers"), has_gpu=has_gpu)
+    if given.get("fsdp") and not has_gpu:
+        log.warning("--fsdp: accelerate shards models over GPUs only; here each process keeps the whole model")
+        del given["fsdp"]
     given.setdefault("logging_steps", 10)
     given.setdefault("report_to", "none")
     given.setdefault("log_level", "error")
