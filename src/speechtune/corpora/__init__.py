@@ -121,7 +121,7 @@ def _from_hub(
         raise CorpusError(not_found(dataset_name, config_name, looked, layout))
     dataset = HubDataset(name, config_name, token, str(cache_dir) if cache_dir else None, force=newer_than_s > 0)
     try:
-        hub_layout, found = hub_corpus(dataset)
+        hub_layout, found = hub_corpus(dataset, layout)
     except CorpusError as error:
         looked.append(f"the hub, {name}: {error}")
         raise CorpusError(not_found(dataset_name, config_name, looked, layout)) from error

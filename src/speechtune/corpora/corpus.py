@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from speechtune.corpora.archive import unpack
+from speechtune.corpora.columns import TEXT_COLUMNS
 from speechtune.corpora.index import index_split
 from speechtune.corpora.layout import Found, Layout, Reading, canonical_split
 from speechtune.corpora.packed import open_arrow
 from speechtune.corpora.stream import LayoutSource, UtteranceStream
-from speechtune.corpora.table import Part, SplitTable
+from speechtune.corpora.table import Part, SplitTable, own_columns
 from speechtune.errors import CorpusError
 
 __all__ = ["Corpus"]
@@ -95,7 +96,7 @@ class Corpus:
                 newer_than_s=self.newer_than_s,
             )
             self._check_not_empty(part)
-            table = SplitTable([part], self._text_column(text_column))
+            table = SplitTable([part], self._present_column(text_column, own_columns(open_arrow(part.table))))
             rows = _rows(start, stop, len(table))
             tables.append(table if len(rows) == len(table) else table.select(np.arange(rows.start, rows.stop)))
         return SplitTable.concat(tables)
@@ -141,6 +142,15 @@ class Corpus:
 
     def _text_column(self, name: str | None) -> str:
         return self.layout.column_aliases.get(name, name) if name else self.default_text_column
+
+    def _present_column(self, name: str | None, columns: list[str]) -> str:
+        """The text column among those of a table: as asked for, else the default, else the likeliest."""
+        wanted = self._text_column(name)
+        if name in columns:
+            return name
+        if name is None and wanted not in columns:
+            return next((likely for likely in TEXT_COLUMNS if likely in columns), wanted)
+        return wanted
 
     def _check_not_empty(self, part: Part) -> None:
         if len(open_arrow(part.table)):

@@ -17,7 +17,7 @@ from speechtune.errors import CorpusError
 COLUMNS = ["id", "file_name", "raw_transcription", "transcription", "characters", "num_samples", "gender"]
 TABLES = {"train": "train", "validation": "dev", "test": "test"}
 RATE_HZ = 16_000
-LANGUAGES = {"cmn": "zh", "nb": "no"}  # the code that Whisper and ISO 639-1 use, where it is another
+LANGUAGES = {"cmn_hans_cn": "zh", "nb_no": "no"}  # the code of ISO 639-1, where the name begins with another
 
 
 def detect(folder: Path, names: frozenset[str]) -> list[Found]:
@@ -25,13 +25,12 @@ def detect(folder: Path, names: frozenset[str]) -> list[Found]:
     tables = {split: folder / f"{name}.tsv" for split, name in TABLES.items() if f"{name}.tsv" in names}
     if "audio" not in names or not tables or not any(_is_fleurs(table) for table in tables.values()):
         return []
-    language = folder.name.split("_")[0].lower()
     return [
         Found(
             root=folder,
             splits={split: (table,) for split, table in tables.items()},
             config=folder.name,
-            language=LANGUAGES.get(language, language),
+            language=LANGUAGES.get(folder.name) or folder.name.split("_")[0].lower(),
         )
     ]
 
@@ -96,4 +95,5 @@ LAYOUT = Layout(
     ),
     licence="CC-BY-4.0",
     hub_name="google/fleurs",
+    languages=LANGUAGES,
 )

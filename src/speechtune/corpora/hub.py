@@ -91,8 +91,12 @@ def _reachable(endpoint: str) -> bool:
     return True
 
 
-def hub_corpus(dataset: HubDataset) -> tuple[Layout, Found]:
+def hub_corpus(dataset: HubDataset, known: Layout | None = None) -> tuple[Layout, Found]:
     """A dataset of the hub as a corpus.
+
+    Args:
+        dataset: what to ask for.
+        known: the layout of the same corpus from its publisher, for the other names of columns and splits.
 
     Raises:
         CorpusError: it can't be reached, is private, doesn't exist, has no such configuration, or is a script.
@@ -105,11 +109,12 @@ def hub_corpus(dataset: HubDataset) -> tuple[Layout, Found]:
     own_names = {canonical_split(name): name for name in map(str, names)}
     features = builder.info.features or {}
     language = re.match(r"[a-z]{2,3}(?=$|[-_])", dataset.config or "")
+    languages = known.languages if known else {}
     found = Found(
         root=Path(builder.cache_dir),
         splits=dict.fromkeys(own_names, ()),
         config=dataset.config,
-        language=language[0] if language else None,
+        language=languages.get(dataset.config or "") or (language[0] if language else None),
         text_column=next((name for name in TEXT_COLUMNS if name in features), None),
     )
     access = _HubAccess(dataset, own_names)
@@ -117,13 +122,14 @@ def hub_corpus(dataset: HubDataset) -> tuple[Layout, Found]:
         name=f"hub:{dataset.name}",
         version=1,
         names=re.compile(r"(?!)"),
-        default_text_column="text",
+        default_text_column=known.default_text_column if known else "text",
         detect=lambda folder, names: [],
         read=access.read,
         how_to_get="",
         licence="",
         stream=access.stream,
-        column_aliases={},
+        column_aliases={ours: theirs for theirs, ours in known.column_aliases.items()} if known else {},
+        split_aliases=known.split_aliases if known else {},
         searched=False,
     )
     return layout, found

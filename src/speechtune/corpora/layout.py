@@ -119,6 +119,7 @@ class Layout:
     hub_name: str | None = None  # where the hub has it as plain data
     column_aliases: Mapping[str, str] = field(default_factory=dict)  # {"transcript": "text"}
     split_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # {"train.9h": ("9_hours",)}
+    languages: Mapping[str, str] = field(default_factory=dict)  # configuration -> ISO 639 code, where not obvious
     config_hints: Mapping[str, str] = field(default_factory=dict)  # what a wrong config probably meant
     stream: StreamOpener | None = None  # where streaming can do better than `read`
     default_release: str | None = None  # what the name without a release means on the hub

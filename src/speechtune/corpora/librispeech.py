@@ -134,4 +134,5 @@ LAYOUT = Layout(
     licence="CC-BY-4.0",
     hub_name="openslr/librispeech_asr",
     split_aliases=_aliases(),
+    languages={"clean": "en", "other": "en", "all": "en"},
 )

@@ -124,6 +124,7 @@ LAYOUT = Layout(
     archives=re.compile(r"mls_(?P<config>[a-z]+?)(?:_opus)?\.(?:tar\.gz|tgz|tar)"),
     hub_name="facebook/multilingual_librispeech",
     column_aliases={"transcript": "text"},
+    languages=LANGUAGES,
     split_aliases={
         "train.9h": ("9_hours",),
         "train.1h": ("1_hours",),

@@ -42,6 +42,7 @@ class TableWriter:
         self._root = str(root)
         self._rows: list[dict[str, Any]] = []
         self._chunks: dict[str, list[Any]] = {name: [] for name in _OWN}
+        self._types: dict[str, Any] = {}  # pyarrow types
         self._chunk_sizes: list[int] = []
         self._sources: dict[tuple[str, str, str], int] = {}
         self._seen: set[int] = set()  # hashes of ids: a tenth of the memory of the ids
@@ -106,17 +107,31 @@ class TableWriter:
     def _source(self, packed: Packed) -> int:
         return self._sources.setdefault((packed.kind, packed.source, packed.column), len(self._sources))
 
-    def _flush(self) -> None:
+    def _flush(self, *, last: bool = False) -> None:
         import pyarrow as pa
 
-        if not self._rows:
-            return
+        if not self._rows and not (last and not self._types):
+            return  # an empty table still gets its columns
         names = dict.fromkeys([*self._chunks, *(name for row in self._rows for name in row)])
         for name in names:
-            chunks = self._chunks.setdefault(name, [pa.nulls(size, pa.string()) for size in self._chunk_sizes])
-            chunks.append(pa.array([row.get(name) for row in self._rows], _type(name)))
+            values = pa.array([row.get(name) for row in self._rows], _type(name))
+            if name not in self._types:
+                self._types[name] = values.dictionary_encode().type if self._repeats(name, values) else values.type
+                self._chunks[name] = [pa.nulls(size, self._types[name]) for size in self._chunk_sizes]
+            encoded = pa.types.is_dictionary(self._types[name])
+            self._chunks[name].append(values.dictionary_encode() if encoded else values)
         self._chunk_sizes.append(len(self._rows))
         self._rows = []
+
+    def _repeats(self, name: str, values: Any) -> bool:
+        """Whether a text column is better stored as a dictionary, judged by its first chunk."""
+        if name in ("#speaker", "#language"):
+            return True
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        many = pa.types.is_string(values.type) and len(values) == CHUNK
+        return many and pc.count_distinct(values).as_py() < len(values) // 2
 
     def write(self, table: Path, left_out: Path) -> None:
         """Write both files, whole or not at all.
@@ -126,8 +141,8 @@ class TableWriter:
         """
         import pyarrow as pa
 
-        self._flush()
-        columns = {name: self._column(name, chunks) for name, chunks in self._chunks.items()}
+        self._flush(last=True)
+        columns = {name: pa.chunked_array(self._chunks[name], type=self._types[name]) for name in self._types}
         facts = {
             "root": self._root,
             "sources": [{"kind": kind, "path": path, "column": column} for kind, path, column in self._sources],
@@ -137,16 +152,6 @@ class TableWriter:
             file.writelines(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in self.left_out)
         with replacing(table) as file, pa.ipc.new_file(file, data.schema) as sink:
             sink.write_table(data)
-
-    def _column(self, name: str, chunks: list[Any]) -> Any:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        column = pa.chunked_array(chunks, type=_type(name))
-        if name in ("#id", "#audio", "#key") or not pa.types.is_string(column.type):
-            return column
-        few = self.num_rows > CHUNK and pc.count_distinct(column).as_py() < self.num_rows // 4
-        return column.dictionary_encode() if few or name in ("#speaker", "#language") else column
 
 
 def _type(name: str) -> Any:
