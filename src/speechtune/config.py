@@ -198,6 +198,16 @@ class TrainConfig:
     overwrite_output_dir: bool = _run(False, "start anew where the output folder holds a run")
     preprocessing_only: bool = _run(False, "read and check the corpus, then stop")
 
+    @property
+    def corpus_phones(self) -> bool:
+        """The transcripts are a corpus' own phone labels (TIMIT)."""
+        return self.text_column_name == "phones"
+
+    @property
+    def phones(self) -> bool:
+        """Phones are recognised, not letters."""
+        return self.corpus_phones or self.phoneme_language is not None
+
 
 @dataclass(frozen=True)
 class Options:

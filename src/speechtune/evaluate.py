@@ -21,12 +21,6 @@ from speechtune.types import EditCounts, Hypothesis, LeftOut
 
 __all__ = ["Evaluation", "recognise_split", "write_evaluation"]
 
-METRICS: dict[str, Callable[[str, str], EditCounts]] = {
-    "wer": word_edits,
-    "cer": character_edits,
-    "per": phone_edits,
-}
-
 
 @dataclass
 class Evaluation:
@@ -47,6 +41,7 @@ class Evaluation:
     infinite_losses: int = 0
     audio_s: float = 0.0
     runtime_s: float = 0.0
+    phones_of: Callable[[str], str] = str
 
     @property
     def words(self) -> EditCounts:
@@ -62,7 +57,8 @@ class Evaluation:
             return [h.words for h in self.hypotheses]
         if metric == "cer":
             return [h.characters for h in self.hypotheses]
-        return [METRICS[metric](h.reference, h.hypothesis) for h in self.hypotheses]
+        assert metric == "per", metric
+        return [phone_edits(self.phones_of(h.reference), self.phones_of(h.hypothesis)) for h in self.hypotheses]
 
     def metrics(self, names: Sequence[str] = ("wer", "cer"), *, prefix: str = "eval") -> dict[str, float]:
         """Flat figures, named as the Hugging Face scripts name them."""
@@ -120,7 +116,7 @@ def recognise_split(
             if not len(batch):
                 continue
             recognised = recogniser.recognise(model, batch.to(device), with_loss=with_loss)
-            _score(result, batch, recognised, normalise)
+            _score(result, batch, recognised, normalise, words_of=recogniser.words_of)
             rows += batch.rows
             if on_batch is not None:
                 on_batch(batch.seconds)
@@ -128,11 +124,19 @@ def recognise_split(
     result, rows = _gathered(result, rows)
     order = sorted(range(len(rows)), key=rows.__getitem__)
     result.hypotheses = [result.hypotheses[i] for i in order]
+    result.phones_of = recogniser.phones_of
     result.runtime_s = time.perf_counter() - start
     return result
 
 
-def _score(result: Evaluation, batch: Any, recognised: Sequence[Any], normalise: Callable[[str], str]) -> None:
+def _score(
+    result: Evaluation,
+    batch: Any,
+    recognised: Sequence[Any],
+    normalise: Callable[[str], str],
+    *,
+    words_of: Callable[[str], str],
+) -> None:
     for utterance, reference, said in zip(batch.utterances, batch.texts, recognised, strict=True):
         hypothesis = " ".join(normalise(said.text).split())
         result.hypotheses.append(
@@ -140,7 +144,7 @@ def _score(result: Evaluation, batch: Any, recognised: Sequence[Any], normalise:
                 id=utterance.id,
                 reference=reference,
                 hypothesis=hypothesis,
-                words=word_edits(reference, hypothesis),
+                words=word_edits(words_of(reference), words_of(hypothesis)),
                 characters=character_edits(reference, hypothesis),
                 duration_s=utterance.duration_s,
                 file=utterance.file,

@@ -144,6 +144,10 @@ def text_normaliser(
 ) -> tuple[Any, Callable[[str], str]]:
     """What is done to transcripts, and what is done to hypotheses before they are scored against them."""
     config = options.config
+    if config.corpus_phones:
+        from speechtune.text.phonemes import TimitPhones
+
+        return TimitPhones(), str
     normaliser = make_normaliser(
         config.protocol,
         config.chars_to_ignore,

@@ -30,8 +30,10 @@ class GreedyDecoder:
         tokens = {i: token for token, i in tokenizer.get_vocab().items()}
         unknown = str(tokenizer.unk_token or "")
         named = [tokens.get(i, unknown) for i in range(max(num_labels, len(tokens)))]
-        self.tokens = np.array([" " if token == delimiter else token for token in named], dtype=object)
-        self.joint = " " if type(tokenizer).__name__ == "Wav2Vec2PhonemeCTCTokenizer" else ""
+        phones = type(tokenizer).__name__ == "Wav2Vec2PhonemeCTCTokenizer"
+        # Among phones the delimiter stays, or one could not tell words from phones.
+        self.tokens = np.array([" " if token == delimiter and not phones else token for token in named], dtype=object)
+        self.joint = " " if phones else ""
         self.lower = bool(getattr(tokenizer, "do_lower_case", False))
 
     def __call__(self, ids: NDArray[np.integer[Any]]) -> str:

@@ -27,6 +27,7 @@ class CtcRecogniser(Recogniser):
 
     Args:
         loss_reduction: "mean" divides each utterance's loss by its number of labels, as torch does; "sum" doesn't.
+        phone_words: phones are recognised, with a delimiter between words.
         zero_infinity: an utterance with more labels than frames counts 0 instead of infinity.
     """
 
@@ -38,10 +39,12 @@ class CtcRecogniser(Recogniser):
         *,
         tokenizer: Any,
         model_input: ModelInput,
+        phone_words: bool = False,
         loss_reduction: str = "mean",
         zero_infinity: bool = False,
     ) -> None:
         super().__init__(model, tokenizer=tokenizer, model_input=model_input)
+        self.delimiter = str(tokenizer.word_delimiter_token) if phone_words else None
         self.loss_reduction = loss_reduction
         self.zero_infinity = zero_infinity
         self.blank = int(tokenizer.pad_token_id)
@@ -69,6 +72,13 @@ class CtcRecogniser(Recogniser):
 
     def encode(self, text: str) -> Sequence[int]:
         return self.labeller(text.upper() if self.upper_case else text)
+
+    def words_of(self, text: str) -> str:
+        """Of phones "m ɛ | d ø" the words "mɛ dø"; TIMIT's phones, which have no words, stay phones."""
+        return text if self.delimiter is None else text.replace(" ", "").replace(self.delimiter, " ")
+
+    def phones_of(self, text: str) -> str:
+        return text if self.delimiter is None else text.replace(self.delimiter, " ")
 
     def frames_of(self) -> Callable[[float], int] | None:
         if self.model_input.name != "input_values":

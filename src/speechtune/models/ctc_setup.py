@@ -129,6 +129,7 @@ def _recogniser(config: TrainConfig, model: Any, tokenizer: Any, feature_extract
         model,
         tokenizer=tokenizer,
         model_input=input_for(feature_extractor, padding=config.padding),
+        phone_words=config.phoneme_language is not None,
         loss_reduction=config.ctc_loss_reduction,
         zero_infinity=config.ctc_zero_infinity,
     )

@@ -76,6 +76,14 @@ class Recogniser(ABC):
     def save_processor(self, folder: Path) -> None:
         """Write tokenizer and feature extractor so that plain transformers loads them."""
 
+    def words_of(self, text: str) -> str:
+        """The text with its words apart by spaces, for WER."""
+        return text
+
+    def phones_of(self, text: str) -> str:
+        """The text with its phones apart by spaces, for PER."""
+        return text
+
     def frames_of(self) -> Callable[[float], int] | None:
         """Duration in seconds -> encoder frames; None where labels may outnumber frames."""
         return None

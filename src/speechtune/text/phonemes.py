@@ -9,6 +9,7 @@ which brings ten more packages for the same phones (compared on 309 Common Voice
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import os
 import re
@@ -20,7 +21,7 @@ from typing import Any
 from speechtune.errors import OptionError, TextError
 from speechtune.text.languages import find_language, near_languages
 
-__all__ = ["TIMIT_FOLDING", "Phonemizer", "espeak_voices", "fold_timit", "make_phonemizer"]
+__all__ = ["TIMIT_FOLDING", "Phonemizer", "TimitPhones", "espeak_voices", "fold_timit", "make_phonemizer"]
 
 # espeak_ng/speak_lib.h
 _AUDIO_OUTPUT_RETRIEVAL = 1
@@ -216,6 +217,22 @@ _TIMIT_FOLDED = (
 )
 TIMIT_FOLDING: dict[str, str] = {phone: phone for phone in _TIMIT_39.split()}
 TIMIT_FOLDING |= dict(pair.split("=") for pair in _TIMIT_FOLDED.split())
+
+
+@dataclass(frozen=True)
+class TimitPhones:
+    """Normaliser of TIMIT's own labels: folded from 61 to 39 classes."""
+
+    def __call__(self, text: str) -> str:
+        return fold_timit(text)
+
+    def describe(self) -> str:
+        """One line for score files."""
+        return "TIMIT's phone labels, folded from 61 to 39 classes (Lee and Hon 1989)"
+
+    def hash(self) -> str:
+        """12 hexadecimal digits of `describe()`."""
+        return hashlib.sha256(self.describe().encode()).hexdigest()[:12]
 
 
 def fold_timit(phones: str) -> str:
