@@ -162,11 +162,28 @@ class Seq2SeqRecogniser(Recogniser):
                 labels = batch.labels[places, : max(lengths)]
                 values = self._losses(self.model, {"encoder_outputs": encoded, **mask}, labels, lengths).tolist()
                 losses = [value if n else NAN for value, n in zip(values, lengths, strict=True)]
-            ids = self.model.generate(encoder_outputs=encoded, **mask)
-            texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+            texts = self._texts(inputs, encoded, mask)
             rows = zip(places, texts, losses, lengths, strict=True)
             found |= {place: Recognised(text, loss, n) for place, text, loss, n in rows}
         return [found[place] for place in range(len(batch))]
+
+    def _texts(self, inputs: dict[str, torch.Tensor], encoded: Any, mask: dict[str, torch.Tensor]) -> list[str]:
+        """What `model.generate()` writes, from an encoder's output."""
+        if self.context is None:
+            ids = self.model.generate(encoder_outputs=encoded, **mask)
+            return list(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
+        generation = self.model.generation_config
+        # One pass. Whisper's generate() would go on behind the last timestamp written, with this same encoder output.
+        once = getattr(generation, "no_speech_threshold", None) is None
+        ids = self.model.generate(encoder_outputs=encoded, force_unique_generate_call=once)
+        texts = list(self.tokenizer.batch_decode(ids, skip_special_tokens=True))
+        first = getattr(generation, "no_timestamps_token_id", None)
+        if first is None or self.context.margin_s is not None:
+            return texts
+        for row in torch.nonzero((ids > first).any(1)).flatten().tolist():  # rare: asked for none, it wrote timestamps
+            ids = self.model.generate(input_features=inputs["input_features"][row : row + 1])
+            texts[row] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)[0]
+        return texts
 
     def _groups(self, batch: Any) -> list[tuple[int | None, list[int]]]:
         """Utterances whose encoder runs together; with their frames where it is Whisper's."""

@@ -1,4 +1,4 @@
-"""From a checkpoint and the user's options to a Seq2SeqRecogniser that trains or recognises; what can't work is said here."""
+"""A checkpoint and the user's options -> a Seq2SeqRecogniser that trains or recognises; what can't work is said."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def seq2seq_for_training(
     if model_config.model_type == "whisper":
         model_config.apply_spec_augment = config.apply_spec_augment
     elif config.apply_spec_augment:
-        raise OptionError("--apply_spec_augment is for Whisper; other encoders go by mask_time_prob in their config.json.")
+        raise OptionError(
+            "--apply_spec_augment is for Whisper; other encoders go by mask_time_prob in their config.json."
+        )
     parts = _load(config, source_of(config), model_config)
     if config.freeze_feature_encoder:
         _freeze_feature_encoder(parts.model)
@@ -114,7 +116,9 @@ def check_family(model_type: str) -> None:
     """
     if model_type not in FAMILIES:
         why = _WHY_NOT.get(model_type, _PROMPTED)
-        raise ModelError(f"{model_type} models can't be trained or evaluated here: {why}.\nThese can: {', '.join(FAMILIES)}.")
+        raise ModelError(
+            f"{model_type} models can't be trained or evaluated here: {why}.\nThese can: {', '.join(FAMILIES)}."
+        )
 
 
 def _load(config: TrainConfig, source: Source | None, model_config: Any) -> _Parts:
@@ -125,7 +129,9 @@ def _load(config: TrainConfig, source: Source | None, model_config: Any) -> _Par
     if source is None:
         model = AutoModelForSpeechSeq2Seq.from_config(model_config)
         if config.tokenizer_name_or_path is None:
-            raise OptionError("--model_config: a sequence-to-sequence model needs a tokenizer. Give --tokenizer_name_or_path.")
+            raise OptionError(
+                "--model_config: a sequence-to-sequence model needs a tokenizer. Give --tokenizer_name_or_path."
+            )
     else:
         options = {} if model_config is None else {"config": model_config}
         model = source.load(what, AutoModelForSpeechSeq2Seq.from_pretrained, dtype=torch.float32, **options)
@@ -154,13 +160,13 @@ def _check_decoder(parts: _Parts) -> None:
         takes_it = "encoder_hidden_states" in inspect.signature(decoder.forward).parameters
         if not takes_it or not getattr(decoder.config, "add_cross_attention", False):
             remedy = (
-                "make the folder anew with `speechtune warmstart`, which adds it."
+                "Make the folder anew with `speechtune warmstart`, which adds it."
                 if takes_it
-                else "take a decoder that can have it, such as BART or GPT-2."
+                else "Take a decoder that can have it, such as BART or GPT-2."
             )
             raise ModelError(
-                f"{parts.name}: its decoder ({decoder.config.model_type}) has no cross-attention, so it would not hear the "
-                f"audio; {remedy}"
+                f"{parts.name}: its decoder ({decoder.config.model_type}) has no cross-attention, so it would not hear "
+                f"the audio.\n{remedy}"
             )
     if model.config.decoder_start_token_id is None:
         raise ModelError(
@@ -186,7 +192,9 @@ def _freeze_feature_encoder(model: Any) -> None:
     """The convolutions before the encoder, where the family has them apart (Whisper has not)."""
     encoder = model.get_encoder()
     for holder in (model, encoder):
-        if hasattr(holder, "freeze_feature_encoder") and (holder is not model or hasattr(encoder, "freeze_feature_encoder")):
+        if hasattr(holder, "freeze_feature_encoder") and (
+            holder is not model or hasattr(encoder, "freeze_feature_encoder")
+        ):
             holder.freeze_feature_encoder()
             return
 
@@ -218,6 +226,9 @@ def _recogniser(
     model_input, training_input = _inputs(config, parts.feature_extractor, model.config, context)
     if config.padding == "invariant":
         make_padding_invariant(model)
+    if model.config.model_type == "speech-encoder-decoder":
+        # The adapter's output is a transposed view, which the cross-attention of transformers' GPT-2 can't read.
+        model.encoder.register_forward_hook(_contiguous)
     return Seq2SeqRecogniser(
         model,
         tokenizer=tokenizer,
@@ -228,6 +239,11 @@ def _recogniser(
         max_labels=max_labels,
         prompt_known=prompt_known,
     )
+
+
+def _contiguous(module: Any, args: Any, output: Any) -> Any:
+    output.last_hidden_state = output.last_hidden_state.contiguous()
+    return output
 
 
 def _context(config: TrainConfig, model_config: Any, *, training: bool) -> EncoderContext | None:
@@ -283,7 +299,10 @@ def _align_special_tokens(model: Any, tokenizer: Any) -> None:
 
 
 def _set_generation(model: Any, name: str, args: Any, max_labels: int | None) -> None:
-    """Length and beams: the user's, else the checkpoint's, else ours; kept with the model, so that plain `generate` does the same."""
+    """Length and beams: the user's, else the checkpoint's, else ours.
+
+    They are kept with the model, so that plain `generate` does the same.
+    """
     generation = model.generation_config
     asked = getattr(args, "generation_max_length", None)
     if asked is not None:

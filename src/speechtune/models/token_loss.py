@@ -1,14 +1,15 @@
 """Cross-entropy of each utterance's tokens without the logits of all of them at once.
 
-Whisper's vocabulary has 51,865 entries: the logits of 16 transcripts of 100 tokens take 330 MB in float32, and the loss and its
-gradient as much again, each. Here padding gets no logits, and where the rest is still large it is computed in chunks of rows, again in
-the backward pass (checkpointing).
+Whisper's vocabulary has 51,865 entries: the logits of 16 transcripts of 100 tokens take 330 MB in float32, and the
+loss and its gradient as much again, each. Here padding gets no logits, and where the rest is still large it is
+computed in chunks of rows, again in the backward pass (checkpointing).
 
-The model's output layer is where the hidden states are met: a hook, there for one forward pass only, takes them, and hands
-the layer none. So the loss is computed inside the model's own forward, with its autocast and its DDP wrapper in force.
+The model's output layer is where the hidden states are met: a hook, there for one forward pass only, takes them,
+and hands the layer none. So the loss is computed inside the model's own forward, with its autocast and its DDP
+wrapper in force.
 
-Rejected: calling the decoder without its output layer (goes around DDP's forward, which then syncs no gradients); gradients
-worked out in the forward pass (Liger's way: each utterance's weight must be known by then).
+Rejected: calling the decoder without its output layer (goes around DDP's forward, which then syncs no gradients);
+gradients worked out in the forward pass (Liger's way: each utterance's weight must be known by then).
 """
 
 from __future__ import annotations

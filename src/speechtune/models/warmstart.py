@@ -1,10 +1,12 @@
-"""`speechtune warmstart`: a pretrained speech encoder and a pretrained text decoder joined into one model to be trained further.
+"""`speechtune warmstart`: a pretrained speech encoder and a pretrained text decoder joined into one model to be
+trained further.
 
-What the README does in Python, with its settings. The files are those of its snippet on the same transformers and seed, but for
-generation_config.json: today's transformers drops the snippet's `max_length` and `num_beams` without a word, and takes the decoder's
-own start token (BART: </s>) where the snippet sets another (<s>). Here all three are written where `generate` looks for them.
+What the README does in Python, with its settings. The files are those of its snippet on the same transformers and
+seed, but for generation_config.json: today's transformers drops the snippet's `max_length` and `num_beams` without
+a word, and takes the decoder's own start token (BART: </s>) where the snippet sets another (<s>). Here all three
+are written where `generate` looks for them.
 
-Source: ../shared/seed's README, "Warm-Started Speech-Encoder-Decoder Model".
+Source: README of the speech-recognition examples of transformers, "Warm-Started Speech-Encoder-Decoder Model".
 """
 
 from __future__ import annotations
@@ -60,14 +62,17 @@ def run(
     config, text_config = model.config, model.decoder.config
     start = text_config.bos_token_id
     if start is None:
-        raise ModelError(f"{decoder}: its config has no bos_token_id for a transcript to begin with.\nTake another decoder.")
+        raise ModelError(
+            f"{decoder}: its config has no bos_token_id for a transcript to begin with.\nTake another decoder."
+        )
     config.decoder_start_token_id = start
     config.pad_token_id = text_config.pad_token_id
     config.eos_token_id = text_config.eos_token_id
     model.generation_config.update(decoder_start_token_id=start, max_length=max_length, num_beams=num_beams)
     _save(model, hub, text_model, output_dir)
     log.info(
-        f"{output_dir}: {model.num_parameters() / 1e6:.1f} M parameters; cross-attention and adapter are random, train it next"
+        f"{output_dir}: {model.num_parameters() / 1e6:.1f} M parameters; cross-attention and adapter are random: "
+        "train it next"
     )
     return 0
 
@@ -81,10 +86,13 @@ def _check_decoder(text_model: Source) -> None:
     config = load_config(text_model)
     model_class = AutoModelForCausalLM._model_mapping.get(type(config), None)
     if model_class is None:
-        raise ModelError(f"{text_model.name}: a {config.model_type} writes no text.\nTake a decoder such as facebook/bart-base or gpt2.")
+        raise ModelError(
+            f"{text_model.name}: a {config.model_type} writes no text.\n"
+            "Take a decoder such as facebook/bart-base or gpt2."
+        )
     if "encoder_hidden_states" not in inspect.signature(model_class.forward).parameters:
         raise ModelError(
-            f"{text_model.name}: a {config.model_type} decoder has no cross-attention, so it would not hear the audio.\n"
+            f"{text_model.name}: a {config.model_type} decoder has no cross-attention: it would not hear the audio.\n"
             "Take one that can have it, such as facebook/bart-base or gpt2."
         )
 
@@ -93,11 +101,20 @@ def _joined(hub: Source, text_model: Source) -> Any:
     from transformers import SpeechEncoderDecoderModel
 
     has_settings = {name: value for name, value in ENCODER_SETTINGS.items() if hasattr(load_config(hub), name)}
-    hub_options = {f"{part}_{name}": value for part in ("encoder", "decoder") for name, value in hub.hub_options.items()}
+    decoder_config = load_config(text_model)
+    # Set here because transformers 5.23 looks for `is_decoder` in GPT-2's config, which no longer has it.
+    decoder_config.is_decoder = decoder_config.add_cross_attention = True
+    hub_options = {
+        f"{part}_{name}": value for part in ("encoder", "decoder") for name, value in hub.hub_options.items()
+    }
 
     def join(name: str, **_: Any) -> Any:
         return SpeechEncoderDecoderModel.from_encoder_decoder_pretrained(
-            name, text_model.name, **{f"encoder_{key}": value for key, value in has_settings.items()}, **hub_options
+            name,
+            text_model.name,
+            **{f"encoder_{key}": value for key, value in has_settings.items()},
+            decoder_config=decoder_config,
+            **hub_options,
         )
 
     return hub.load("speech encoder", join)

@@ -1,16 +1,18 @@
 """How much silence after a clip Whisper's encoder is given: to 30 s as it was trained, or a margin of some seconds.
 
-The encoder's layers run on fewer frames, through the model's own modules, and the result is handed on as `encoder_outputs`: no
-patching, and checkpoints stay as they are. At 3000 frames the numbers are those of the model itself, bit for bit.
+The encoder's layers run on fewer frames, through the model's own modules, and the result is handed on as
+`encoder_outputs`: no patching, and checkpoints stay as they are. At 3000 frames the numbers are those of the model
+itself, bit for bit.
 
-Each clip's context follows from its own length alone, rounded up to a whole second; clips of one batch with equal context are computed
-together. So no mask is needed, and what is said of a clip doesn't depend on its batch.
+Each clip's context follows from its own length alone, rounded up to a whole second; clips of one batch with equal
+context are computed together. So no mask is needed, and what is said of a clip doesn't depend on its batch.
 
-Measured on whisper-base: a margin of 8 s changes nothing without tuning; under 3 s it loops badly until the model was tuned that way,
-which takes some 40 steps. Hence the margin that a model was tuned with is kept in its config.json, and shorter ones are refused.
+Measured on whisper-base: a margin of 8 s changes nothing without tuning; under 3 s it loops badly until the model
+was tuned that way, which takes some 40 steps. Hence the margin that a model was tuned with is kept in its
+config.json, and shorter ones are refused.
 
-Rejected: a mask over the padding (rules out the fast attention kernels, and the decoder's cross-attention takes none); one context for
-a whole batch (a clip's text would depend on its neighbours).
+Rejected: a mask over the padding (rules out the fast attention kernels, and the decoder's cross-attention takes
+none); one context for a whole batch (a clip's text would depend on its neighbours).
 """
 
 from __future__ import annotations
@@ -90,15 +92,16 @@ def chosen_context(
     told = f"tuned with {tuned:g} s" if isinstance(tuned, (int, float)) else "not tuned for a short context"
     if training:
         log.info(
-            f"the model is {told}: this training tunes it for {margin_s:g} s; it repeats itself until some 40 steps are done"
+            f"the model is {told}: this training tunes it for {margin_s:g} s; it may repeat itself until some 40 steps "
+            "are done"
         )
     elif force:
         log.warning(f"the model is {told}: with {margin_s:g} s it may repeat itself (--force)")
     else:
         raise OptionError(
-            f"--encoder_context {margin_s:g}: this model is {told}. On so little silence after a clip Whisper repeats itself "
-            f"(an error rate of 2 instead of 0.6 was measured).\nGive {least:g} or more, or full; or train it with "
-            f"--encoder_context {margin_s:g}; or --force to see for yourself."
+            f"--encoder_context {margin_s:g}: this model is {told}. On so little silence after a clip Whisper repeats "
+            f"itself (an error rate of 2 instead of 0.6 was measured).\nGive {least:g} or more, or full; or train it "
+            f"with --encoder_context {margin_s:g}; or --force to see for yourself."
         )
     return EncoderContext(margin_s, max_frames)
 

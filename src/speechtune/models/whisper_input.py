@@ -1,7 +1,8 @@
 """Whisper's log-mel spectrogram, computed on the real frames only.
 
-`WhisperFeatureExtractor` fills every clip up to 30 s with zeros and transforms all of it: 83 % of the work on clips of 5 s.
-The filling's frames are one constant, so here it is worked out once a clip. Equal to the extractor within 2e-7 (a test holds it).
+`WhisperFeatureExtractor` fills every clip up to 30 s with zeros and transforms all of it: 83 % of the work on clips
+of 5 s. The filling's frames are one constant, so here it is worked out once a clip. Equal to the extractor within
+2e-7 (a test holds it).
 
 Legend: T frames of 10 ms, F mel bins.
 """
@@ -27,8 +28,8 @@ DYNAMIC_RANGE = 8.0  # frames are clamped to this many decades below the clip's 
 class WhisperInput(ModelInput):
     """Log-mel frames of one clip, and batches of them laid out as (B, F, T).
 
-    A clip's features end with one frame of the silence that follows it (but for a clip that fills its 30 s). `pad` repeats it: what
-    silence looks like depends on the clip's loudest bin.
+    A clip's features end with one frame of the silence that follows it (but for a clip that fills its 30 s). `pad`
+    repeats it: what silence looks like depends on the clip's loudest bin.
 
     Args:
         feature_extractor: WhisperFeatureExtractor.

@@ -2,8 +2,8 @@
 
     <|startoftranscript|><|hi|><|transcribe|><|notimestamps|> text <|endoftext|>
 
-Only the first is given in training; the model learns to write the others. When it generates they are all forced. A checkpoint that knows
-only English has neither language nor task token.
+Only the first is given in training; the model learns to write the others. When it generates they are all forced. A
+checkpoint that knows only English has neither language nor task token.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ log = logging.getLogger("speechtune")
 
 # Whisper's own code where ISO 639-1 has another, or where it knows one language of several.
 _WHISPER_CODES = {"jv": "jw", "nb": "no"}
+_END_OF_ENGLISH = 50256  # <|endoftext|> of the English models, whose text vocabulary is GPT-2's
 
 
 def set_prompt(
@@ -77,7 +78,7 @@ def _complete(generation: Any, tokenizer: Any) -> None:
 
     vocabulary = tokenizer.get_vocab()
     if getattr(generation, "is_multilingual", None) is None:
-        generation.is_multilingual = hasattr(generation, "lang_to_id") or len(tokenizer) >= 51865
+        generation.is_multilingual = hasattr(generation, "lang_to_id") or tokenizer.eos_token_id != _END_OF_ENGLISH
     if getattr(generation, "no_timestamps_token_id", None) is None and "<|notimestamps|>" in vocabulary:
         generation.no_timestamps_token_id = vocabulary["<|notimestamps|>"]
     if not generation.is_multilingual:
@@ -93,8 +94,8 @@ def _set_english(tokenizer: Any, *, name: str, language: str | None, corpus_lang
     asked = find_language(language) if language else None
     if language and (asked is None or asked.code != "en"):
         raise OptionError(
-            f"--language {language}: {name} knows English only.\nTake a multilingual model (openai/whisper-small instead of "
-            "openai/whisper-small.en), or leave the option out for English."
+            f"--language {language}: {name} knows English only.\nTake a multilingual model (openai/whisper-small "
+            "instead of openai/whisper-small.en), or leave the option out for English."
         )
     if task != "transcribe":
         raise OptionError(
@@ -149,6 +150,7 @@ def _check_agreement(tokenizer: Any, forced: list[int], *, name: str) -> None:
     in_labels = list(tokenizer.prefix_tokens)
     if in_labels != forced:
         raise ModelError(
-            f"{name}: the tokenizer's prompt {tokenizer.convert_ids_to_tokens(in_labels)} is not what generation_config.json "
-            f"forces, {tokenizer.convert_ids_to_tokens(forced)}.\nThe two belong to different models; take both from the same folder."
+            f"{name}: the tokenizer's prompt {tokenizer.convert_ids_to_tokens(in_labels)} is not what "
+            f"generation_config.json forces, {tokenizer.convert_ids_to_tokens(forced)}.\n"
+            "The two belong to different models; take both from the same folder."
         )

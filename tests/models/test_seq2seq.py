@@ -1,0 +1,215 @@
+"""Loss and text of sequence-to-sequence models are those of plain transformers, for each utterance by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_seq2seq import CLIPS, batch_of, checkpoint, for_training, joined, loaded, voice, whisper
+from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
+
+from speechtune.errors import ModelError
+
+WHISPER = "openai/whisper-small"
+JOINED = "facebook/wav2vec2-base+facebook/bart-base"
+WITHOUT_TIMESTAMPS = "whisper without timestamps"
+KINDS = [WHISPER, JOINED, "facebook/wav2vec2-large-xlsr-53+gpt2"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_losses_add_up_to_the_models_own_loss(name: str):
+    recogniser = for_training(name)
+    recogniser.model.eval()
+    batch = batch_of(recogniser, training=True)
+    losses = recogniser.losses(recogniser.model, batch)
+    own = recogniser.model(**batch.inputs, labels=batch.labels).loss
+    assert losses.shape == (3,)
+    torch.testing.assert_close(losses.sum() / recogniser.num_items(batch), own)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_gradients_are_those_of_the_models_own_loss(name: str):
+    ours, theirs = for_training(name), for_training(name)
+    for recogniser in (ours, theirs):
+        recogniser.model.eval()  # no dropout
+    batch = batch_of(ours, training=True)
+    (ours.losses(ours.model, batch).sum() / ours.num_items(batch)).backward()
+    theirs.model(**batch.inputs, labels=batch.labels).loss.backward()
+    for (parameter, mine), plain in zip(ours.model.named_parameters(), theirs.model.parameters(), strict=True):
+        assert (mine.grad is None) == (plain.grad is None), parameter
+        if mine.grad is not None:
+            torch.testing.assert_close(mine.grad, plain.grad, msg=parameter)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_loss_and_text_do_not_depend_on_the_batch(name: str):
+    recogniser = loaded(name, language="tr")
+    with torch.inference_mode():
+        together = recogniser.recognise(recogniser.model, batch_of(recogniser), with_loss=True)
+        for clip, said in zip(CLIPS, together, strict=True):
+            (alone,) = recogniser.recognise(recogniser.model, batch_of(recogniser, [clip]), with_loss=True)
+            assert alone.loss == pytest.approx(said.loss, rel=1e-5)
+            assert (alone.text, alone.num_items) == (said.text, said.num_items)
+
+
+def assert_plain_generate_says_the_same(folder: str, *, max_length: int, num_beams: int) -> list[str]:
+    generation = {"generation_max_length": max_length, "generation_num_beams": num_beams}
+    recogniser = loaded(folder, language="tr", generation=generation)
+    plain = AutoModelForSpeechSeq2Seq.from_pretrained(folder).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    with torch.inference_mode():
+        said = recogniser.recognise(recogniser.model, batch_of(recogniser), with_loss=True)
+        for (duration_s, _), row in zip(CLIPS, said, strict=True):
+            features = processor(voice(duration_s), sampling_rate=16_000, return_tensors="pt").input_features
+            ids = plain.generate(features, language="tr", task="transcribe", max_length=max_length, num_beams=num_beams)
+            assert processor.batch_decode(ids, skip_special_tokens=True) == [row.text]
+    return [row.text for row in said]
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_whispers_text_is_that_of_plain_generate(num_beams: int):
+    texts = assert_plain_generate_says_the_same(checkpoint(WITHOUT_TIMESTAMPS), max_length=12, num_beams=num_beams)
+    assert all(texts) or num_beams > 1
+
+
+def test_timestamps_that_nobody_asked_for_are_followed_as_plain_generate_does():
+    assert_plain_generate_says_the_same(checkpoint(WHISPER), max_length=12, num_beams=1)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_joined_models_text_is_that_of_plain_generate(num_beams: int):
+    recogniser = joined(
+        encoder="facebook/wav2vec2-large-xlsr-53",
+        generation={"generation_max_length": 12, "generation_num_beams": num_beams},
+    )
+    batch = batch_of(recogniser)
+    with torch.inference_mode():
+        said = recogniser.recognise(recogniser.model, batch, with_loss=True)
+        ids = recogniser.model.generate(**batch.inputs)
+    assert "attention_mask" in batch.inputs
+    assert [row.text for row in said] == recogniser.tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("name", [WITHOUT_TIMESTAMPS, JOINED])
+def test_the_encoder_runs_once_for_loss_and_text(name: str):
+    recogniser = loaded(name, language="tr")
+    calls: list[int] = []
+    hook = recogniser.model.get_encoder().register_forward_hook(lambda *_: calls.append(1))
+    with torch.inference_mode():
+        recogniser.recognise(recogniser.model, batch_of(recogniser), with_loss=True)
+    hook.remove()
+    assert calls == [1]
+
+
+def test_labels_begin_behind_the_start_token_and_end():
+    recogniser = joined()
+    ids = recogniser.encode("bir iki")
+    assert recogniser.tokenizer.decode(ids) == "bir iki</s>"
+    assert recogniser.encode("") == [recogniser.tokenizer.eos_token_id]
+
+
+def test_a_tokenizer_that_writes_no_end_is_given_one():
+    recogniser = joined(decoder="gpt2")
+    assert recogniser.tokenizer.decode(recogniser.encode("bir")) == "bir<|endoftext|>"
+
+
+def test_items_are_tokens():
+    recogniser = whisper()
+    batch = batch_of(recogniser)
+    assert recogniser.num_items(batch) == sum(batch.label_lengths) == int((batch.labels != -100).sum())
+
+
+def test_a_reference_longer_than_the_decoder_has_no_loss_and_spoils_no_other():
+    recogniser = whisper()
+    assert recogniser.max_labels == 448
+    batch = batch_of(recogniser, [*CLIPS[:2], (1.0, "a" * 450)])
+    with torch.inference_mode():
+        said = recogniser.recognise(recogniser.model, batch, with_loss=True)
+        short = recogniser.recognise(recogniser.model, batch_of(recogniser, CLIPS[:2]), with_loss=True)
+    assert said[2].loss != said[2].loss
+    assert [row.loss for row in said[:2]] == pytest.approx([row.loss for row in short], rel=1e-5)
+
+
+def test_a_stand_in_of_silence_has_a_loss_of_0_with_gradients():
+    for recogniser in (for_training(), for_training(encoder_context=1.0), for_training(JOINED)):
+        losses = recogniser.losses(recogniser.model, batch_of(recogniser, [], training=True))
+        assert losses.tolist() == [0.0]
+        losses.sum().backward()
+        norms = {float(p.grad.abs().sum()) for p in recogniser.model.parameters() if p.grad is not None}
+        assert norms == {0.0}
+
+
+def test_a_clip_over_30_s_is_recognised_whole_and_has_no_loss():
+    recogniser = whisper()
+    batch = batch_of(recogniser, [(1.0, "bir"), (31.0, "iki")])
+    with torch.inference_mode():
+        short, long = recogniser.recognise(recogniser.model, batch, with_loss=True)
+        features = batch.inputs["input_features"][1:, :, : batch.input_lengths[1]]
+        ids = recogniser.model.generate(features, return_timestamps=True)
+        (alone,) = recogniser.recognise(recogniser.model, batch_of(recogniser, [(1.0, "bir")]), with_loss=True)
+    assert batch.input_lengths[1] == 3100
+    assert [long.text] == recogniser.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    assert long.loss != long.loss
+    assert (short.text, short.loss) == (alone.text, pytest.approx(alone.loss, rel=1e-5))
+
+
+def test_a_clip_over_30_s_leaves_a_training_batch_by_name():
+    recogniser = for_training()
+    assert recogniser.max_duration_s == 30.0
+    batch = batch_of(recogniser, [(1.0, "bir"), (31.0, "iki")], training=True)
+    assert [row.reason for row in batch.left_out] == ["too_long"]
+    assert len(batch) == 1
+
+
+def test_a_clip_over_30_s_is_never_cut_in_training():
+    recogniser = for_training()
+    with pytest.raises(ModelError, match="31 s got into training"):
+        recogniser.losses(recogniser.model, batch_of(recogniser, [(31.0, "iki")]))
+
+
+def test_short_inputs_are_long_enough_for_specaugment():
+    recogniser = for_training(JOINED)
+    clip = batch_of(recogniser, [(0.05, "a")], training=True)
+    assert clip.inputs["input_values"].shape[1] == recogniser.min_input_length
+    recogniser.losses(recogniser.model, clip).sum().backward()  # transformers raises where a span doesn't fit
+    assert for_training().min_input_length == 0
+
+
+def test_autocast_covers_what_runs_outside_the_models_forward():
+    recogniser = for_training(encoder_context=1.0)
+    recogniser.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+    batch = batch_of(recogniser, training=True)
+    features = batch.inputs["input_features"][:, :, :300]
+    seen: list[torch.dtype] = []
+    hook = recogniser.model.model.encoder.layers[0].fc1.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    recogniser._encoded_frames(features)
+    hook.remove()
+    assert seen == [torch.bfloat16]
+
+
+def test_a_batch_on_its_way_keeps_what_recognition_needs():
+    batch = batch_of(whisper())
+    assert dataclasses.replace(batch).input_lengths == batch.to(torch.device("cpu")).input_lengths
+
+
+@pytest.mark.timeout(200)
+def test_two_processes_sum_the_gradients_of_one(tmp_path: Path):
+    """DDP over gloo; a short context, several groups on one process and none on the other; accumulation."""
+    script = Path(__file__).with_name("seq2seq_two_processes.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}
+    done = subprocess.run(
+        [*command, checkpoint(WHISPER)], env={**_environment(), **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "gradients agree" in done.stdout
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return dict(os.environ)
