@@ -178,7 +178,7 @@ def test_a_commands_words_reach_its_function(
         ("train", "speechtune.train:run"),
         ("evaluate", "speechtune.train:run"),
         ("doctor", "speechtune.doctor:run"),
-        ("vocab", "speechtune.text.vocab_command:run"),
+        ("vocab", "speechtune.vocab_command:run"),
     ],
 )
 def test_commands_with_many_options_hand_them_over_as_one_record(

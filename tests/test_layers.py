@@ -14,7 +14,7 @@ LAYERS = [
     {"machine", "models", "data", "decode"},
     {
         "checkpoint", "display", "error_analysis", "report_details", "training_progress", "wording", "evaluate", "export", "findings", "interruption", "doctor", "plots", "progress", "publish", "report",
-        "run_folder", "run_setup", "streaming", "train", "trainer", "transcribe",
+        "run_folder", "run_setup", "model_card", "model_card_text", "hub_repository", "vocab_command", "corpus_check", "streaming", "train", "trainer", "transcribe",
     },
     {"compat", "old_names", "option_help", "cache_command", "cli", "__main__", "demo"},
 ]  # fmt: skip

@@ -113,7 +113,7 @@ def _overview() -> str:
     )
 
 
-_RUNS: dict[Command, str] = {"doctor": "speechtune.doctor:run", "vocab": "speechtune.text.vocab_command:run"}
+_RUNS: dict[Command, str] = {"doctor": "speechtune.doctor:run", "vocab": "speechtune.vocab_command:run"}
 
 
 def _train(argv: Sequence[str], *, command: Command, kind: Kind | None = None, prog: str) -> int | None:
@@ -204,11 +204,12 @@ def _report(argv: Sequence[str]) -> int | None:
 
 
 def _export(argv: Sequence[str]) -> int | None:
-    parser = _parser("export", "Write a trained model in another format.")
+    parser = _parser("export", "Write what recognition needs of a trained model, and nothing else, into a folder.")
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--output_dir", type=Path, required=True, help="new folder")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="of the weights; default: float32")
     args = parser.parse_args(argv)
-    return _call("speechtune.export:run", args.model, args.output_dir)
+    return _call("speechtune.export:run", args.model, args.output_dir, **({"dtype": args.dtype} if args.dtype else {}))
 
 
 def _push(argv: Sequence[str]) -> int | None:
@@ -218,7 +219,8 @@ def _push(argv: Sequence[str]) -> int | None:
     parser.add_argument("--hub_private_repo", action="store_true", help="only for you and your organisation")
     parser.add_argument("--hub_token", help="default: the token of `hf auth login`")
     args = vars(parser.parse_args(argv))
-    return _call("speechtune.publish:push", args.pop("output_dir"), **args)
+    print(_call("speechtune.publish:push", args.pop("output_dir"), **args))
+    return 0
 
 
 def _warmstart(argv: Sequence[str]) -> int | None:
@@ -250,7 +252,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], Any]]] = {
     "evaluate": ("say how well a model recognises a corpus", _with_options("evaluate")),
     "transcribe": ("write what is said in recordings", _transcribe),
     "report": ("write a run's report.html anew", _report),
-    "export": ("write a trained model in another format", _export),
+    "export": ("write a trained model for use elsewhere", _export),
     "push": ("upload a trained folder to the hub", _push),
     "vocab": ("make a tokenizer from a corpus' text", _with_options("vocab")),
     "warmstart": ("join a speech encoder and a text decoder", _warmstart),
