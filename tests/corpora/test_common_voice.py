@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -102,6 +103,34 @@ def test_archive_is_unpacked_once_by_path_or_found_by_name(corpora, tmp_path):
     assert by_name.found.root == by_path.found.root
     with pytest.raises(CorpusError, match=r"no configuration 'de'|not found"):
         open_corpus("common_voice", "de", corpora_dir=packed)
+
+
+def pack(folder: Path, release: str, language: str) -> None:
+    root = folder / "plain"
+    folder_with(root, language, [f"s\ta.mp3\t{release}\n"], f"cv-corpus-{release}-2020-01-01")
+    with tarfile.open(folder / f"cv-corpus-{release}-2020-01-01-{language}.tar.gz", "w:gz") as tar:
+        tar.add(root, ".")
+    shutil.rmtree(root)
+
+
+def test_archives_of_several_releases_and_languages(tmp_path):
+    for release, language in (("9.0", "tr"), ("11.0", "tr"), ("11.0", "sv-SE")):
+        pack(tmp_path, release, language)
+    wanted = {"mozilla-foundation/common_voice_9_0": "9.0", "mozilla-foundation/common_voice_11_0": "11.0"}
+    for name, release in {**wanted, "common_voice": "11.0"}.items():
+        assert open_corpus(name, "tr", corpora_dir=tmp_path).read("train").texts == [release]
+    assert open_corpus(str(tmp_path), "sv-SE").read("train").texts == ["11.0"]
+    for place in ("common_voice", str(tmp_path)):
+        with pytest.raises(CorpusError, match=r"archives of several configurations: sv-SE, tr\."):
+            open_corpus(place, corpora_dir=tmp_path)
+
+
+def test_archive_of_the_release_asked_for_wins_over_an_unpacked_older_one(tmp_path, caplog):
+    folder_with(tmp_path, "tr", ["s\ta.mp3\told\n"], "cv-corpus-6.1-2020-12-11")
+    pack(tmp_path, "11.0", "tr")
+    assert open_corpus("common_voice_11_0", "tr", corpora_dir=tmp_path).read("train").texts == ["11.0"]
+    assert open_corpus("common_voice", "tr", corpora_dir=tmp_path).read("train").texts == ["old"]
+    assert caplog.text == ""
 
 
 def test_nothing_found_says_where_it_looked_and_how_to_get_it(tmp_path):

@@ -107,9 +107,10 @@ def test_splits_and_configurations_of_folders(tmp_path):
         (tmp_path / config).mkdir()
         write_parquet(tmp_path / config / "train-00000-of-00001-0123456789abcdef.parquet", rows_of(0, 2))
         write_parquet(tmp_path / config / "validation-00000-of-00001.parquet", rows_of(1, 2))
-    corpus = open_corpus(str(tmp_path), "de")
-    assert (corpus.config_name, corpus.splits) == ("de", ("train", "validation"))
-    assert corpus.read("dev").texts == ["text 1 0", "text 1 1"]
+    for config in ("tr", "de"):
+        corpus = open_corpus(str(tmp_path), config)
+        assert (corpus.config_name, corpus.splits) == (config, ("train", "validation"))
+        assert corpus.read("dev").texts == ["text 1 0", "text 1 1"]
 
 
 def test_torn_tar_names_shard_and_last_good_record_before_anything_is_read(tmp_path):

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 __all__ = ["progress_bar"]
 
 QUIET_S = 1.0  # shorter work shows nothing
-LINE_EVERY_S = 20.0  # in a log
+FIRST_LINE_S = 3.0  # in a log, which gets its first line then
+LINE_EVERY_S = 20.0  # and others at this distance
 
 
 @contextlib.contextmanager
@@ -64,12 +65,12 @@ def _bar(what: str, unit: str) -> Iterator[Callable[[float, float], None]]:
 
 
 def _lines(what: str, unit: str) -> Callable[[float, float], None]:
-    last_s = time.monotonic() - LINE_EVERY_S + QUIET_S + 2.0  # the first line comes after 3 s
+    next_s = time.monotonic() + FIRST_LINE_S
 
     def update(done: float, total: float) -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s >= LINE_EVERY_S:
-            last_s = time.monotonic()
+        nonlocal next_s
+        if time.monotonic() >= next_s:
+            next_s = time.monotonic() + LINE_EVERY_S
             print(f"{what}: {_amount(done, total, unit)}", file=sys.stderr, flush=True)
 
     return update

@@ -91,16 +91,43 @@ def _walk(root: Path, max_depth: int, recognised: Sequence[object]) -> Iterator[
         level = below
 
 
-def _archives(root: Path, layouts: Sequence[Layout], config: str | None) -> list[Path]:
-    """The publishers' archives under `root` that can hold the configuration."""
-    found: list[Path] = []
-    for folder, names in _walk(root, MAX_DEPTH, ()):
+@dataclass(frozen=True)
+class Archive:
+    """A publisher's archive, and what its name says."""
+
+    path: Path
+    config: str | None
+    release: str | None
+
+
+def _archives(roots: Sequence[Path], layouts: Sequence[Layout], config: str | None) -> list[Archive]:
+    """The publishers' archives under `roots` that can hold the configuration, newest release last."""
+    archives: list[Archive] = []
+    for folder, names in (place for root in roots for place in _walk(root, MAX_DEPTH, ())):
         for layout in layouts:
             for name in sorted(names):
                 match = layout.archives.fullmatch(name) if layout.archives else None
-                if match and config in (None, match.groupdict().get("config") or config):
-                    found.append(folder / name)
-    return found
+                facts = match.groupdict() if match else {}
+                if match and config in (None, facts.get("config") or config):
+                    archives.append(Archive(folder / name, facts.get("config"), facts.get("release")))
+    return sorted(archives, key=lambda archive: _version(archive.release))
+
+
+def _unpacked(
+    name: str, config: str | None, archives: Sequence[Archive], layouts: Sequence[Layout], release: str, unpack: Unpack
+) -> list[Candidate]:
+    """What the best archive holds: of the wanted release, else the newest.
+
+    Raises:
+        CorpusError: there are archives of several configurations, and none was named.
+    """
+    configs = sorted({archive.config or archive.path.name for archive in archives})
+    if config is None and len(configs) > 1:
+        raise CorpusError(
+            f"{name}: archives of several configurations: {', '.join(configs)}.\nChoose with --dataset_config_name."
+        )
+    of_release = [archive for archive in archives if archive.release == release] if release else []
+    return [c for archive in (of_release or archives)[-1:] for c in _in_folder(unpack(archive.path), layouts)]
 
 
 def named(
@@ -124,23 +151,20 @@ def named(
     assert match
     release = (match.groupdict().get("release") or layout.default_release or "").replace("_", ".")
     candidates = [candidate for root in roots for candidate in scan(root, [layout], others=others)]
-    if not any(_has_config(c, config) for c in candidates):
-        packed = [archive for root in roots for archive in _archives(root, [layout], config)]
-        best = [archive for archive in packed if release and f"-{release}-" in archive.name] or packed[-1:]
-        if config is None and len(packed) > 1:
-            best = []
-        candidates += [c for archive in best[:1] for c in scan(unpack(archive), [layout])]
-        if not candidates and packed:
-            names = ", ".join(archive.name for archive in packed)
-            raise CorpusError(f"{dataset_name}: several archives: {names}.\nChoose with --dataset_config_name.")
+    asked = (match.groupdict().get("release") or "").replace("_", ".")
+    if not any(_has_config(c, config) and (not asked or c.found.release == asked) for c in candidates):
+        archives = _archives(roots, [layout], config)
+        better = [archive for archive in archives if archive.release == asked]
+        if better or not any(_has_config(c, config) for c in candidates):
+            candidates += _unpacked(dataset_name, config, better or archives, [layout], release, unpack)
     if not candidates:
         return None
     chosen = choose(dataset_name, config, candidates, release)
-    if match.groupdict().get("release") and chosen.found.release != release:
+    if asked and chosen.found.release != asked:
         log.warning(
             "%s: release %s is not here; taking release %s at %s",
             dataset_name,
-            release,
+            asked,
             chosen.found.release or "(unknown)",
             chosen.found.root,
         )
@@ -161,8 +185,7 @@ def at_path(path: Path, config: str | None, *, layouts: Sequence[Layout], unpack
     else:
         candidates = _in_folder(path, layouts)
         if not candidates:
-            packed = _archives(path, layouts, config)
-            candidates = [c for archive in packed[:1] for c in _in_folder(unpack(archive), layouts)]
+            candidates = _unpacked(str(path), config, _archives([path], layouts, config), layouts, "", unpack)
     if not candidates:
         raise CorpusError(_not_recognised(path, layouts))
     return choose(str(path), config, candidates, "")
@@ -174,8 +197,10 @@ def _in_folder(folder: Path, layouts: Sequence[Layout]) -> list[Candidate]:
     here = scan(folder, known, max_depth=0)
     if here:
         return here
-    plain = [c for layout in layouts if not layout.searched for c in scan(folder, [layout], max_depth=0)]
-    return plain[:1] or scan(folder, known)
+    for layout in layouts:
+        if not layout.searched and (plain := scan(folder, [layout], max_depth=0)):
+            return plain
+    return scan(folder, known)
 
 
 def _has_config(candidate: Candidate, config: str | None) -> bool:
