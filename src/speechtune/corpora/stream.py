@@ -82,7 +82,8 @@ class UtteranceStream:
             CorpusError: a shard is torn, or there is no such text column.
         """
         start = Position(*start)
-        by_shard = self.by == "shard" or (self.by == "auto" and self.source.num_shards >= self.num_consumers)
+        enough = self.source.num_shards >= self.num_consumers and not isinstance(self.source, LayoutSource)
+        by_shard = self.by == "shard" or (self.by == "auto" and enough)
         for shard in range(start.shard, self.source.num_shards):
             if by_shard and shard % self.num_consumers != self.consumer:
                 continue
@@ -118,7 +119,7 @@ class UtteranceStream:
 
 
 class LayoutSource:
-    """A corpus in files as a stream: its rows in order, one shard a split."""
+    """A corpus in files as a stream: its rows in order, one shard a split. Splits differ in size: shared by record."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
