@@ -23,7 +23,8 @@ def ctc_folder(
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {token: index for index, token in enumerate(["|", *letters, "[UNK]", "[PAD]"])}
     nested: Any = {language: dict(vocabulary) for language in languages} or vocabulary
-    tokenizer = ctc_tokenizer(nested, folder, **({"target_lang": languages[-1]} if languages else {}))
+    tokens = {"unk_token": "[UNK]", "pad_token": "[PAD]", "word_delimiter_token": "|"}
+    tokenizer = ctc_tokenizer(nested, folder, **tokens, **({"target_lang": languages[-1]} if languages else {}))
     sizes = SPEECH_SIZES | (GROUP_NORM if group_norm else LAYER_NORM) | ({"adapter_attn_dim": 4} if languages else {})
     config = transformers.Wav2Vec2Config(vocab_size=len(vocabulary), pad_token_id=len(vocabulary) - 1, **sizes)
     model = transformers.Wav2Vec2ForCTC(config)
