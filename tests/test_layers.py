@@ -13,7 +13,8 @@ LAYERS = [
     {"audio", "containers", "ffmpeg", "mp3", "screen", "corpora", "text", "metrics"},
     {"machine", "models", "data", "decode"},
     {
-        "checkpoint", "display", "error_analysis", "report_details", "training_progress", "wording", "evaluate", "export", "findings", "interruption", "doctor", "plots", "progress", "publish", "report",
+        "bad_steps", "checkpoint", "data_state", "display",
+        "error_analysis", "report_details", "training_progress", "wording", "evaluate", "export", "findings", "interruption", "doctor", "plots", "processes", "progress", "publish", "report",
         "run_folder", "run_setup", "model_card", "model_card_text", "hub_repository", "vocab_command", "corpus_check", "streaming", "train", "trainer", "transcribe",
     },
     {"compat", "old_names", "option_help", "cache_command", "cli", "__main__", "demo"},

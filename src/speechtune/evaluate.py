@@ -6,6 +6,7 @@ Nothing grows with the corpus but the hypotheses' text: labels are decided on th
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,7 @@ class Evaluation:
         left_out: what could not be recognised because its audio could not be read.
         loss_sum, loss_items: of utterances with a finite loss.
         infinite_losses: utterances that CTC can't emit (more labels than frames).
+        nan_losses: utterances whose loss is not a number: the model computes nothing sensible.
         audio_s, runtime_s: audio recognised, and wall time.
     """
 
@@ -39,6 +41,7 @@ class Evaluation:
     loss_sum: float = 0.0
     loss_items: int = 0
     infinite_losses: int = 0
+    nan_losses: int = 0
     audio_s: float = 0.0
     runtime_s: float = 0.0
     phones_of: Callable[[str], str] = str
@@ -61,15 +64,18 @@ class Evaluation:
         return [phone_edits(self.phones_of(h.reference), self.phones_of(h.hypothesis)) for h in self.hypotheses]
 
     def metrics(self, names: Sequence[str] = ("wer", "cer"), *, prefix: str = "eval") -> dict[str, float]:
-        """Flat figures, named as the Hugging Face scripts name them."""
-        flat: dict[str, float] = {f"{prefix}_{name}": sum(self.counts(name), EditCounts()).rate for name in names}
-        if self.loss_items:
-            flat[f"{prefix}_loss"] = self.loss_sum / self.loss_items
+        """Flat figures, named as the Hugging Face scripts name them; nan where there is nothing to count."""
+        rates = {name: sum(self.counts(name), EditCounts()).rate for name in names}
+        flat: dict[str, float] = {f"{prefix}_{n}": rate if self.hypotheses else math.nan for n, rate in rates.items()}
+        if self.loss_items or self.infinite_losses or self.nan_losses:
+            flat[f"{prefix}_loss"] = self.loss_sum / self.loss_items if self.loss_items else math.nan
         flat[f"{prefix}_samples"] = len(self.hypotheses)
         flat[f"{prefix}_runtime"] = round(self.runtime_s, 3)
         flat[f"{prefix}_audio_s_per_s"] = round(self.audio_s / max(self.runtime_s, 1e-9), 1)
         if self.infinite_losses:
             flat[f"{prefix}_infinite_losses"] = self.infinite_losses
+        if self.nan_losses:
+            flat[f"{prefix}_nan_losses"] = self.nan_losses
         return flat
 
     def scores(self, names: Sequence[str] = ("wer", "cer")) -> dict[str, dict[str, float]]:
@@ -93,8 +99,9 @@ def recognise_split(
     normalise: Callable[[str], str] = str,
     with_loss: bool = True,
     on_batch: Callable[[float], None] | None = None,
-) -> Evaluation:
-    """Run a model over a split, and gather what all processes found.
+    is_stopped: Callable[[], bool] | None = None,
+) -> Evaluation | None:
+    """Run a model over a split, and gather what all processes found; None if it was stopped.
 
     Args:
         recogniser: how this kind of model is run.
@@ -102,6 +109,7 @@ def recognise_split(
         loader: this process' share of the batches.
         normalise: applied to hypotheses before scoring (references are normalised already).
         on_batch: called with the audio seconds of each batch.
+        is_stopped: asked before each batch; where it says so on one process, it has to on all.
     """
     import torch
 
@@ -112,11 +120,14 @@ def recognise_split(
     model.eval()
     with torch.inference_mode():
         for batch in loader:
+            if is_stopped is not None and is_stopped():
+                model.train(was_training)
+                return None
             result.left_out += batch.left_out
             if not len(batch):
                 continue
             recognised = recogniser.recognise(model, batch.to(device), with_loss=with_loss)
-            _score(result, batch, recognised, normalise, words_of=recogniser.words_of)
+            _score(result, batch, recognised, normalise, words_of=recogniser.words_of, with_loss=with_loss)
             rows += batch.rows
             if on_batch is not None:
                 on_batch(batch.seconds)
@@ -136,6 +147,7 @@ def _score(
     normalise: Callable[[str], str],
     *,
     words_of: Callable[[str], str],
+    with_loss: bool,
 ) -> None:
     for utterance, reference, said in zip(batch.utterances, batch.texts, recognised, strict=True):
         hypothesis = " ".join(normalise(said.text).split())
@@ -156,6 +168,8 @@ def _score(
         elif said.loss == said.loss:
             result.loss_sum += said.loss
             result.loss_items += said.num_items
+        elif with_loss and said.num_items:
+            result.nan_losses += 1
     result.audio_s += batch.seconds
 
 
@@ -174,13 +188,14 @@ def _gathered(result: Evaluation, rows: list[int]) -> tuple[Evaluation, list[int
         whole.loss_sum += part.loss_sum
         whole.loss_items += part.loss_items
         whole.infinite_losses += part.infinite_losses
+        whole.nan_losses += part.nan_losses
         whole.audio_s += part.audio_s
         all_rows += part_rows
     return whole, all_rows
 
 
 def write_evaluation(evaluation: Evaluation, results: dict[str, Any], *, folder: Path, suffix: str = "") -> None:
-    """Write `eval_results{suffix}.json` and `hypotheses{suffix}.jsonl`."""
+    """Write `eval_results{suffix}.json` and `hypotheses{suffix}.jsonl`; what is not finite is null there."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for h in evaluation.hypotheses:
@@ -188,4 +203,12 @@ def write_evaluation(evaluation: Evaluation, results: dict[str, Any], *, folder:
         row["duration_s"] = h.duration_s if h.duration_s == h.duration_s else None
         rows.append(json.dumps(row, ensure_ascii=False))
     write_atomically(folder / f"hypotheses{suffix}.jsonl", "".join(row + "\n" for row in rows))
-    write_atomically(folder / f"eval_results{suffix}.json", json.dumps(results, ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps(_finite(results), ensure_ascii=False, indent=2)
+    write_atomically(folder / f"eval_results{suffix}.json", text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no nan and no infinity."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

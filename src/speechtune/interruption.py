@@ -24,8 +24,7 @@ __all__ = ["StopAtSignal", "run_lock", "stop_signals"]
 class StopAtSignal(TrainerCallback):
     """Ends the training, with a checkpoint, at the first step that all processes agree on.
 
-    Args:
-        on_request: called once in the process that gets the signal, with the signal's name.
+    Once the training has ended, `signal_number` is what this process got, and `stopped` whether any got one.
     """
 
     def __init__(self) -> None:
@@ -40,12 +39,31 @@ class StopAtSignal(TrainerCallback):
     def stopped(self) -> bool:
         return bool(self.trainer is not None and self.trainer.stop_agreed)
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        self.trainer.evaluate_if_due()
+        return control
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         if self.trainer.stop_agreed or (args.world_size == 1 and self.trainer.stop_requested):
             self.trainer.stop_agreed = True
+            self._put_off_evaluation(control)
             control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
         return control
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Trainer calls this also where the epoch was broken off, in the middle."""
+        if self.trainer.stop_agreed:
+            is_whole = state.epoch is not None and abs(state.epoch - round(state.epoch)) < 1e-9
+            due = control.should_evaluate and is_whole
+            if due:
+                self._put_off_evaluation(control)
+            control.should_evaluate, control.should_save = False, due
+        return control
+
+    def _put_off_evaluation(self, control: Any) -> None:
+        if control.should_evaluate:
+            self.trainer.data_state.evaluation_due = "best" if control.should_save else "score"
+        control.should_evaluate = False
 
 
 @contextmanager

@@ -9,12 +9,14 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from speechtune.checkpoint import disk_full_means, newest_whole, write_atomically
 from speechtune.config import Options
+from speechtune.data.prepare import check_share_left_out
 from speechtune.errors import OptionError, TrainingError
 from speechtune.run_setup import (
     Splits,
@@ -31,6 +33,7 @@ from speechtune.run_setup import (
     write_left_out,
     write_settings,
 )
+from speechtune.types import LeftOut
 
 __all__ = ["run"]
 
@@ -44,6 +47,7 @@ def run(options: Options) -> int:
         SpeechtuneError: what the user can mend, before training wherever it can be known.
     """
     from speechtune.interruption import run_lock
+    from speechtune.processes import lost_process_means
 
     folder = _checked_output_folder(options)
     first = int(os.environ.get("RANK", "0")) == 0
@@ -53,7 +57,8 @@ def run(options: Options) -> int:
         goes_on = claim_output_folder(options, identity_of(options)) if first and options.do_train else False
         if first and options.do_train and not goes_on:
             write_settings(options)  # whose folder it is from now on, also after a kill
-        return _run(options, folder, goes_on=goes_on)
+        with lost_process_means():
+            return _run(options, folder, goes_on=goes_on)
 
 
 def _run(options: Options, folder: Path, *, goes_on: bool) -> int:
@@ -117,7 +122,7 @@ def _recogniser(options: Options, args: Any, model_config: Any, splits: Splits, 
         eval_texts=splits.evaluation_texts,
         folder=folder,
         where=f"{splits.name}, {config.train_split_name}",
-        phones=config.phoneme_language is not None,
+        phones=config.phones,
         width_given="adapter_attn_dim" in options.given,
     )
 
@@ -158,6 +163,7 @@ class _Session:
             normalise=normalise_hypothesis,
             metric_names=_metric_names(config),
             on_bad_step=self._write_bad_step,
+            check_left_out=self._check_left_out,
             callbacks=[self.stop],
         )
         self.stop.trainer = self.trainer
@@ -172,11 +178,13 @@ class _Session:
         if rows is None:
             return None
         config, args, recogniser = self.options.config, self.args, self.recogniser
+        limits = training_limits(self.options, recogniser) if train else None
         make_batch = BatchMaker(
             reader,
             recogniser.training_input if train else recogniser.model_input,
             min_length=recogniser.min_input_length,
             split=rows.split,
+            limits=limits,
         )
         if not isinstance(rows, UtteranceStream):
             return SpeechDataset(split, make_batch)
@@ -188,7 +196,7 @@ class _Session:
             batch_size=args.per_device_train_batch_size if train else args.per_device_eval_batch_size,
             rank=args.process_index,
             world_size=args.world_size,
-            limits=training_limits(self.options, recogniser) if train else None,
+            limits=limits,
             buffer_size=config.shuffle_buffer_size,
             seed=args.seed,
             max_samples=config.max_train_samples if train else config.max_eval_samples,
@@ -217,6 +225,7 @@ class _Session:
         if self.first:
             write_settings(self.options, model=self._model_facts(), protocol=self.protocol())
             write_left_out(self.folder, self._left_out())
+            _forget_later_steps(self.folder / "bad_steps.jsonl", checkpoint)
         try:
             with stop_signals(self.stop, log.warning):
                 result = self.trainer.train_from(checkpoint)
@@ -224,15 +233,16 @@ class _Session:
             self.progress.close()
         if self.first:
             write_left_out(self.folder, self._left_out())
-        if self.stop.stopped:
+        is_complete = self.trainer.state.global_step >= self.trainer.state.max_steps
+        if self.stop.stopped and not is_complete:
             where = newest_whole(self.folder, read=False)
             log.warning(
                 f"stopped after step {self.trainer.state.global_step}; saved in {where}. The same command goes on from there."
             )
             return self.stop.exit_code
-        if self.trainer.diverged:
+        if self.trainer.bad_steps.too_many:
             raise TrainingError(
-                f"{self.trainer.num_bad_steps} steps had a non-finite loss or gradient, the last ones in a row: training stopped "
+                f"{self.trainer.bad_steps.count} steps had a non-finite loss or gradient, the last ones in a row: training stopped "
                 f"at step {self.trainer.state.global_step}, its state is saved.\nThe utterances are in {self.folder / 'bad_steps.jsonl'}; "
                 "look at them, or lower --learning_rate."
             )
@@ -241,10 +251,13 @@ class _Session:
             metrics = {
                 **result.metrics,
                 "train_samples": len(self.train_set),
-                "skipped_steps": self.trainer.num_bad_steps,
+                "skipped_steps": self.trainer.bad_steps.count,
             }
             write_atomically(self.folder / "train_results.json", json.dumps(metrics, indent=2) + "\n")
             self.trainer.state.save_to_json(str(self.folder / "trainer_state.json"))
+        if self.stop.stopped:
+            log.warning(f"trained and saved in {self.folder}; the same command goes on with what comes after.")
+            return self.stop.exit_code
         return 0
 
     def evaluate(self) -> None:
@@ -254,10 +267,10 @@ class _Session:
 
         names = _metric_names(self.options.config)
         evaluation = self.trainer.recognise(self.eval_set)
+        self.trainer.left_out |= {(row.split, row.id): row for row in evaluation.left_out}
+        self._check_left_out(evaluation.left_out)
         if not self.first:
             return
-        for row in evaluation.left_out:
-            self.trainer.left_out[(row.split, row.id)] = row
         scores = evaluation.scores(names)
         results = {
             **evaluation.metrics(names),
@@ -314,16 +327,12 @@ class _Session:
         }
 
     def _checkpoint_to_go_on_from(self, goes_on: bool) -> Path | None:
-        import torch.distributed as distributed
+        from speechtune.processes import from_first
 
         asked = self.args.resume_from_checkpoint
         checkpoint = Path(asked) if isinstance(asked, str) and asked.lower() != "true" else None
-        if checkpoint is None and self.args.world_size > 1:
-            shared = [goes_on]
-            distributed.broadcast_object_list(shared)
-            goes_on = shared[0]
-        if checkpoint is None and goes_on:
-            checkpoint = newest_whole(self.folder)
+        if checkpoint is None:  # one process looks: reading a large checkpoint takes seconds
+            checkpoint = from_first(newest_whole(self.folder) if goes_on and self.first else None)
         if checkpoint is not None and self.first:
             log.info(f"going on from {checkpoint} (--overwrite_output_dir starts anew)")
         return checkpoint
@@ -351,6 +360,31 @@ class _Session:
             rows += dataset.split.dropped if isinstance(dataset, SpeechDataset) else []
         return rows + list(self.trainer.left_out.values())
 
+    def _check_left_out(self, rows: Sequence[LeftOut]) -> None:
+        """Hold what turned out to be unusable against the user's limit, with what was left out before.
+
+        Raises:
+            CorpusError: it is more than that.
+        """
+        from speechtune.data.dataset import SpeechDataset
+
+        if self.first:
+            write_left_out(self.folder, self._left_out())
+        for role, dataset in (("train", self.train_set), ("evaluation", self.eval_set)):
+            if not isinstance(dataset, SpeechDataset):
+                continue
+            split = dataset.split.table.split
+            found = [row for row in rows if row.split == split]
+            if found:
+                check_share_left_out(
+                    role,
+                    {(row.split, row.id): row for row in [*dataset.split.dropped, *found]}.values(),
+                    total=len(dataset.split) + len(dataset.split.dropped),
+                    max_share=self.options.config.max_left_out,
+                    strict=self.options.config.strict,
+                    path=str(self.folder / "left_out.jsonl"),
+                )
+
     def _model_facts(self) -> dict[str, Any]:
         model = self.recogniser.model
         return {
@@ -368,9 +402,25 @@ class _Session:
         )
 
 
+def _forget_later_steps(bad_steps: Path, checkpoint: Path | None) -> None:
+    """Steps after the checkpoint are taken again, and named again where they are bad again."""
+    if not bad_steps.exists():
+        return
+    last = int(checkpoint.name.rpartition("-")[2]) if checkpoint is not None else 0
+    lines = bad_steps.read_text("utf-8").splitlines(keepends=True)
+    write_atomically(bad_steps, "".join(line for line in lines if _step_of(line) <= last))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # a line that a kill cut short
+        return float("inf")
+
+
 def _metric_names(config: Any) -> list[str]:
     """WER and CER always; PER where phonemes are recognised, or on request."""
-    return list(dict.fromkeys(["wer", "cer", *config.eval_metrics, *(["per"] if config.phoneme_language else [])]))
+    return list(dict.fromkeys(["wer", "cer", *config.eval_metrics, *(["per"] if config.phones else [])]))
 
 
 def _order(args: Any) -> str:

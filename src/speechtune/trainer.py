@@ -12,18 +12,22 @@ One subclass for all kinds of models; what differs between them is a Recogniser.
 from __future__ import annotations
 
 import json
+import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainerControl
 from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 
+from speechtune.bad_steps import BadSteps
 from speechtune.checkpoint import begin_checkpoint, disk_full_means, finish_checkpoint
 from speechtune.data.batching import BatchSettings, EpochPart
 from speechtune.data.dataset import (
@@ -35,68 +39,17 @@ from speechtune.data.dataset import (
     training_loader,
 )
 from speechtune.data.streaming import StreamDataset
-from speechtune.errors import TrainingError
+from speechtune.data_state import DATA_STATE, DataState, rows_fingerprint, vocabulary_fingerprint
+from speechtune.errors import OutputError
 from speechtune.evaluate import Evaluation, recognise_split
 from speechtune.models.recogniser import Recogniser
+from speechtune.processes import gathered
 from speechtune.progress import evaluation_progress
-from speechtune.types import LeftOut, Utterance
+from speechtune.types import LeftOut
 
-__all__ = ["DATA_STATE", "DataState", "SpeechTrainer"]
+__all__ = ["SpeechTrainer"]
 
-DATA_STATE = "data_state.json"
-MAX_BAD_STEPS_IN_A_ROW = 20
-
-
-@dataclass
-class DataState:
-    """What of the data has been trained on, kept in a checkpoint.
-
-    Args:
-        epoch: the one under way, from 0.
-        done: parts of it that are trained.
-        seconds: audio seconds trained on so far, by one process.
-        batches, processes: how far a stream was read: batches of each of so many processes.
-    """
-
-    epoch: int = 0
-    done: list[EpochPart] = field(default_factory=list)
-    seconds: float = 0.0
-    batches: int = 0
-    processes: int = 1
-
-    def write(self, path: Path) -> None:
-        row = {**vars(self), "done": [part.as_json() for part in self.done]}
-        path.write_text(json.dumps(row, indent=1), "utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> DataState:
-        row = json.loads(path.read_text("utf-8"))
-        return cls(**{**row, "done": [EpochPart.from_json(part) for part in row["done"]]})
-
-
-@dataclass
-class _StepRecord:
-    """What is needed to name the culprits of a step that turns out to be non-finite."""
-
-    step: int
-    utterances: list[Utterance]
-    losses: list[torch.Tensor]
-    finite: torch.Tensor
-
-
-@contextmanager
-def lost_process_means() -> Iterator[None]:
-    """Turn a broken connection to another process into one message."""
-    try:
-        yield
-    except RuntimeError as error:
-        lost = ("Connection closed by peer", "Connection reset", "Timed out", "NCCL", "Broken pipe", "Socket")
-        if not any(sign in str(error) for sign in lost):
-            raise
-        raise TrainingError(
-            f"Another process of this run was lost: {str(error).strip().splitlines()[0][:200]}\n"
-            "Run the same command again: it goes on from the last whole checkpoint."
-        ) from error
+log = logging.getLogger("speechtune")
 
 
 class SpeechTrainer(Trainer):
@@ -110,6 +63,7 @@ class SpeechTrainer(Trainer):
         normalise: applied to hypotheses before they are scored.
         metric_names: of evaluations during training.
         on_bad_step: called on the first process with one JSON-able row for each skipped step.
+        check_left_out: called on every process with all that was left out so far, whenever that grows; may raise.
     """
 
     def __init__(
@@ -123,6 +77,7 @@ class SpeechTrainer(Trainer):
         normalise: Callable[[str], str] = str,
         metric_names: Sequence[str] = ("wer", "cer"),
         on_bad_step: Callable[[dict[str, Any]], None] = lambda row: None,
+        check_left_out: Callable[[Sequence[LeftOut]], None] = lambda rows: None,
         callbacks: Sequence[Any] = (),
     ) -> None:
         super().__init__(
@@ -131,7 +86,8 @@ class SpeechTrainer(Trainer):
         self.recogniser = recogniser
         self.train_set, self.eval_set = train_set, eval_set
         self.normalise, self.metric_names = normalise, tuple(metric_names)
-        self.on_bad_step = on_bad_step
+        self.bad_steps = BadSteps(on_bad_step)
+        self.check_left_out = check_left_out
         self.loss_is_scaled_for_ga = True
         if hasattr(recogniser, "autocast"):  # parts of a model that are called apart from its forward
             recogniser.autocast = self.accelerator.autocast
@@ -140,12 +96,9 @@ class SpeechTrainer(Trainer):
         self.last_evaluation: Evaluation | None = None
         self.stop_requested = False  # by a signal to this process
         self.stop_agreed = False  # by all processes, at the same step
-        self._stop_votes: torch.Tensor | None = None
-        self.num_bad_steps = 0
-        self._bad_in_a_row = 0
-        self._pending: list[_StepRecord] = []
-        self._step_utterances: list[Utterance] = []
-        self._step_losses: list[torch.Tensor] = []
+        self._news: torch.Tensor | None = None  # of the last step: wishes to stop, utterances left out
+        self._num_new = 0  # utterances left out by this process since it told the others
+        self._logged = self._began = (0, 0)  # steps taken and skipped when the loss was last logged, and at the start
         self._seconds_logged, self._time_logged = 0.0, time.perf_counter()
         self._epoch_began_at_step = 0
         self.sampler: StepSampler | None = None
@@ -177,46 +130,105 @@ class SpeechTrainer(Trainer):
 
     def set_initial_training_values(self, args: Any, dataloader: Any) -> tuple[Any, ...]:
         values = list(super().set_initial_training_values(args, dataloader))
-        if self._resumed is not None and args.max_steps <= 0:
-            # What is left, counted in steps of today's size: the step may be larger or smaller than before the interruption.
+        if self._resumed is not None:
+            # What is left, counted in steps of today's size: it may be larger or smaller than before the interruption.
             epoch, offset, global_step = self._resumed
-            values[-1] = global_step + int((values[0] - epoch) * values[1]) - offset
+            per_epoch = values[1]
+            if args.max_steps > 0:
+                values[0] = epoch + math.ceil((args.max_steps - global_step + offset) / per_epoch)
+            else:
+                values[-1] = global_step - offset + math.ceil(args.num_train_epochs * per_epoch) - epoch * per_epoch
         return tuple(values)
 
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        first = super()._init_training_state(*args, **kwargs)
+    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        first: tuple[int, int] = super()._init_training_state(max_steps, *args, **kwargs)
+        self.state.compute_steps(self.args, max_steps)  # as asked for today, not as kept in the checkpoint
         if self._resumed is None:
             return first
         epoch, offset, _ = self._resumed
         return epoch, offset * self.args.gradient_accumulation_steps
 
+    control: TrainerControl
     _resumed: tuple[int, int, int] | None = None  # epoch, step of the epoch, global step
 
     def train_from(self, checkpoint: Path | None) -> Any:
-        """Train, from a whole checkpoint where there is one."""
-        if checkpoint is None:
-            return self.train()
-        self.data_state = DataState.read(checkpoint / DATA_STATE)
+        """Train, from a whole checkpoint where there is one.
+
+        Raises:
+            OutputError: the checkpoint can't be gone on with.
+        """
+        result = self.train() if checkpoint is None else self._train_on(checkpoint)
+        # What came up in the last step: the others don't know yet.
+        self.stop_agreed = any(gathered(self.stop_requested)) or self.stop_agreed
+        self._share_left_out()
+        return result
+
+    def _train_on(self, checkpoint: Path) -> Any:
+        self.data_state = DataState.read(checkpoint)
+        self.bad_steps.count = self.data_state.bad_steps
+        self.left_out = {(row.split, row.id): row for row in self.data_state.left_out}
+        self._seconds_logged = self.data_state.seconds
+        self._check_fits(checkpoint)
+        with _loading(checkpoint):
+            step = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"]
+        self._logged = self._began = (step, self.bad_steps.count)
         if isinstance(self.train_set, StreamDataset):
-            return self._train_stream_from(checkpoint, self.train_set)
+            # A stream passes over what was trained by itself, without decoding it.
+            self.train_set.skip_batches = self.data_state.batches // self.args.world_size
+            self.args.ignore_data_skip = True
+            return self.train(resume_from_checkpoint=str(checkpoint))
         assert self.sampler is not None
         offset = self.sampler.resume(self.data_state.epoch, self.data_state.done)
         epoch = self.data_state.epoch
         if offset >= self.sampler.num_steps:
             epoch, offset = epoch + 1, 0
             self.data_state.epoch, self.data_state.done = epoch, []
-        step = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"]
         self._resumed = (epoch, offset, step)
-        self._seconds_logged = self.data_state.seconds
         return self.train(resume_from_checkpoint=str(checkpoint))
 
-    def _train_stream_from(self, checkpoint: Path, stream: StreamDataset) -> Any:
-        """A stream passes over what was trained by itself, without decoding it."""
-        processes = self.data_state.processes
-        stream.skip_batches = self.data_state.batches * processes // self.args.world_size
-        self.args.ignore_data_skip = True
-        self._seconds_logged = self.data_state.seconds
-        return self.train(resume_from_checkpoint=str(checkpoint))
+    def _check_fits(self, checkpoint: Path) -> None:
+        """Whether a checkpoint is of this training: its labels have to be the same, its utterances should be."""
+        if self.data_state.vocabulary != vocabulary_fingerprint(self.recogniser.tokenizer):
+            raise OutputError(
+                f"{checkpoint}: its vocabulary is another one: the training text, or how it is normalised, has changed since.\n"
+                "--overwrite_output_dir starts anew; to start from its weights, give it as --model_name_or_path."
+            )
+        if isinstance(self.train_set, StreamDataset):
+            if self.data_state.readers != self._num_readers:
+                log.warning(
+                    f"The stream was read by {self.data_state.readers} processes and loader workers, now by "
+                    f"{self._num_readers}: of this pass, some utterances come twice and some not at all."
+                )
+        elif self.data_state.rows != self._rows:
+            log.warning(f"The training utterances have changed since {checkpoint.name}: its epoch is begun anew.")
+            self.data_state.done = []
+
+    @property
+    def _num_readers(self) -> int:
+        return int(self.args.world_size * max(1, self.args.dataloader_num_workers))
+
+    @cached_property
+    def _rows(self) -> str:
+        return rows_fingerprint(self.train_set.split) if isinstance(self.train_set, SpeechDataset) else ""
+
+    def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
+        with _loading(Path(checkpoint)):
+            super()._load_from_checkpoint(checkpoint, model)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _loading(Path(checkpoint or "")):
+            super()._load_rng_state(checkpoint)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        wanted = [group.get("initial_lr") for group in self.optimizer.param_groups]
+        with _loading(Path(checkpoint or "")):
+            super()._load_optimizer_and_scheduler(checkpoint)
+        for number, (group, rate) in enumerate(zip(self.optimizer.param_groups, wanted, strict=True)):
+            before = group.get("initial_lr")
+            if rate and before and rate != before:  # the user wants another learning rate from here on
+                log.info(f"learning rate: {rate:g} from here on, {before:g} before")
+                group["initial_lr"], group["lr"] = rate, group["lr"] * rate / before
+                self.lr_scheduler.base_lrs[number] = rate
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         epoch = kwargs["epoch"]
@@ -232,19 +244,29 @@ class SpeechTrainer(Trainer):
         return inputs.to(self.args.device) if isinstance(inputs, Batch) else super()._prepare_inputs(inputs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        """Items of the whole step over all processes; carries the wish to stop, so that all stop at the same step."""
+        """Items of the whole step over all processes.
+
+        The same message carries what the others have to know of this process, so that all act at the same step: the wish
+        to stop, and that utterances were left out.
+        """
+        self._loss_before = self._tr_loss.clone()
         for batch in batch_samples:
-            self._note(batch)
+            self._note(batch.left_out)
         count = float(sum(self.recogniser.num_items(batch) for batch in batch_samples))
         if self.args.world_size == 1:
             self.stop_agreed = self.stop_requested
+            if self._num_new:
+                self._share_left_out()
             return torch.tensor(max(count, 1.0), device=device)
-        if self._stop_votes is not None:  # of the step before, which a GPU has finished: reading it waits for nothing
-            self.stop_agreed = bool(self._stop_votes.item() > 0)
-        ours = torch.tensor([count, float(self.stop_requested)], device=device)
-        with lost_process_means():
-            torch.distributed.all_reduce(ours)
-        self._stop_votes = ours[1]
+        if self._news is not None:  # of the step before, which a GPU has finished: reading it waits for nothing
+            wishes, num_new = self._news.tolist()
+            self.stop_agreed = wishes > 0
+            if num_new:
+                self._share_left_out()
+        ours = torch.tensor([count, float(self.stop_requested), float(self._num_new)], device=device)
+        self._num_new = 0
+        torch.distributed.all_reduce(ours)
+        self._news = ours[1:]
         return ours[0].clamp(min=1.0)
 
     def compute_loss(
@@ -252,15 +274,9 @@ class SpeechTrainer(Trainer):
     ) -> torch.Tensor:
         assert isinstance(inputs, Batch) and not return_outputs
         losses = self.recogniser.losses(model, inputs)
-        self._step_utterances += inputs.utterances
-        if len(inputs):
-            self._step_losses.append(losses.detach())
+        self.bad_steps.add(inputs.utterances, losses)
         # DDP averages gradients over processes; the sum over them is what is wanted.
         return losses.sum() / num_items_in_batch * self.args.world_size
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        with lost_process_means():
-            return super().training_step(*args, **kwargs)
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0
@@ -268,9 +284,17 @@ class SpeechTrainer(Trainer):
     def _track_num_input_tokens(self, inputs: Any) -> None:
         self.data_state.seconds += inputs.seconds
 
-    def _note(self, batch: Batch) -> None:
-        for row in batch.left_out:
-            self.left_out[(row.split, row.id)] = row
+    def _note(self, rows: Sequence[LeftOut]) -> None:
+        for row in rows:
+            self._num_new += (row.split, row.id) not in self.left_out
+            self.left_out.setdefault((row.split, row.id), row)
+
+    def _share_left_out(self) -> None:
+        """Tell all processes what each of them left out."""
+        for rows in gathered(self.left_out):
+            self.left_out.update(rows)
+        self._num_new = 0
+        self.check_left_out(list(self.left_out.values()))
 
     @property
     def audio_seconds(self) -> float:
@@ -283,72 +307,66 @@ class SpeechTrainer(Trainer):
         """The gradient's norm; where it is not finite the optimiser's step is skipped and its utterances are named."""
         norm = super()._get_grad_norm(model, grad_norm)
         finite = torch.isfinite(torch.as_tensor(norm))
-        utterances, losses = self._step_utterances, self._step_losses
-        self._step_utterances, self._step_losses = [], []
         if getattr(self.accelerator, "scaler", None) is None:
             optimizer = self.optimizer.optimizer
             if finite.is_cuda and optimizer.defaults.get("fused"):
                 optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()
             elif not bool(finite):
                 model.zero_grad(set_to_none=True)  # a parameter without gradient is left alone by the optimiser
-        self._pending.append(_StepRecord(self.state.global_step + 1, utterances, losses, finite))
+        # A loss of a skipped step is no part of the mean that is logged: one NaN would make it, and all later ones, NaN.
+        self._tr_loss.copy_(torch.where(finite.to(self._tr_loss.device), self._tr_loss, self._loss_before))
+        self.bad_steps.end_step(self.state.global_step + 1, finite)
         # On a GPU the verdict of the step before is read, which is there by now; reading this one's would wait for it.
         self._judge(keep=1 if finite.is_cuda else 0)
         return norm
 
     def _judge(self, *, keep: int) -> None:
-        while len(self._pending) > keep:
-            record = self._pending.pop(0)
-            if bool(record.finite):
-                self._bad_in_a_row = 0
-                continue
-            self.num_bad_steps += 1
-            self._bad_in_a_row += 1
-            self._report_bad(record)
-            if self._bad_in_a_row >= MAX_BAD_STEPS_IN_A_ROW:
-                self.control.should_save = self.control.should_training_stop = True
-
-    @property
-    def diverged(self) -> bool:
-        """Too many non-finite steps in a row ended the training."""
-        return self._bad_in_a_row >= MAX_BAD_STEPS_IN_A_ROW
-
-    def _report_bad(self, record: _StepRecord) -> None:
-        values = torch.cat(record.losses).float().cpu().tolist() if record.losses else []
-        culprits = [
-            {"id": said.id, "file": said.file, "loss": repr(value)}
-            for said, value in zip(record.utterances, values, strict=True)
-            if value - value != 0
-        ]
-        step_ids = [said.id for said in record.utterances]
-        if self.args.world_size > 1:
-            parts: list[Any] = [None] * self.args.world_size
-            torch.distributed.all_gather_object(parts, (culprits, step_ids))
-            culprits = [row for part in parts for row in part[0]]
-            step_ids = [name for part in parts for name in part[1]]
-        if self.args.process_index == 0:
-            what = "loss" if culprits else "gradient"
-            self.on_bad_step({"step": record.step, "non_finite": what, "utterances": culprits, "all_ids": step_ids})
+        self.bad_steps.judge(keep=keep)
+        if self.bad_steps.too_many:
+            self.control.should_save = self.control.should_training_stop = True
 
     # ---- evaluation
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         assert self.eval_set is not None
-        evaluation = self.recognise(self.eval_set)
+        evaluation = self._recognise(self.eval_set, until_stopped=hasattr(self.lr_scheduler, "base_lrs"))
+        if evaluation is None:
+            self.stop_agreed = True
+            self.data_state.evaluation_due = "best" if self.control.should_save else "score"
+            self.control.should_save = self.control.should_training_stop = True
+            return {}
         self.last_evaluation = evaluation
+        self._note(evaluation.left_out)
+        if evaluation.left_out:
+            self._share_left_out()
         metrics = evaluation.metrics(self.metric_names, prefix=metric_key_prefix)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def evaluate_if_due(self) -> None:
+        """Make up for an evaluation that a signal cut short, before the first step of the resumed run."""
+        due, self.data_state.evaluation_due = self.data_state.evaluation_due, ""
+        if not due or self.eval_set is None:
+            return
+        metrics = self.evaluate()
+        if metrics and due == "best" and super()._determine_best_metric(metrics, None):
+            self.state.best_model_checkpoint = str(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
     def recognise(self, dataset: SpeechDataset | StreamDataset) -> Evaluation:
         """Evaluate a prepared split or a stream; each process does its share, all get the whole."""
+        evaluation = self._recognise(dataset)
+        assert evaluation is not None
+        return evaluation
+
+    def _recognise(self, dataset: SpeechDataset | StreamDataset, *, until_stopped: bool = False) -> Evaluation | None:
         args = self.args
         if isinstance(dataset, StreamDataset):
-            total_s = float("nan")  # a stream does not say how long it is
+            total_s, num_batches = float("nan"), 0  # a stream does not say how long it is
             loader = stream_loader(dataset, num_workers=args.dataloader_num_workers, pin_memory=False)
         else:
             total_s = dataset.split.hours * 3600 / args.world_size
+            num_batches = math.ceil(len(dataset) / args.per_device_eval_batch_size)
             loader = evaluation_loader(
                 dataset,
                 batch_size=args.per_device_eval_batch_size,
@@ -362,27 +380,61 @@ class SpeechTrainer(Trainer):
             evaluation_progress(total_s, enabled=args.process_index == 0) as on_batch,
         ):
             return recognise_split(
-                self.recogniser, model, loader, device=args.device, normalise=self.normalise, on_batch=on_batch
+                self.recogniser,
+                model,
+                loader,
+                device=args.device,
+                normalise=self.normalise,
+                on_batch=on_batch,
+                is_stopped=self._stop_votes(num_batches) if until_stopped else None,
             )
+
+    def _stop_votes(self, num_batches: int) -> Callable[[], bool]:
+        """To be asked before each batch of an evaluation: whether any process was told to stop."""
+        if self.args.world_size == 1:
+            return lambda: self.stop_requested
+        rounds = iter(range(num_batches // self.args.world_size))  # that every process has; a share may have one more
+
+        def is_stopped() -> bool:
+            if next(rounds, None) is None:
+                return False
+            wish = torch.tensor(float(self.stop_requested), device=self.args.device)
+            torch.distributed.all_reduce(wish)
+            return bool(wish > 0)
+
+        return is_stopped
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
+            self._judge(keep=0)
             now = time.perf_counter()
             seconds = (self.data_state.seconds - self._seconds_logged) * self.args.world_size
+            logs["loss"] = self._of_taken_steps(logs["loss"], since=self._logged)
             logs["audio_s_per_s"] = round(seconds / max(now - self._time_logged, 1e-9), 1)
             self._seconds_logged, self._time_logged = self.data_state.seconds, now
-            if self.num_bad_steps:
-                logs["skipped_steps"] = self.num_bad_steps
+            self._logged = (self.state.global_step, self.bad_steps.count)
+            if self.bad_steps.count:
+                logs["skipped_steps"] = self.bad_steps.count
+        if "train_loss" in logs:
+            logs["train_loss"] = self._of_taken_steps(logs["train_loss"], since=self._began)
         super().log(logs, *args, **kwargs)
+
+    def _of_taken_steps(self, mean: float, *, since: tuple[int, int]) -> float:
+        """A mean over steps in which skipped ones count 0 -> the mean over the others; nan where there is none."""
+        steps, skipped = self.state.global_step - since[0], self.bad_steps.count - since[1]
+        return mean * steps / (steps - skipped) if skipped < steps else mean if not steps else float("nan")
 
     # ---- checkpoints
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        saved_now = self.control.should_save or self.args.save_strategy == SaveStrategy.BEST
+        saved_now = metrics and (self.control.should_save or self.args.save_strategy == SaveStrategy.BEST)
         return bool(super()._determine_best_metric(metrics, trial)) if saved_now else False
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._judge(keep=0)
+        if self._news is not None and self._news[1] > 0:  # of the last step; the same on all processes
+            self._share_left_out()
+            self._news[1] = 0
         folder, step = Path(self.args.output_dir), self.state.global_step
         with disk_full_means(f"checkpoint {step}", folder):
             half = begin_checkpoint(folder, step) if self.args.should_save else folder / f"tmp-checkpoint-{step}"
@@ -415,17 +467,39 @@ class SpeechTrainer(Trainer):
         if self.sampler is not None:
             steps = self.state.global_step - self._epoch_began_at_step
             done = [*self._done_before, EpochPart(self.sampler.settings, steps)]
-        batches = self.state.global_step * self.args.gradient_accumulation_steps
-        state = replace(self.data_state, done=done, batches=batches, processes=self.args.world_size)
-        state.write(half / DATA_STATE)
+        steps = self.state.global_step - self._began[0]
+        replace(
+            self.data_state,
+            done=done,
+            batches=self.data_state.batches + steps * self.args.gradient_accumulation_steps * self.args.world_size,
+            readers=self._num_readers,
+            rows=self._rows,
+            vocabulary=vocabulary_fingerprint(self.recogniser.tokenizer),
+            bad_steps=self.bad_steps.count,
+            left_out=list(self.left_out.values()),
+        ).write(half / DATA_STATE)
 
-    def _save(self, *args: Any, **kwargs: Any) -> None:
-        super()._save(*args, **kwargs)
-        # A pickle that nothing needs, and that may hold a token: settings.json says what was asked for.
-        folder = Path(kwargs.get("output_dir") or (args[0] if args else None) or self.args.output_dir)
-        (folder / "training_args.bin").unlink(missing_ok=True)
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        # Trainer's own writes training_args.bin too: a pickle that nothing needs, and that may hold a token.
+        if not self.args.should_save and not self.is_distributed_loading_by_transformers:
+            return
+        self.accelerator.unwrap_model(self.model, keep_torch_compile=False).save_pretrained(
+            output_dir or self.args.output_dir, state_dict=state_dict, is_main_process=self.args.should_save
+        )
 
     def _wait(self) -> None:
         if self.args.world_size > 1:
-            with lost_process_means():
-                torch.distributed.barrier()
+            torch.distributed.barrier()
+
+
+@contextmanager
+def _loading(checkpoint: Path) -> Iterator[None]:
+    """Turn whatever a checkpoint's files make torch raise into one message. Pickles are refused by torch itself."""
+    try:
+        yield
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise OutputError(
+            f"{checkpoint}: can't be gone on with: {first}\n"
+            "Delete this folder and the same command takes the checkpoint before, or give --overwrite_output_dir."
+        ) from error

@@ -268,7 +268,7 @@ def _write_seen(folder: Path, rank: int) -> None:
     step_taken = SpeechTrainer._get_grad_norm
 
     def seen(self: Any, *args: Any, **kwargs: Any) -> Any:
-        ids = [said.id for said in self._step_utterances]
+        ids = [said.id for said in self.bad_steps.utterances]
         row = {"step": self.state.global_step + 1, "epoch": self.data_state.epoch, "ids": ids}
         with (folder / f"{rank}.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")

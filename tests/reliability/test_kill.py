@@ -25,7 +25,7 @@ POINTS = [
     ("speechtune.checkpoint:write_atomically", 4),  # somewhere in a checkpoint's manifest or before
     ("speechtune.trainer:DataState.write", 3),  # amid the files of a checkpoint
     ("speechtune.trainer:rotate_checkpoints", 3),
-    ("speechtune.trainer:SpeechTrainer.recognise", 2),  # in an evaluation
+    ("speechtune.trainer:recognise_split", 2),  # in an evaluation
     ("speechtune.train:_Session._save_model", 1),  # trained, not saved
     ("speechtune.train:Path.replace", 2),  # some of the model's files have moved
     ("speechtune.evaluate:write_evaluation", 1),

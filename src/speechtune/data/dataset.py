@@ -17,16 +17,33 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from speechtune.audio import signal_problem
 from speechtune.data.batching import BatchSettings, EpochPart, plan_epoch, split_step
-from speechtune.data.prepare import PreparedSplit
+from speechtune.data.prepare import Limits, PreparedSplit, reason_to_leave_out
 from speechtune.data.reading import AudioReader
 from speechtune.errors import AudioError
 from speechtune.models.inputs import ModelInput
 from speechtune.types import LeftOut, Utterance
 
-__all__ = ["Batch", "BatchMaker", "Item", "SpeechDataset", "StepSampler", "evaluation_loader", "stream_loader", "training_loader"]
+__all__ = [
+    "Batch",
+    "BatchMaker",
+    "Item",
+    "SpeechDataset",
+    "StepSampler",
+    "evaluation_loader",
+    "stream_loader",
+    "training_loader",
+]
 
 IGNORED_LABEL = -100
+DURATION_TOLERANCE_S = 1e-3  # between the header's word and the decoder's
+SIGNAL_WORDS = {
+    "non_finite": "has samples that are NaN or infinite",
+    "too_short": "is shorter than a frame (25 ms)",
+    "silent": "is silent: no sample differs from the mean by more than -80 dB of full scale",
+    "clipped": "is clipped: more than 1 % of its samples are at full scale",
+}
 
 
 @dataclass
@@ -87,24 +104,36 @@ class BatchMaker:
         model_input: samples to padded inputs.
         min_length: inputs are padded to at least this many samples or frames (SpecAugment's spans must fit).
         split: name, for what is left out.
+        limits: what training leaves out, looked at once more now that the audio is decoded; None (evaluation) leaves
+            out only what can't be decoded.
     """
 
-    def __init__(self, reader: AudioReader, model_input: ModelInput, *, min_length: int = 0, split: str = "") -> None:
+    def __init__(
+        self,
+        reader: AudioReader,
+        model_input: ModelInput,
+        *,
+        min_length: int = 0,
+        split: str = "",
+        limits: Limits | None = None,
+    ) -> None:
         self.reader, self.model_input, self.min_length, self.split = reader, model_input, min_length, split
+        self.limits = limits
 
-    def __call__(self, items: Sequence[Item]) -> Batch:
+    def __call__(self, items: Sequence[Item], left_out: Sequence[LeftOut] = ()) -> Batch:
         kept: list[Item] = []
         features: list[NDArray[np.float32]] = []
-        left_out: list[LeftOut] = []
+        left_out = list(left_out)
         seconds = 0.0
         for item in items:
             try:
                 samples = self.reader.samples(item.utterance)
+                if self.limits is not None:
+                    _check_decoded(item, samples, self.reader.sampling_rate, self.limits)
                 features.append(self.model_input.features(samples))
             except AudioError as error:
                 said = item.utterance
-                detail = " ".join(str(error).split())
-                left_out.append(LeftOut(self.split, said.id, said.file, error.reason, detail, said.duration_s))
+                left_out.append(_left_out(self.split, said.id, said.file, error, said.duration_s))
                 continue
             kept.append(item)
             seconds += len(samples) / self.reader.sampling_rate
@@ -126,6 +155,25 @@ class BatchMaker:
         )
 
 
+def _check_decoded(item: Item, samples: NDArray[np.float32], sampling_rate: int, limits: Limits) -> None:
+    """Raise AudioError where training can't use what came out of the decoder, whatever the header said."""
+    where, duration_s = item.utterance.file, len(samples) / sampling_rate
+    problem = signal_problem(samples, sampling_rate)
+    if problem is not None:
+        raise AudioError(
+            f"{where}: {SIGNAL_WORDS[problem]}.", reason="no_frames" if problem == "too_short" else problem
+        )
+    if abs(duration_s - item.utterance.duration_s) < DURATION_TOLERANCE_S:
+        return
+    found = reason_to_leave_out(duration_s, item.text, item.labels, limits)
+    if found is not None:
+        raise AudioError(f"{where}: {found[1]}.", reason=found[0])
+
+
+def _left_out(split: str, id: str, file: str, error: AudioError, duration_s: float = float("nan")) -> LeftOut:
+    return LeftOut(split, id, file, error.reason, " ".join(str(error).split()), duration_s)
+
+
 class SpeechDataset(Dataset[Batch]):
     """Makes batches out of lists of rows of a prepared split."""
 
@@ -141,7 +189,15 @@ class SpeechDataset(Dataset[Batch]):
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         split = self.split
-        return self.make_batch([Item(row, split.table[row], split.texts[row], split.labels(row)) for row in rows])
+        items: list[Item] = []
+        left_out: list[LeftOut] = []
+        for row in rows:
+            try:
+                items.append(Item(row, split.table[row], split.texts[row], split.labels(row)))
+            except AudioError as error:  # noqa: PERF203 - a shard that was changed, or is gone, since it was indexed
+                name = split.table.select([row]).ids[0]
+                left_out.append(_left_out(split.table.split, name, name, error))
+        return self.make_batch(items, left_out)
 
 
 class StepSampler(Sampler[list[int]]):

@@ -141,6 +141,11 @@ REASON_WORDS = {
     "non_finite": "with non-finite samples",
     "truncated": "truncated",
     "silent": "silent",
+    "clipped": "clipped",
+    "out_of_range": "with samples far over full scale",
+    "bad_rate": "with an impossible sampling rate",
+    "empty": "empty files",
+    "unreadable": "unreadable",
 }
 
 

@@ -96,9 +96,7 @@ class StreamDataset(IterableDataset[Batch]):
                 )
             pass_number += 1
 
-    def _cut(
-        self, items: Sequence[Item], left_out: list[LeftOut]
-    ) -> Iterator[tuple[list[Item], list[LeftOut]]]:
+    def _cut(self, items: Sequence[Item], left_out: list[LeftOut]) -> Iterator[tuple[list[Item], list[LeftOut]]]:
         for start in range(0, len(items), self.batch_size):
             yield list(items[start : start + self.batch_size]), left_out[:]
             left_out.clear()

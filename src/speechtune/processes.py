@@ -1,0 +1,62 @@
+"""What several processes of one run tell each other; alone, a process is told what it said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from speechtune.errors import TrainingError
+
+__all__ = ["from_first", "gathered", "lost_process_means"]
+
+T = TypeVar("T")
+_SIGNS_OF_LOSS = (
+    "Connection closed by peer", "Connection reset", "Connection refused", "Broken pipe", "Socket", "NCCL", "timed out",
+    "Timed out",
+)  # fmt: skip
+
+
+def _are_several() -> bool:
+    import torch.distributed as distributed
+
+    return bool(distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
+
+
+def gathered(value: T) -> list[T]:
+    """What each process gave, in the order of their numbers. All have to call it."""
+    if not _are_several():
+        return [value]
+    import torch.distributed as distributed
+
+    values: list[T] = [value] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def from_first(value: T) -> T:
+    """What the first process gave. All have to call it."""
+    if not _are_several():
+        return value
+    import torch.distributed as distributed
+
+    shared = [value]
+    distributed.broadcast_object_list(shared)
+    return shared[0]
+
+
+@contextmanager
+def lost_process_means() -> Iterator[None]:
+    """Turn a broken connection to another process into one message; other errors pass.
+
+    The others' end shows at once, as a closed connection; one that hangs shows after `--ddp_timeout` seconds.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch.distributed raises kinds of it
+        if not _are_several() or not any(sign in str(error) for sign in _SIGNS_OF_LOSS):
+            raise
+        raise TrainingError(
+            f"Another process of this run was lost: {str(error).strip().splitlines()[0][:200]}\n"
+            "Its own last lines say more. The same command goes on from the last whole checkpoint."
+        ) from error
