@@ -15,7 +15,7 @@ LAYERS = [
     {
         "bad_steps", "checkpoint", "data_state", "display",
         "error_analysis", "report_details", "training_progress", "wording", "evaluate", "export", "findings", "interruption", "doctor", "plots", "processes", "progress", "publish", "report",
-        "run_folder", "run_setup", "model_card", "model_card_text", "hub_repository", "vocab_command", "corpus_check", "streaming", "train", "trainer", "transcribe",
+        "run_data", "run_folder", "run_output", "run_setup", "session", "model_card", "model_card_text", "hub_repository", "vocab_command", "corpus_check", "doctor_tables", "streaming", "train", "trainer", "transcribe",
     },
     {"compat", "old_names", "option_help", "cache_command", "cli", "__main__", "demo"},
 ]  # fmt: skip

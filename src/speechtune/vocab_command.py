@@ -13,7 +13,7 @@ from pathlib import Path
 
 from speechtune.config import Options
 from speechtune.errors import OptionError, OutputError
-from speechtune.run_setup import Splits, open_splits, text_normaliser
+from speechtune.run_data import Splits, open_splits, text_normaliser
 from speechtune.text.vocab import build_vocabulary, name_character
 from speechtune.wording import character_name, visible
 
@@ -50,7 +50,7 @@ def run(options: Options) -> int:
     splits.normalise(normalise)
     texts = [*splits.train_texts, *splits.evaluation_texts]
     tokens = _write(options, splits, texts, folder)
-    for line in _shown(texts, tokens, phones=config.phoneme_language is not None):
+    for line in _shown(texts, tokens, phones=config.phones):
         print(line)
     print(f"{folder}: {len(tokens)} tokens. Use it with --tokenizer_name_or_path {folder}")
     return 0
@@ -72,7 +72,7 @@ def _check_folder(folder: Path) -> None:
 def _write(options: Options, splits: Splits, texts: list[str], folder: Path) -> dict[str, int]:
     """Make the tokenizer; gives back its vocabulary."""
     config = options.config
-    phones = config.phoneme_language is not None
+    phones = config.phones
     special = {
         "unk_token": config.unk_token,
         "pad_token": config.pad_token,

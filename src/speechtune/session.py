@@ -1,0 +1,300 @@
+"""The parts of one run, and what is done with them in turn: train, evaluate, write down."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechtune.checkpoint import disk_full_means, newest_whole, write_atomically
+from speechtune.config import Options
+from speechtune.data.prepare import check_share_left_out
+from speechtune.errors import TrainingError
+from speechtune.run_data import Splits, dataset_of, reader_for
+from speechtune.run_output import forget_later_steps, write_left_out, write_settings
+from speechtune.types import LeftOut
+
+__all__ = ["Session"]
+
+log = logging.getLogger("speechtune")
+
+
+class Session:
+    """The parts of one run, and what is done with them in turn."""
+
+    def __init__(
+        self, options: Options, args: Any, folder: Path, recogniser: Any, splits: Splits, normalise: Any
+    ) -> None:
+        self.options, self.args, self.folder = options, args, folder
+        self.recogniser, self.splits, self.normalise = recogniser, splits, normalise
+        self.first = args.process_index == 0
+
+    def build(self, train_split: Any, eval_split: Any, normalise_hypothesis: Any) -> None:
+        """Datasets, trainer and callbacks."""
+        from speechtune.data.batching import BatchSettings, with_total
+        from speechtune.interruption import StopAtSignal
+        from speechtune.progress import TrainingProgress
+        from speechtune.trainer import SpeechTrainer
+
+        reader = reader_for(self.options, self.recogniser.sampling_rate)
+        self.train_set, self.eval_set = (
+            dataset_of(
+                rows,
+                split,
+                reader,
+                options=self.options,
+                args=self.args,
+                recogniser=self.recogniser,
+                normalise=self.normalise,
+                train=train,
+            )
+            for rows, split, train in (
+                (self.splits.train, train_split, True),
+                (self.splits.evaluation, eval_split, False),
+            )
+        )
+        config, args = self.options.config, self.args
+        per_device = (
+            BatchSettings(seconds_per_step=float(config.batch_seconds), order=_order(args), seed=args.seed)
+            if config.batch_seconds
+            else BatchSettings(utterances_per_step=args.per_device_train_batch_size, order=_order(args), seed=args.seed)
+        )
+        self.stop = StopAtSignal()
+        self.trainer: Any = SpeechTrainer(
+            self.recogniser,
+            args,
+            train_set=self.train_set,
+            eval_set=self.eval_set,
+            settings=with_total(per_device, num_parts=args.world_size * args.gradient_accumulation_steps),
+            normalise=normalise_hypothesis,
+            metric_names=_metric_names(config),
+            on_bad_step=self._write_bad_step,
+            check_left_out=self._check_left_out,
+            callbacks=[self.stop],
+        )
+        self.stop.trainer = self.trainer
+        self.progress = TrainingProgress(lambda: self.trainer.audio_seconds)
+        _show_progress_with(self.trainer, self.progress)
+
+    def opening_line(self, number_format: str) -> str:
+        """Corpus, model and number format in one line."""
+        from speechtune.data.dataset import SpeechDataset
+
+        parts = [f"{self.splits.name}"]
+        for role, dataset in (("train", self.train_set), ("evaluation", self.eval_set)):
+            if isinstance(dataset, SpeechDataset):
+                parts.append(f"{role} {len(dataset)} utterances, {dataset.split.hours:.2f} h")
+        model = self.recogniser.model
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        parts.append(
+            f"{model.config.model_type}, {model.num_parameters() / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M trained"
+        )
+        return "; ".join([*parts, number_format])
+
+    def train(self, *, goes_on: bool) -> int:
+        """Train to the end or to a signal; gives back an exit code."""
+        from speechtune.interruption import stop_signals
+
+        checkpoint = self._checkpoint_to_go_on_from(goes_on)
+        if self.first:
+            write_settings(self.options, model=self._model_facts(), protocol=self.protocol())
+            write_left_out(self.folder, self._left_out())
+            forget_later_steps(self.folder / "bad_steps.jsonl", checkpoint)
+        try:
+            with stop_signals(self.stop, log.warning):
+                result = self.trainer.train_from(checkpoint)
+        finally:
+            self.progress.close()
+        if self.first:
+            write_left_out(self.folder, self._left_out())
+        is_complete = self.trainer.state.global_step >= self.trainer.state.max_steps
+        if self.stop.stopped and not is_complete:
+            where = newest_whole(self.folder, read=False)
+            log.warning(
+                f"stopped after step {self.trainer.state.global_step}; saved in {where}. The same command goes on from there."
+            )
+            return self.stop.exit_code
+        if self.trainer.bad_steps.too_many:
+            raise TrainingError(
+                f"{self.trainer.bad_steps.count} steps had a non-finite loss or gradient, the last ones in a row: training stopped "
+                f"at step {self.trainer.state.global_step}, its state is saved.\nThe utterances are in {self.folder / 'bad_steps.jsonl'}; "
+                "look at them, or lower --learning_rate."
+            )
+        self._save_model()
+        if self.first:
+            metrics = {
+                **result.metrics,
+                "skipped_steps": self.trainer.bad_steps.count,
+            }
+            if self.trainer.sampler is not None:
+                metrics["train_samples"] = len(self.train_set)
+            write_atomically(self.folder / "train_results.json", json.dumps(metrics, indent=2) + "\n")
+            self.trainer.state.save_to_json(str(self.folder / "trainer_state.json"))
+        if self.stop.stopped:
+            log.warning(f"trained and saved in {self.folder}; the same command goes on with what comes after.")
+            return self.stop.exit_code
+        return 0
+
+    def evaluate(self) -> None:
+        """Recognise the evaluation split and write what came out."""
+        from speechtune.evaluate import write_evaluation
+        from speechtune.progress import print_scores_table
+
+        names = _metric_names(self.options.config)
+        evaluation = self.trainer.recognise(self.eval_set)
+        self.trainer.left_out |= {(row.split, row.id): row for row in evaluation.left_out}
+        self._check_left_out(evaluation.left_out)
+        if not self.first:
+            return
+        scores = evaluation.scores(names)
+        results = {
+            **evaluation.metrics(names),
+            **({"epoch": self.trainer.state.epoch} if self.trainer.state.epoch else {}),
+            "scores": scores,
+            "protocol": self.protocol(),
+            "dataset": self.splits.name,
+            "split": self.options.config.eval_split_name,
+            "model": self.options.config.model_name_or_path,
+        }
+        write_evaluation(evaluation, results, folder=self.folder)
+        print_scores_table(
+            [
+                {
+                    "name": f"{self.splits.name} {results['split']}",
+                    "scores": scores,
+                    "utterances": len(evaluation.hypotheses),
+                    "hours": evaluation.audio_s / 3600,
+                }
+            ]
+        )
+
+    def finish(self) -> None:
+        """Write what was left out and the report, and say where they are."""
+        from speechtune.report import write_report
+
+        if not self.first:
+            return
+        write_left_out(self.folder, self._left_out())
+        report = write_report(self.folder)
+        log.info(f"report: {report}")
+
+    def protocol(self) -> dict[str, Any]:
+        """How scores are made: normaliser, filters, counts."""
+        config = self.options.config
+        filters = {}
+        if config.protocol == "readme":
+            filters = {
+                "min_duration_s": config.min_duration_in_seconds,
+                "max_duration_s": config.max_duration_in_seconds,
+            }
+        dropped = [
+            row
+            for row in self._left_out()
+            if self.splits.evaluation is not None and row.split == self.splits.evaluation.split
+        ]
+        return {
+            "name": config.protocol,
+            "normalizer": self.normalise.describe(),
+            "filters": filters,
+            "padding": config.padding,
+            "left_out": len(dropped),
+            "hash": self.normalise.hash(),
+        }
+
+    def _checkpoint_to_go_on_from(self, goes_on: bool) -> Path | None:
+        from speechtune.processes import from_first
+
+        asked = self.args.resume_from_checkpoint
+        checkpoint = Path(asked) if isinstance(asked, str) and asked.lower() != "true" else None
+        if checkpoint is None:  # one process looks: reading a large checkpoint takes seconds
+            checkpoint = from_first(newest_whole(self.folder) if goes_on and self.first else None)
+        if checkpoint is not None and self.first:
+            log.info(f"going on from {checkpoint} (--overwrite_output_dir starts anew)")
+        return checkpoint
+
+    def _save_model(self) -> None:
+        """The trained model into the output folder, file by file in one move each."""
+        from speechtune.models.adapter import save_adapter
+
+        aside = self.folder / "tmp-model"
+        with disk_full_means("the model", self.folder):
+            self.trainer.save_model(str(aside))
+            if self.first:
+                self.recogniser.save_processor(aside)
+                if self.options.config.target_language is not None:
+                    save_adapter(self.recogniser.model, self.options.config.target_language, aside)
+                for path in sorted(aside.iterdir()):
+                    path.replace(self.folder / path.name)
+                shutil.rmtree(aside)
+
+    def _left_out(self) -> list[Any]:
+        from speechtune.data.dataset import SpeechDataset
+
+        rows = []
+        for dataset in (self.train_set, self.eval_set):
+            rows += dataset.split.dropped if isinstance(dataset, SpeechDataset) else []
+        return rows + list(self.trainer.left_out.values())
+
+    def _check_left_out(self, rows: Sequence[LeftOut]) -> None:
+        """Hold what turned out to be unusable against the user's limit, with what was left out before.
+
+        Raises:
+            CorpusError: it is more than that.
+        """
+        from speechtune.data.dataset import SpeechDataset
+
+        if self.first:
+            write_left_out(self.folder, self._left_out())
+        for role, dataset in (("train", self.train_set), ("evaluation", self.eval_set)):
+            if not isinstance(dataset, SpeechDataset):
+                continue
+            split = dataset.split.table.split
+            found = [row for row in rows if row.split == split]
+            if found:
+                check_share_left_out(
+                    role,
+                    {(row.split, row.id): row for row in [*dataset.split.dropped, *found]}.values(),
+                    total=len(dataset.split) + len(dataset.split.dropped),
+                    max_share=self.options.config.max_left_out,
+                    strict=self.options.config.strict,
+                    path=str(self.folder / "left_out.jsonl"),
+                )
+
+    def _model_facts(self) -> dict[str, Any]:
+        model = self.recogniser.model
+        return {
+            "type": model.config.model_type,
+            "parameters": model.num_parameters(),
+            "from": self.options.config.model_name_or_path,
+        }
+
+    def _write_bad_step(self, row: dict[str, Any]) -> None:
+        with (self.folder / "bad_steps.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        names = ", ".join(entry["file"] for entry in row["utterances"][:3]) or "no single utterance"
+        log.warning(
+            f"step {row['step']} skipped: its {row['non_finite']} is not finite ({names}) -> {self.folder / 'bad_steps.jsonl'}"
+        )
+
+
+def _metric_names(config: Any) -> list[str]:
+    """WER and CER always; PER where phonemes are recognised, or on request."""
+    return list(dict.fromkeys(["wer", "cer", *config.eval_metrics, *(["per"] if config.phones else [])]))
+
+
+def _order(args: Any) -> str:
+    """`--train_sampling_strategy` in our words; grouped by duration unless the user wants otherwise."""
+    return {"random": "bucketed", "sequential": "sequential"}.get(
+        str(getattr(args, "train_sampling_strategy", "")), "bucketed"
+    )
+
+
+def _show_progress_with(trainer: Any, progress: Any) -> None:
+    from transformers import PrinterCallback, ProgressCallback
+
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(progress)
