@@ -15,7 +15,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MA
 
 from speechtune.config import TrainConfig
 from speechtune.errors import ModelError, OptionError
-from speechtune.models.seq2seq_setup import FAMILIES, check_family, seq2seq_for_training
+from speechtune.models.seq2seq_families import FAMILIES, check_family
+from speechtune.models.seq2seq_setup import seq2seq_for_training
 
 WHISPER = "openai/whisper-small"
 JOINED = "facebook/wav2vec2-base+facebook/bart-base"

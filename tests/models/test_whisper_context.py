@@ -172,6 +172,11 @@ def test_sharded_training_takes_the_whole_30_s():
         for_training(encoder_context=1.0, generation={"fsdp": ["full_shard"]})
 
 
+def test_a_frozen_encoder_kept_also_needs_its_weights_whole():
+    with pytest.raises(OptionError, match="--encoder_cache with --fsdp"):
+        for_training(encoder_cache=True, freeze_encoder=True, generation={"fsdp": ["full_shard"]})
+
+
 def test_other_models_have_no_such_context():
     with pytest.raises(OptionError, match="--encoder_context is for Whisper"):
         for_training("facebook/wav2vec2-base+facebook/bart-base", encoder_context=8.0)

@@ -16,6 +16,7 @@ import torch
 
 from speechtune.errors import ModelError
 from speechtune.models.ctc_frames import num_frames
+from speechtune.models.encoder_cache import EncoderCache, Store, weights_hash
 from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser
 from speechtune.models.token_loss import decoder_inputs, token_losses
@@ -40,6 +41,7 @@ class Seq2SeqRecogniser(Recogniser):
     """
 
     kind = "seq2seq"
+    encoder_cache: EncoderCache | None = None
     autocast: Callable[[], AbstractContextManager[Any]] = (
         nullcontext  # of the number format; the trainer sets accelerate's
     )
@@ -96,16 +98,15 @@ class Seq2SeqRecogniser(Recogniser):
     # ---- loss
 
     def losses(self, model: Any, batch: Any) -> torch.Tensor:
-        if self.context is None or self.context.margin_s is None:
-            self._refuse_long_clips(batch)
+        self._refuse_long_clips(batch)
+        if self.context is None or (self.context.margin_s is None and self.encoder_cache is None):
             return self._losses(model, batch.inputs, batch.labels, batch.label_lengths)
-        features, mask = batch.inputs["input_features"], batch.inputs.get("attention_mask")
+        features = batch.inputs["input_features"]
         groups = self.context.groups(batch.input_lengths)
         parts: list[torch.Tensor] = []
         for i, (frames, places) in enumerate(groups):
             index = torch.tensor(places, device=features.device)
-            part_mask = None if mask is None else mask.index_select(0, index)[:, :frames]
-            hidden = self._encoded_frames(features.index_select(0, index)[:, :, :frames], part_mask)
+            hidden = self._encoded(batch, frames, places)
             lengths = [batch.label_lengths[place] for place in places]
             labels = batch.labels.index_select(0, index)[:, : max(1, *lengths)]
             # DDP's forward runs once a step, whatever the number of groups: it arms the exchange of gradients.
@@ -128,6 +129,27 @@ class Seq2SeqRecogniser(Recogniser):
             too_long = torch.tensor([n > limit for n in label_lengths], device=losses.device)
             losses = losses.masked_fill(too_long, NAN)
         return losses
+
+    def keep_encoded(self, store: Store) -> None:
+        """From now on, training takes what the frozen encoder makes of a clip from `store`, and puts it there."""
+        assert self.encoder_frozen and self.context is not None
+        self.encoder_cache = EncoderCache(store, weights=weights_hash(self.model.get_encoder()))
+
+    def _encoded(self, batch: Any, frames: int, places: Sequence[int]) -> torch.Tensor:
+        """Encoder states of these utterances of a training batch, (b, frames / 2, D)."""
+
+        def compute(places: Sequence[int]) -> torch.Tensor:
+            inputs = _select(batch.inputs, places, frames)
+            return self._encoded_frames(inputs["input_features"], inputs.get("attention_mask"))
+
+        if self.encoder_cache is None or not batch.utterances:
+            return compute(places)
+        return self.encoder_cache.states(
+            [batch.utterances[place].audio_key for place in places],
+            frames,
+            lambda missing: compute([places[i] for i in missing]),
+            device=batch.labels.device,
+        )
 
     def _encoded_frames(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Whisper's encoder on (B, F, T) -> (B, T / 2, D), with SpecAugment as its model does it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -10,40 +9,17 @@ from typing import Any
 from speechtune.config import TrainConfig
 from speechtune.errors import ModelError, OptionError
 from speechtune.models.ctc_setup import given_tokenizer, source_of
-from speechtune.models.inputs import FbankInput, ModelInput, WaveformInput
 from speechtune.models.loading import Source, feature_extractor_of
 from speechtune.models.padding import make_padding_invariant
 from speechtune.models.seq2seq import Seq2SeqRecogniser
+from speechtune.models.seq2seq_families import FAMILIES, check_decoder, check_family, inputs_of, max_labels_of
 from speechtune.models.whisper_context import EncoderContext, chosen_context, remember_context
-from speechtune.models.whisper_input import WhisperInput
 from speechtune.models.whisper_prompt import set_prompt
 
-__all__ = ["FAMILIES", "check_family", "load_seq2seq", "seq2seq_for_training"]
+__all__ = ["load_seq2seq", "seq2seq_for_training"]
 
 log = logging.getLogger("speechtune")
 
-# model type -> class of transformers that saves its tokenizer and feature extractor together
-FAMILIES = {
-    "whisper": "WhisperProcessor",
-    "speech-encoder-decoder": "Wav2Vec2Processor",
-    "speech_to_text": "Speech2TextProcessor",
-    "speecht5": "SpeechT5Processor",
-    "moonshine": "Wav2Vec2Processor",
-}
-
-_PROMPTED = "it is a language model that is given audio within a written prompt, and trains as language models do"
-_OWN_PROMPT = "its decoder is prompted through a processor of its own, which speechtune doesn't build"
-_WHY_NOT = {
-    "canary": _OWN_PROMPT,
-    "cohere_asr": _OWN_PROMPT,
-    "seamless_m4t": "its generate() needs language tokens and a vocoder's settings of its own",
-    "seamless_m4t_v2": "its generate() needs language tokens and a vocoder's settings of its own",
-    "moonshine_streaming": "its encoder is made for streams, with a state between pieces of audio",
-    "kyutai_speech_to_text": "it writes text in step with audio tokens of a codec, not after an encoder",
-    "dia": "it makes speech of text, not text of speech",
-    "vibevoice": "it makes speech of text, not text of speech",
-    "pop2piano": "it makes piano notes of music",
-}
 DEFAULT_MAX_LENGTH = 448  # of generated tokens, where neither user nor checkpoint says; transformers' own would be 20
 
 
@@ -84,15 +60,33 @@ def seq2seq_for_training(
     if config.freeze_encoder:
         parts.model.get_encoder().requires_grad_(False)
     recogniser = _recogniser(config, parts, training_args, corpus_language, training=True)
-    context = recogniser.context
-    if context is not None:
-        if context.margin_s is not None and training_args is not None and getattr(training_args, "fsdp", None):
-            raise OptionError(
-                "--encoder_context with --fsdp: sharded weights are whole only inside the model's own forward.\n"
-                "Give --encoder_context full."
-            )
-        remember_context(parts.model.config, context)
+    _check_road(config, recogniser, is_sharded=bool(getattr(training_args, "fsdp", None)))
+    if recogniser.context is not None:
+        remember_context(parts.model.config, recogniser.context)
     return recogniser
+
+
+def _check_road(config: TrainConfig, recogniser: Seq2SeqRecogniser, *, is_sharded: bool) -> None:
+    """What runs the encoder apart from the model's own forward has conditions."""
+    margin_s = recogniser.context.margin_s if recogniser.context is not None else None
+    if is_sharded and (margin_s is not None or config.encoder_cache):
+        raise OptionError(
+            f"--{'encoder_cache' if config.encoder_cache else 'encoder_context'} with --fsdp: sharded weights are "
+            "whole only inside the model's own forward.\nLeave one of them out."
+        )
+    if not config.encoder_cache:
+        return
+    settings = recogniser.model.config
+    if not config.freeze_encoder:
+        raise OptionError("--encoder_cache: an encoder that is trained can't be kept. Give --freeze_encoder too.")
+    if recogniser.context is None:
+        raise OptionError("--encoder_cache is for Whisper: other encoders draw dropout and masks anew each time.")
+    dropouts = (settings.dropout, settings.attention_dropout, settings.activation_dropout, settings.encoder_layerdrop)
+    if config.apply_spec_augment or any(dropouts):
+        raise OptionError(
+            "--encoder_cache: with SpecAugment or dropout the encoder's output differs each time, it can't be kept.\n"
+            "Leave out --apply_spec_augment, and set dropout to 0 in the model's config.json."
+        )
 
 
 def load_seq2seq(
@@ -108,17 +102,6 @@ def load_seq2seq(
         raise OptionError("A model from random weights can only be trained. Give --model_name_or_path.")
     parts = _load(config, source, None)
     return _recogniser(config, parts, training_args, corpus_language, training=False)
-
-
-def check_family(model_type: str) -> None:
-    """Raises:
-    ModelError: models of this type aren't trained here, and why.
-    """
-    if model_type not in FAMILIES:
-        why = _WHY_NOT.get(model_type, _PROMPTED)
-        raise ModelError(
-            f"{model_type} models can't be trained or evaluated here: {why}.\nThese can: {', '.join(FAMILIES)}."
-        )
 
 
 def _load(config: TrainConfig, source: Source | None, model_config: Any) -> _Parts:
@@ -148,31 +131,9 @@ def _load(config: TrainConfig, source: Source | None, model_config: Any) -> _Par
     else:
         feature_extractor = feature_extractor_of(extractor_source, getattr(model.config, "encoder", model.config))
     parts = _Parts(name, model, tokenizer, feature_extractor)
-    _check_decoder(parts)
+    check_decoder(model, name)
     _check_vocabulary(parts, other_tokenizer=bool(config.tokenizer_name_or_path) and source is not None)
     return parts
-
-
-def _check_decoder(parts: _Parts) -> None:
-    model = parts.model
-    decoder = getattr(model, "decoder", None)
-    if model.config.model_type == "speech-encoder-decoder" and decoder is not None:
-        takes_it = "encoder_hidden_states" in inspect.signature(decoder.forward).parameters
-        if not takes_it or not getattr(decoder.config, "add_cross_attention", False):
-            remedy = (
-                "Make the folder anew with `speechtune warmstart`, which adds it."
-                if takes_it
-                else "Take a decoder that can have it, such as BART or GPT-2."
-            )
-            raise ModelError(
-                f"{parts.name}: its decoder ({decoder.config.model_type}) has no cross-attention, so it would not hear "
-                f"the audio.\n{remedy}"
-            )
-    if model.config.decoder_start_token_id is None:
-        raise ModelError(
-            f"{parts.name}: config.json has no decoder_start_token_id, so nothing says how a transcript begins.\n"
-            "Set it (usually to the decoder's bos_token_id), or make the folder with `speechtune warmstart`."
-        )
 
 
 def _check_vocabulary(parts: _Parts, *, other_tokenizer: bool) -> None:
@@ -203,7 +164,7 @@ def _recogniser(
     config: TrainConfig, parts: _Parts, training_args: Any, corpus_language: str | None, *, training: bool
 ) -> Seq2SeqRecogniser:
     model, tokenizer = parts.model, parts.tokenizer
-    max_labels = _max_labels(model.config)
+    max_labels = max_labels_of(model.config)
     is_whisper = model.config.model_type == "whisper"
     if getattr(training_args, "generation_config", None) is not None:
         from transformers import Seq2SeqTrainer
@@ -223,7 +184,9 @@ def _recogniser(
         )
     _set_generation(model, parts.name, training_args, max_labels)
     context = _context(config, model.config, training=training)
-    model_input, training_input = _inputs(config, parts.feature_extractor, model.config, context)
+    model_input, training_input = inputs_of(
+        parts.feature_extractor, model.config, context=context, padding=config.padding
+    )
     if config.padding == "invariant":
         make_padding_invariant(model)
     if model.config.model_type == "speech-encoder-decoder":
@@ -252,34 +215,6 @@ def _context(config: TrainConfig, model_config: Any, *, training: bool) -> Encod
     if config.encoder_context is not None:
         raise OptionError("--encoder_context is for Whisper; this encoder reads as many frames as there are.")
     return None
-
-
-def _inputs(
-    config: TrainConfig, feature_extractor: Any, model_config: Any, context: EncoderContext | None
-) -> tuple[ModelInput, ModelInput]:
-    """For recognition and for training."""
-    kind = type(feature_extractor).__name__
-    if kind == "WhisperFeatureExtractor" and context is not None:
-        masked = model_config.apply_spec_augment and model_config.mask_time_prob > 0
-        return (
-            WhisperInput(feature_extractor, frames=context.frames),
-            WhisperInput(feature_extractor, frames=context.frames, mask=masked, no_longer=True),
-        )
-    made: ModelInput
-    if kind in ("Wav2Vec2FeatureExtractor", "SpeechT5FeatureExtractor"):
-        made = WaveformInput(feature_extractor, padding=config.padding)
-    elif kind in ("SeamlessM4TFeatureExtractor", "Speech2TextFeatureExtractor"):
-        made = FbankInput(feature_extractor)
-    else:
-        raise ModelError(f"A {model_config.model_type} with a {kind}: this feature extractor belongs to another model.")
-    return made, made
-
-
-def _max_labels(model_config: Any) -> int | None:
-    """Positions of the decoder."""
-    decoder = getattr(model_config, "decoder", model_config)
-    names = ("max_target_positions", "max_text_positions", "max_position_embeddings", "n_positions")
-    return next((int(value) for name in names if (value := getattr(decoder, name, None))), None)
 
 
 def _align_special_tokens(model: Any, tokenizer: Any) -> None:

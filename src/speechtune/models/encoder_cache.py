@@ -1,0 +1,80 @@
+"""What a frozen encoder makes of each clip, kept from one epoch (and run) to the next: `--encoder_cache`.
+
+Kept in float16, so exact but for its rounding; the first epoch rounds too, and all epochs see the same numbers. A
+clip's states are found by its audio, its number of frames, and a hash of the encoder's weights.
+
+Rejected: the cross-attention's keys and values (they save more, but belong to the decoder, which is being trained).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = ["EncoderCache", "Store", "weights_hash"]
+
+FORMAT = "f16-v1"
+
+
+class Store(Protocol):
+    """Keeps arrays of 16-bit words by key: data.arena.Arena."""
+
+    def get(self, key: str) -> NDArray[np.int16] | None: ...
+
+    def put(self, key: str, samples: NDArray[np.int16]) -> bool: ...
+
+
+class EncoderCache:
+    """Encoder states of clips, from a store where they are there.
+
+    Args:
+        store: shared by processes and runs; may refuse to keep more.
+        weights: hash of the encoder's.
+    """
+
+    def __init__(self, store: Store, *, weights: str) -> None:
+        self.store = store
+        self.weights = weights
+
+    def states(
+        self,
+        audio_keys: Sequence[str],
+        frames: int,
+        compute: Callable[[list[int]], torch.Tensor],
+        *,
+        device: torch.device,
+    ) -> torch.Tensor:
+        """Hidden states (B, frames / 2, D) float32, on `device`.
+
+        Args:
+            audio_keys: of B utterances.
+            frames: that the encoder is given.
+            compute: places among the B that are missing -> their states.
+        """
+        keys = [f"{FORMAT} {self.weights} {frames} {key}" for key in audio_keys]
+        found = [self.store.get(key) for key in keys]
+        missing = [place for place, words in enumerate(found) if words is None]
+        if missing:
+            # Finite in half precision whatever comes: beyond its range only the largest value is kept.
+            limit = torch.finfo(torch.float16).max
+            made = compute(missing).float().clamp(-limit, limit).half().cpu().numpy()
+            for place, states in zip(missing, made, strict=True):
+                found[place] = np.ascontiguousarray(states).view(np.int16).reshape(-1)
+                self.store.put(keys[place], found[place])
+        words = np.stack([array for array in found if array is not None])
+        rows = words.view(np.float16).reshape(len(keys), frames // 2, -1)
+        return torch.from_numpy(rows).to(device, non_blocking=True).float()
+
+
+def weights_hash(module: Any) -> str:
+    """Of a module's parameters and buffers, names included: 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

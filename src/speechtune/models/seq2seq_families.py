@@ -1,0 +1,108 @@
+"""Sequence-to-sequence models by type: which train here, what they read, what they are refused for."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from speechtune.errors import ModelError
+from speechtune.models.inputs import FbankInput, ModelInput, WaveformInput
+from speechtune.models.whisper_context import EncoderContext
+from speechtune.models.whisper_input import WhisperInput
+
+__all__ = ["FAMILIES", "check_decoder", "check_family", "inputs_of", "max_labels_of"]
+
+# model type -> class of transformers that saves its tokenizer and feature extractor together
+FAMILIES = {
+    "whisper": "WhisperProcessor",
+    "speech-encoder-decoder": "Wav2Vec2Processor",
+    "speech_to_text": "Speech2TextProcessor",
+    "speecht5": "SpeechT5Processor",
+    "moonshine": "Wav2Vec2Processor",
+}
+
+_PROMPTED = "it is a language model that is given audio within a written prompt, and trains as language models do"
+_OWN_PROMPT = "its decoder is prompted through a processor of its own, which speechtune doesn't build"
+_OWN_GENERATE = "its generate() needs language tokens and a vocoder's settings of its own"
+_WHY_NOT = {
+    "canary": _OWN_PROMPT,
+    "cohere_asr": _OWN_PROMPT,
+    "seamless_m4t": _OWN_GENERATE,
+    "seamless_m4t_v2": _OWN_GENERATE,
+    "moonshine_streaming": "its encoder is made for streams, with a state between pieces of audio",
+    "kyutai_speech_to_text": "it writes text in step with audio tokens of a codec, not after an encoder",
+    "dia": "it makes speech of text, not text of speech",
+    "vibevoice": "it makes speech of text, not text of speech",
+    "pop2piano": "it makes piano notes of music",
+}
+
+
+def check_family(model_type: str) -> None:
+    """Refuse a type that can't be trained here, with the reason.
+
+    Raises:
+        ModelError: it can't.
+    """
+    if model_type not in FAMILIES:
+        why = _WHY_NOT.get(model_type, _PROMPTED)
+        raise ModelError(
+            f"{model_type} models can't be trained or evaluated here: {why}.\nThese can: {', '.join(FAMILIES)}."
+        )
+
+
+def check_decoder(model: Any, name: str) -> None:
+    """Refuse a decoder that would not hear the audio, or does not know how to begin.
+
+    Raises:
+        ModelError: what is missing, and what to do.
+    """
+    decoder = getattr(model, "decoder", None)
+    if model.config.model_type == "speech-encoder-decoder" and decoder is not None:
+        takes_it = "encoder_hidden_states" in inspect.signature(decoder.forward).parameters
+        if not takes_it or not getattr(decoder.config, "add_cross_attention", False):
+            remedy = (
+                "Make the folder anew with `speechtune warmstart`, which adds it."
+                if takes_it
+                else "Take a decoder that can have it, such as BART or GPT-2."
+            )
+            raise ModelError(
+                f"{name}: its decoder ({decoder.config.model_type}) has no cross-attention, so it would not hear "
+                f"the audio.\n{remedy}"
+            )
+    if model.config.decoder_start_token_id is None:
+        raise ModelError(
+            f"{name}: config.json has no decoder_start_token_id, so nothing says how a transcript begins.\n"
+            "Set it (usually to the decoder's bos_token_id), or make the folder with `speechtune warmstart`."
+        )
+
+
+def inputs_of(
+    feature_extractor: Any, model_config: Any, *, context: EncoderContext | None, padding: str
+) -> tuple[ModelInput, ModelInput]:
+    """For recognition and for training.
+
+    Raises:
+        ModelError: the feature extractor belongs to another model.
+    """
+    kind = type(feature_extractor).__name__
+    if kind == "WhisperFeatureExtractor" and context is not None:
+        masked = model_config.apply_spec_augment and model_config.mask_time_prob > 0
+        return (
+            WhisperInput(feature_extractor, frames=context.frames),
+            WhisperInput(feature_extractor, frames=context.frames, mask=masked, no_longer=True),
+        )
+    made: ModelInput
+    if kind in ("Wav2Vec2FeatureExtractor", "SpeechT5FeatureExtractor"):
+        made = WaveformInput(feature_extractor, padding=padding)
+    elif kind in ("SeamlessM4TFeatureExtractor", "Speech2TextFeatureExtractor"):
+        made = FbankInput(feature_extractor)
+    else:
+        raise ModelError(f"A {model_config.model_type} with a {kind}: this feature extractor is of another model.")
+    return made, made
+
+
+def max_labels_of(model_config: Any) -> int | None:
+    """Positions of the decoder; None where nothing says."""
+    decoder = getattr(model_config, "decoder", model_config)
+    names = ("max_target_positions", "max_text_positions", "max_position_embeddings", "n_positions")
+    return next((int(value) for name in names if (value := getattr(decoder, name, None))), None)
