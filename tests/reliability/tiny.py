@@ -1,4 +1,5 @@
-"""A corpus of a dozen real recordings, a model of 20,000 parameters from random weights, and runs on them in this process.
+"""A corpus of a dozen real recordings, a model of 20,000 parameters from random weights, and runs on them in this
+process.
 
 A run takes about a second. Dropout, layer drop and SpecAugment are on, so that equal weights mean equal random states.
 """

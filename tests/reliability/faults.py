@@ -1,0 +1,98 @@
+"""Recordings and transcripts that can't be used, one function each; and code that makes a model misbehave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+from reliability.tiny import SAMPLING_RATE, read_manifest, write_clip, write_manifest
+
+
+def random_bytes(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+
+
+def empty_file(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def no_frames(path: Path) -> None:
+    sf.write(path, np.zeros(0, np.float32), SAMPLING_RATE, format="WAV", subtype="PCM_16")
+
+
+def truncated(path: Path) -> None:
+    write_clip(path, 1.0, seed=1, format="FLAC")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def missing(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def one_nan(path: Path) -> None:
+    samples = np.random.default_rng(1).standard_normal(8000).astype(np.float32) * 0.1
+    samples[4000] = np.nan
+    sf.write(path, samples, SAMPLING_RATE, format="WAV", subtype="FLOAT")
+
+
+def silent(path: Path) -> None:
+    sf.write(path, np.zeros(8000, np.float32), SAMPLING_RATE, format="WAV", subtype="PCM_16")
+
+
+def clipped(path: Path) -> None:
+    samples = np.sign(np.sin(np.arange(8000) / 20)).astype(np.float32)
+    sf.write(path, samples, SAMPLING_RATE, format="WAV", subtype="PCM_16")
+
+
+AUDIO_FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "random_bytes": (random_bytes, "undecodable"),
+    "empty_file": (empty_file, "undecodable"),
+    "no_frames": (no_frames, "no_frames"),
+    "truncated": (truncated, "truncated"),
+    "missing": (missing, "missing_file"),
+    "one_nan": (one_nan, "non_finite"),
+    "silent": (silent, "silent"),
+    "clipped": (clipped, "clipped"),
+}
+
+
+def spoil(corpus: Path, split: str, row: int, fault: str) -> str:
+    """Give a row of the corpus an audio fault; gives back the file's path in the manifest."""
+    name = str(read_manifest(corpus, split)[row]["audio"])
+    AUDIO_FAULTS[fault][0](corpus / name)
+    return name
+
+
+def change_row(corpus: Path, split: str, row: int, **fields: Any) -> str:
+    """Change a row's fields in the manifest; gives back its file's path there."""
+    rows = read_manifest(corpus, split)
+    rows[row] |= fields
+    write_manifest(corpus, split, rows)
+    return str(rows[row]["audio"])
+
+
+# ---- to be called in the process of a command, before it
+
+
+def poison(name: str = "005", value: float = float("nan"), *, first: int = 0, last: int = 10**9) -> None:
+    """Make the loss of the utterance whose file has this name non-finite, in calls from `first` to `last`."""
+    from speechtune.models.ctc import CtcRecogniser
+
+    losses, calls = CtcRecogniser.losses, 0
+
+    def poisoned(self: Any, model: Any, batch: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        values = losses(self, model, batch)
+        hit = [name in said.file and first <= calls <= last for said in batch.utterances]
+        return values * values.new_tensor([value if is_hit else 1.0 for is_hit in hit]) if any(hit) else values
+
+    CtcRecogniser.losses = poisoned  # type: ignore[method-assign]
+
+
+def poison_all() -> None:
+    """Every loss is NaN."""
+    poison("")
