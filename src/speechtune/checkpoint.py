@@ -2,10 +2,10 @@
 
     OUT/tmp-checkpoint-400/     being written; removed by the next start
     OUT/checkpoint-400/         whole: every file has the size and checksum that manifest.json says
-        manifest.json           {"step": 400, "files": {"model.safetensors": {"bytes": 5123456, "crc32": "8f3a01c2"}, ...}};
-                                written last
+        manifest.json           written last; {"step": 400, "files": {"model.safetensors": {"bytes": 512, "crc32": "8f3a01c2"}}}
 
-Source of the order write, fsync file, rename, fsync folder: Pillai et al. 2014, "All File Systems Are Not Created Equal".
+Source of the order write, fsync file, rename, fsync folder: Pillai et al. 2014, "All File Systems Are Not Created
+Equal".
 """
 
 from __future__ import annotations

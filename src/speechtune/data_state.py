@@ -37,8 +37,8 @@ class DataState:
         rows, vocabulary: fingerprints of the utterances that the epochs are cut of, and of the labels.
         bad_steps: that were skipped so far.
         left_out: recordings found to be unusable while training.
-        evaluation_due: an evaluation that a signal cut short: "score", or "best" where the checkpoint may become the best
-            one; else empty.
+        evaluation_due: an evaluation that a signal cut short: "score", or "best" where the checkpoint may become the
+            best one; else empty.
     """
 
     epoch: int = 0

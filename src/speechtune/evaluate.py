@@ -1,6 +1,7 @@
 """How well a model recognises a split: hypotheses, edit counts and rates, each utterance scored exactly once.
 
-Nothing grows with the corpus but the hypotheses' text: labels are decided on the device and edits counted as batches come.
+Nothing grows with the corpus but the hypotheses' text: labels are decided on the device and edits counted as batches
+come.
 """
 
 from __future__ import annotations

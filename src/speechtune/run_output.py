@@ -25,8 +25,10 @@ IDENTITY = (
     "train_split_name",
     "target_language",
 )
-ANEW = ("left_out.jsonl", "bad_steps.jsonl", "eval_results*.json", "hypotheses*.jsonl", "train_results.json", "all_results.json",
-        "trainer_state.json", "report.html", SETTINGS)  # fmt: skip
+ANEW = (  # what a new run replaces
+    "left_out.jsonl", "bad_steps.jsonl", "eval_results*.json", "hypotheses*.jsonl", "train_results.json",
+    "trainer_state.json", "report.html", SETTINGS,
+)  # fmt: skip
 
 
 def claim_output_folder(options: Options, identity: dict[str, Any]) -> bool:

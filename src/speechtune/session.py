@@ -90,7 +90,8 @@ class Session:
         model = self.recogniser.model
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         parts.append(
-            f"{model.config.model_type}, {model.num_parameters() / 1e6:.1f} M parameters, {trainable / 1e6:.1f} M trained"
+            f"{model.config.model_type}, {model.num_parameters() / 1e6:.1f} M parameters, "
+            f"{trainable / 1e6:.1f} M trained"
         )
         return "; ".join([*parts, number_format])
 
@@ -114,13 +115,15 @@ class Session:
         if self.stop.stopped and not is_complete:
             where = newest_whole(self.folder, read=False)
             log.warning(
-                f"stopped after step {self.trainer.state.global_step}; saved in {where}. The same command goes on from there."
+                f"stopped after step {self.trainer.state.global_step}; saved in {where}. "
+                "The same command goes on from there."
             )
             return self.stop.exit_code
         if self.trainer.bad_steps.too_many:
             raise TrainingError(
-                f"{self.trainer.bad_steps.count} steps had a non-finite loss or gradient, the last ones in a row: training stopped "
-                f"at step {self.trainer.state.global_step}, its state is saved.\nThe utterances are in {self.folder / 'bad_steps.jsonl'}; "
+                f"{self.trainer.bad_steps.count} steps had a non-finite loss or gradient, the last ones in a row: "
+                f"training stopped at step {self.trainer.state.global_step}, its state is saved.\n"
+                f"The utterances are in {self.folder / 'bad_steps.jsonl'}; "
                 "look at them, or lower --learning_rate."
             )
         self._save_model()
@@ -276,7 +279,8 @@ class Session:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         names = ", ".join(entry["file"] for entry in row["utterances"][:3]) or "no single utterance"
         log.warning(
-            f"step {row['step']} skipped: its {row['non_finite']} is not finite ({names}) -> {self.folder / 'bad_steps.jsonl'}"
+            f"step {row['step']} skipped: its {row['non_finite']} is not finite ({names}) -> "
+            f"{self.folder / 'bad_steps.jsonl'}"
         )
 
 

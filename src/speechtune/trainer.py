@@ -1,8 +1,9 @@
-"""transformers' Trainer with four seams replaced: which rows make a step, the loss of a step, evaluation, and checkpoints.
+"""transformers' Trainer with four seams replaced: which rows make a step, the loss of a step, evaluation, and
+checkpoints.
 
 - *Rows*: a StepSampler plans each epoch (data/batching.py); a checkpoint's data_state.json says what of it is done.
-- *Loss*: the sum over all utterances (or tokens) of a step, over all processes and accumulation rounds, divided by their number. It does not
-  depend on how the step was shared out. Trainer's own is a mean of means.
+- *Loss*: the sum over all utterances (or tokens) of a step, over all processes and accumulation rounds, divided by
+  their number. It does not depend on how the step was shared out. Trainer's own is a mean of means.
 - *Evaluation*: evaluate.recognise_split instead of gathered logits.
 - *Checkpoints*: checkpoint.py; written whole or not at all.
 
@@ -190,7 +191,8 @@ class SpeechTrainer(Trainer):
         """Whether a checkpoint is of this training: its labels have to be the same, its utterances should be."""
         if self.data_state.vocabulary != vocabulary_fingerprint(self.recogniser.tokenizer):
             raise OutputError(
-                f"{checkpoint}: its vocabulary is another one: the training text, or how it is normalised, has changed since.\n"
+                f"{checkpoint}: its vocabulary is another one: the training text, or how it is normalised, has "
+                f"changed since.\n"
                 "--overwrite_output_dir starts anew; to start from its weights, give it as --model_name_or_path."
             )
         if isinstance(self.train_set, StreamDataset):
@@ -246,7 +248,8 @@ class SpeechTrainer(Trainer):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Items of the whole step over all processes.
 
-        The same message carries what the others have to know of this process, so that all act at the same step: the wish
+        The same message carries what the others have to know of this process, so that all act at the same step: the
+            wish
         to stop, and that utterances were left out.
         """
         self._loss_before = self._tr_loss.clone()
@@ -313,7 +316,8 @@ class SpeechTrainer(Trainer):
                 optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()
             elif not bool(finite):
                 model.zero_grad(set_to_none=True)  # a parameter without gradient is left alone by the optimiser
-        # A loss of a skipped step is no part of the mean that is logged: one NaN would make it, and all later ones, NaN.
+        # A loss of a skipped step is no part of the mean that is logged: one NaN would make it, and all later ones,
+        # NaN.
         self._tr_loss.copy_(torch.where(finite.to(self._tr_loss.device), self._tr_loss, self._loss_before))
         self.bad_steps.end_step(self.state.global_step + 1, finite)
         # On a GPU the verdict of the step before is read, which is there by now; reading this one's would wait for it.

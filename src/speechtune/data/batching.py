@@ -1,17 +1,17 @@
 """Which utterances form which optimiser step, known before the epoch starts.
 
 The plan of an epoch is a pure function of (durations, settings, epoch): every rank computes the same one, nobody has to
-send it, and a resumed run seeks to step s by indexing. A *step* is what one optimiser update sees over all processes and
-all gradient-accumulation rounds; `split_step` then shares it out, so one process and two processes with the same total
-batch see the same steps.
+send it, and a resumed run seeks to step s by indexing. A *step* is what one optimiser update sees over all processes
+and all gradient-accumulation rounds; `split_step` then shares it out, so one process and two processes with the same
+total batch see the same steps.
 
-Utterances of like length go together (padding 39 % -> 2.5 % on Common Voice-like lengths): rows are sorted by duration, cut
-into buckets, shuffled inside each bucket, chained, and cut into steps. Step sizes come from the buckets' longest durations, not from the
-shuffled rows, so each epoch has the same number of steps.
+Utterances of like length go together (padding 39 % -> 2.5 % on Common Voice-like lengths): rows are sorted by duration,
+cut into buckets, shuffled inside each bucket, chained, and cut into steps. Step sizes come from the buckets' longest
+durations, not from the shuffled rows, so each epoch has the same number of steps.
 
-Rejected: `group_by_length` of transformers (sorts inside random mega-batches; its padded sizes vary 2.27:1, a seconds budget varies 1.07:1);
-per-rank samplers (ranks then wait for the rank with the longest clip); mixing lengths over accumulation rounds (the steps
-would then depend on how a total batch is split between rounds and processes).
+Rejected: `group_by_length` of transformers (sorts inside random mega-batches; its padded sizes vary 2.27:1, a seconds
+budget varies 1.07:1); per-rank samplers (ranks then wait for the rank with the longest clip); mixing lengths over accumulation rounds (the
+steps would then depend on how a total batch is split between rounds and processes).
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ def plan_epoch(
         durations_s: shape (N,), seconds; nan where unknown (taken as the median).
         settings: sizes and order.
         epoch: counts from 0; changes the shuffles.
-        done: parts of this epoch that were trained before an interruption. Under the same settings the plan goes on where
-            it was; under others (another batch size) what is left is cut anew. Each of the rest comes exactly once.
+        done: parts of this epoch that were trained before an interruption. Under the same settings the plan goes on
+            where it was; under others (another batch size) what is left is cut anew. Each of the rest comes exactly
+            once.
 
     Returns:
         One array of row numbers a step. Without `done`, the number of steps does not depend on the epoch.
@@ -98,8 +99,8 @@ def plan_epoch(
 def split_step(rows: Rows, durations_s: NDArray[np.floating[Any]], *, num_parts: int) -> list[Rows]:
     """Share one step out over `num_parts` = processes x accumulation rounds.
 
-    Longest first and in equal numbers, so that parts computed at the same time (neighbours) take about equally long and an
-    out-of-memory shows at the start. Parts are empty where there are fewer utterances than parts.
+    Longest first and in equal numbers, so that parts computed at the same time (neighbours) take about equally long and
+    an out-of-memory shows at the start. Parts are empty where there are fewer utterances than parts.
     """
     order = np.argsort(-_known(durations_s)[rows], kind="stable")
     return list(np.array_split(rows[order], num_parts))

@@ -1,8 +1,8 @@
 """Rows of a prepared split -> batches, in a loader worker. One road for training, evaluation and transcription.
 
-A recording that turns out to be unusable when it is decoded leaves the batch and is named in it (`left_out`); a batch that
-loses all its utterances, or had none (a process with no share of a short last step), becomes one second of silence with
-weight 0, so that processes stay in step.
+A recording that turns out to be unusable when it is decoded leaves the batch and is named in it (`left_out`); a batch
+that loses all its utterances, or had none (a process with no share of a short last step), becomes one second of silence
+with weight 0, so that processes stay in step.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """From a corpus' split to rows that are used: transcripts normalised, what can't be used left out, counted and listed.
 
-Training leaves out what is too long or too short, has no transcript, or has more labels than frames (CTC's loss is infinite there).
+Training leaves out what is too long or too short, has no transcript, or has more labels than frames (CTC's loss is
+infinite there).
 Evaluation leaves out nothing by itself: a clip that is hard is part of the answer.
 """
 
@@ -28,7 +29,8 @@ class Limits:
 
     Args:
         min_duration_s, max_duration_s: recordings outside are left out; at exactly a limit they stay.
-        frames: duration in seconds -> encoder frames, and the fewest frames for given labels; None where the model has no such limit.
+        frames: duration in seconds -> encoder frames, and the fewest frames for given labels; None where the model has
+            no such limit.
         max_labels: longest label sequence that the model's decoder takes.
         needs_text: an empty transcript is left out too.
     """

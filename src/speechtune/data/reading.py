@@ -15,8 +15,8 @@ __all__ = ["AudioReader"]
 class AudioReader:
     """Reads utterances; travels to loader workers.
 
-    Samples are rounded to 16 bits whether or not there is an arena, and whether it is full or empty: every run, and every
-    epoch of it, sees the same numbers.
+    Samples are rounded to 16 bits whether or not there is an arena, and whether it is full or empty: every
+    epoch of every run sees the same numbers.
 
     Args:
         sampling_rate: Hz, of the samples given back.

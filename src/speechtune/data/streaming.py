@@ -31,7 +31,8 @@ class StreamDataset(IterableDataset[Batch]):
         normalise, encode: transcript -> text -> label ids.
         batch_size: utterances a batch.
         rank, world_size: this process among all.
-        limits: what training leaves out; None (evaluation) leaves out nothing, keeps the order and ends with the stream.
+        limits: what training leaves out; None (evaluation) leaves out nothing, keeps the order and ends with the
+            stream.
         buffer_size: utterances that are shuffled together.
         max_samples: over all processes; None takes all.
         skip_batches: of this process, trained before an interruption; they are passed over without decoding.
@@ -91,8 +92,8 @@ class StreamDataset(IterableDataset[Batch]):
                     left_out.clear()
             if nothing:
                 raise CorpusError(
-                    f"{self.stream.label}, split {self.stream.split}: process {self.rank} finds no utterance to train on "
-                    f"({len(left_out)} left out).\nUse fewer processes, or look at the limits on durations."
+                    f"{self.stream.label}, split {self.stream.split}: process {self.rank} finds no utterance to train "
+                    f"on ({len(left_out)} left out).\nUse fewer processes, or look at the limits on durations."
                 )
             pass_number += 1
 

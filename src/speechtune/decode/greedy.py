@@ -16,8 +16,8 @@ __all__ = ["GreedyDecoder"]
 class GreedyDecoder:
     """Collapses repeats, drops blanks and joins tokens; equal to `tokenizer.decode` (a test holds it).
 
-    Special tokens other than the blank are written out, as `tokenizer.decode` does: an unknown token in a hypothesis is an
-    error to be seen.
+    Special tokens other than the blank are written out, as `tokenizer.decode` does: an unknown token in a hypothesis is
+    an error to be seen.
 
     Args:
         tokenizer: of a CTC model.

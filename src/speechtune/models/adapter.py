@@ -1,6 +1,6 @@
 """MMS attention adapters: a few layers a language and its head, on a base that stays as it is.
 
-    OUT/adapter.tur.safetensors     the Turkish adapters and head; `model.load_adapter("tur")` of plain transformers takes them
+    OUT/adapter.tur.safetensors     Turkish adapters and head; plain transformers: `model.load_adapter("tur")`
     OUT/vocab.json                  {"tur": {...}, "swe": {...}}
 
 Source: Pratap et al. 2023, "Scaling Speech Technology to 1,000+ Languages", section 4.
@@ -30,7 +30,8 @@ def prepare_adapter_config(config: Any, *, width: int, width_given: bool) -> Non
     """Give the config attention adapters; a checkpoint's own width stays unless the user names one."""
     if not hasattr(config, "adapter_attn_dim"):
         raise ModelError(
-            f"A {config.model_type} has no attention adapters; --target_language needs a wav2vec2 model such as facebook/mms-1b-all.\n"
+            f"A {config.model_type} has no attention adapters; --target_language needs a wav2vec2 model "
+            "such as facebook/mms-1b-all.\n"
             "Leave --target_language out to train the whole model."
         )
     if config.adapter_attn_dim is None or width_given:
@@ -58,7 +59,8 @@ def language_vocabulary(
             )
         if language in known and not overwrite:
             log.info(
-                f"tokenizer: keeps its {len(known[language])} tokens for {language} (--overwrite_lang_vocab makes new ones)"
+                f"tokenizer: keeps its {len(known[language])} tokens for {language} (--overwrite_lang_vocab makes "
+                "new ones)"
             )
     return extend_vocabulary(known, language, vocabulary, overwrite=overwrite)
 

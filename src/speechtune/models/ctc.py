@@ -62,7 +62,7 @@ class CtcRecogniser(Recogniser):
 
     @property
     def min_input_length(self) -> int:
-        """One frame must come out, and SpecAugment's time span must fit into the shortest batch, or transformers raises."""
+        """One frame must come out, and SpecAugment's span must fit into the shortest batch, or transformers raises."""
         config = self.model.config
         masks = getattr(config, "apply_spec_augment", False) and getattr(config, "mask_time_prob", 0)
         need, length = int(config.mask_time_length) + 1 if masks else 1, 1

@@ -70,7 +70,8 @@ def ctc_for_training(
     made_here = config.tokenizer_name_or_path is None or language is not None
     if made_here and config.streaming and not train_texts:
         raise OptionError(
-            "A stream has no vocabulary before its end, so it needs a tokenizer: give --tokenizer_name_or_path FOLDER.\n"
+            "A stream has no vocabulary before its end, so it needs a tokenizer: give --tokenizer_name_or_path "
+            "FOLDER.\n"
             "`speechtune vocab --dataset_name ... --output_dir FOLDER` makes one from a corpus' training text."
         )
     if made_here:
@@ -87,7 +88,7 @@ def ctc_for_training(
             setattr(model_config, name, getattr(config, name))
     width = getattr(model_config, "hidden_size", None)
     if width is not None and config.mask_feature_prob > 0 and config.mask_feature_length > width:
-        log.warning(f"--mask_feature_length {config.mask_feature_length}: the model has {width} features; taking {width}")
+        log.warning(f"--mask_feature_length {config.mask_feature_length}: the model has {width} features; taking those")
         model_config.mask_feature_length = width
     extractor_source = (
         source.named(config.feature_extractor_name) if source and config.feature_extractor_name else source

@@ -1,7 +1,7 @@
 """From samples to what a model's first layer takes, and back to how many frames that makes.
 
-Equal to transformers' own feature extractors to the bit (tests hold it), but for one recording at a time, so that loader
-workers do it and padding never takes part in a statistic.
+Equal to transformers' own feature extractors to the bit (tests hold it), but for one recording at a time, so that
+loader workers do it and padding never takes part in a statistic.
 
 Legend: B utterances, T samples or frames of the longest, F mel bins.
 """
@@ -105,6 +105,6 @@ def input_for(feature_extractor: Any, *, padding: str = "invariant") -> ModelInp
     if kind == "SeamlessM4TFeatureExtractor":
         return FbankInput(feature_extractor)
     raise ModelError(
-        f"Feature extractor {kind}: speechtune prepares audio for Wav2Vec2FeatureExtractor, SeamlessM4TFeatureExtractor "
-        "and WhisperFeatureExtractor.\nUse a model of the families in docs/models.md."
+        f"Feature extractor {kind}: speechtune prepares audio for Wav2Vec2FeatureExtractor, "
+        "SeamlessM4TFeatureExtractor and WhisperFeatureExtractor.\nUse a model of the families in docs/models.md."
     )

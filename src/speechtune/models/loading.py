@@ -72,11 +72,12 @@ class Source:
     def _message(self, what: str, error: Exception) -> str:
         first = str(error).strip().split("\n")[0][:300]
         if Path(self.name).is_dir():
-            return f"{self.name}: no usable {what} in this folder: {first}\nIt needs the files that `save_pretrained` writes."
+            return f"{self.name}: no usable {what} here: {first}\nIt needs the files that `save_pretrained` writes."
         if self.name.startswith((".", "/", "~")):
             return f"{self.name}: no such folder, so no {what}.\nGive a folder that holds a model, or a hub name."
         return (
-            f"{self.name}: no {what} under this name, neither as a folder, nor in the local hub cache, nor on the hub: {first}\n"
+            f"{self.name}: no {what} under this name, neither as a folder, nor in the local hub cache, nor on the "
+            f"hub: {first}\n"
             "Check the name, and the network or HF_HUB_OFFLINE; private models need --token."
         )
 
@@ -145,7 +146,8 @@ def ctc_model(source: Source | None, config: Any, *, tokenizer: Any, head_may_ch
 
     Args:
         source: checkpoint, or None for random weights.
-        head_may_change: the vocabulary was made for this run, so a head of another size is replaced; otherwise it is the user's mistake.
+        head_may_change: the vocabulary was made for this run, so a head of another size is replaced; otherwise it is
+            the user's mistake.
     """
     import torch
     from transformers import AutoModelForCTC
@@ -162,7 +164,8 @@ def ctc_model(source: Source | None, config: Any, *, tokenizer: Any, head_may_ch
         raise ModelError(
             f"{source.name if source else 'model'}: its head has {config.vocab_size} labels, the tokenizer "
             f"{tokenizer.name_or_path or ''} has {num_labels}.\n"
-            "Leave out --tokenizer_name_or_path to train a new head on the corpus' own letters, or give the model's own tokenizer."
+            "Leave out --tokenizer_name_or_path to train a new head on the corpus' own letters, or give the model's "
+            "own tokenizer."
         )
     config.update({"vocab_size": num_labels, "pad_token_id": tokenizer.pad_token_id})
     if source is None:
