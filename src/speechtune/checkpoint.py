@@ -2,7 +2,7 @@
 
     OUT/tmp-checkpoint-400/     being written; removed by the next start
     OUT/checkpoint-400/         whole: every file has the size and checksum that manifest.json says
-        manifest.json           written last; {"step": 400, "files": {"model.safetensors": {"bytes": 512, "crc32": "8f3a01c2"}}}
+        manifest.json           written last; {"step": 400, "files": {"vocab.json": {"bytes": 512, "crc32": "8f3a01c2"}}}
 
 Source of the order write, fsync file, rename, fsync folder: Pillai et al. 2014, "All File Systems Are Not Created
 Equal".

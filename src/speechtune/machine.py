@@ -1,4 +1,4 @@
-"""What this machine does best: number format, matrix products, loader workers. Chosen at the start, said in one line."""
+"""What this machine does best: number format, matrix products, loader workers; chosen at the start."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ cut into buckets, shuffled inside each bucket, chained, and cut into steps. Step
 durations, not from the shuffled rows, so each epoch has the same number of steps.
 
 Rejected: `group_by_length` of transformers (sorts inside random mega-batches; its padded sizes vary 2.27:1, a seconds
-budget varies 1.07:1); per-rank samplers (ranks then wait for the rank with the longest clip); mixing lengths over accumulation rounds (the
-steps would then depend on how a total batch is split between rounds and processes).
+budget varies 1.07:1); per-rank samplers (ranks then wait for the rank with the longest clip); mixing lengths over
+accumulation rounds (the steps would then depend on how a total batch is split between rounds and processes).
 """
 
 from __future__ import annotations
