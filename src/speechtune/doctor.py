@@ -181,9 +181,8 @@ def _judge_alphabet(needs: ModelNeeds, roles: Sequence[_Role], found: _Findings,
     counts = Counter(token for text in roles[0].texts for token in (text.split() if phones else text))
     rare = Counter({token: n for token, n in counts.items() if n < RARE and token != " "})
     if rare:
-        found.remarks.append(
-            f"train text: {len(rare)} characters in it fewer than {RARE} times: {_named(rare, last=True)}"
-        )
+        what = f"{len(rare)} characters in it fewer than {RARE} times"
+        found.remarks.append(f"train text: {what}: {_named(rare, last=True)}")
 
 
 def _judge_text(options: Options, splits: Splits, normalise: Any, found: _Findings) -> None:
