@@ -59,7 +59,7 @@ class Repository:
             PublishError: the hub refuses.
         """
         if not self.token:
-            raise UnreachableError("there is no token (`hf auth login`, HF_TOKEN or --hub_token).")
+            raise UnreachableError("no token for the hub: run `hf auth login`, set HF_TOKEN or give --hub_token.")
         user = self._whoami()
         if "/" not in self.name:
             self.name = f"{user}/{self.name}"

@@ -145,7 +145,8 @@ def push(
         with _staged(folder, without=_kept_there(repository, folder)) as staged:
             return repository.upload(staged)
     except PublishError as error:
-        raise PublishError(f"{error}\nThe model is whole in {folder}; to try again: {_command(folder)}") from error
+        again = f"The model is whole in {folder}; to try again: {_command(folder)}"
+        raise PublishError(f"Not uploaded: {error}\n{again}") from error
 
 
 def uploaded_files(folder: Path) -> list[str]:
