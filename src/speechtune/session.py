@@ -101,7 +101,12 @@ class Session:
 
         checkpoint = self._checkpoint_to_go_on_from(goes_on)
         if self.first:
-            write_settings(self.options, model=self._model_facts(), protocol=self.protocol())
+            write_settings(
+                self.options,
+                corpus={"name": self.splits.name, "language": self.splits.language},
+                model=self._model_facts(),
+                protocol=self.protocol(),
+            )
             write_left_out(self.folder, self._left_out())
             forget_later_steps(self.folder / "bad_steps.jsonl", checkpoint)
         try:
