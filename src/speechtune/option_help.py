@@ -61,9 +61,8 @@ def option_help(command: Command, *, prog: str, everything: bool = False) -> str
         options += [_as_taken(option) for name, option in training_options().items() if name != "output_dir"]
     width = max(60, min(shutil.get_terminal_size().columns, 110))
     parts = [f"usage: {prog} {usage}", textwrap.fill(about, width)]
-    if command != "doctor":
-        output_dir = Option("output_dir", "str", help="folder for all that the command writes", group="Output")
-        parts.append(_section("Output", [output_dir], width))
+    output_dir = Option("output_dir", "str", help="folder for all that the command writes", group="Output")
+    parts.append(_section("Output", [output_dir], width))
     for group, members in groupby(sorted(options, key=lambda option: _first(options, option.group)), lambda o: o.group):
         parts.append(_section(group, members, width))
     if training and not everything:

@@ -112,6 +112,7 @@ def _recogniser(options: Options, args: Any, model_config: Any, splits: Splits, 
         eval_texts=splits.evaluation_texts,
         folder=folder,
         where=f"{splits.name}, {config.train_split_name}",
+        raw_texts=splits.train.texts if splits.train_texts else (),
         phones=config.phones,
         width_given="adapter_attn_dim" in options.given,
     )

@@ -48,6 +48,7 @@ def ctc_for_training(
     eval_texts: Sequence[str],
     folder: Path,
     where: str,
+    raw_texts: Sequence[str] = (),
     phones: bool = False,
     width_given: bool = False,
 ) -> CtcRecogniser:
@@ -58,6 +59,7 @@ def ctc_for_training(
         train_texts, eval_texts: normalised.
         folder: output folder; a vocabulary made here is kept there.
         where: names the training text in messages.
+        raw_texts: the training text before normalisation, to explain an empty vocabulary.
         phones: texts are phones separated by spaces.
         width_given: the user named --adapter_attn_dim.
 
@@ -76,7 +78,7 @@ def ctc_for_training(
         )
     if made_here:
         texts = [*train_texts, *eval_texts] if config.protocol == "readme" else train_texts
-        tokenizer = _make_tokenizer(config, texts, folder, where=where, phones=phones)
+        tokenizer = _make_tokenizer(config, texts, folder, where=where, raw_texts=raw_texts, phones=phones)
     else:
         tokenizer = given_tokenizer(config, source)
     if language is not None:
@@ -136,13 +138,15 @@ def _recogniser(config: TrainConfig, model: Any, tokenizer: Any, feature_extract
     )
 
 
-def _make_tokenizer(config: TrainConfig, texts: Sequence[str], folder: Path, *, where: str, phones: bool) -> Any:
+def _make_tokenizer(
+    config: TrainConfig, texts: Sequence[str], folder: Path, *, where: str, raw_texts: Sequence[str], phones: bool
+) -> Any:
     tokens = {
         "unk_token": config.unk_token,
         "pad_token": config.pad_token,
         "word_delimiter_token": config.word_delimiter_token,
     }
-    vocabulary = build_vocabulary(texts, phones=phones, where=where, **tokens)
+    vocabulary = build_vocabulary(texts, phones=phones, where=where, raw_texts=raw_texts, **tokens)
     language = config.target_language
     if language is None:
         log.info(f"vocabulary: {len(vocabulary)} tokens from the training text")
