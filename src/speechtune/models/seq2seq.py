@@ -19,7 +19,7 @@ from speechtune.models.ctc_frames import num_frames
 from speechtune.models.encoder_cache import EncoderCache, Store, weights_hash
 from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser
-from speechtune.models.token_loss import decoder_inputs, token_losses
+from speechtune.models.token_loss import decoder_inputs, index_of, token_losses
 from speechtune.models.whisper_context import EncoderContext, encode_frames
 
 __all__ = ["Seq2SeqRecogniser"]
@@ -105,7 +105,7 @@ class Seq2SeqRecogniser(Recogniser):
         groups = self.context.groups(batch.input_lengths)
         parts: list[torch.Tensor] = []
         for i, (frames, places) in enumerate(groups):
-            index = torch.tensor(places, device=features.device)
+            index = index_of(places, features.device)
             hidden = self._encoded(batch, frames, places)
             lengths = [batch.label_lengths[place] for place in places]
             labels = batch.labels.index_select(0, index)[:, : max(1, *lengths)]
@@ -113,7 +113,7 @@ class Seq2SeqRecogniser(Recogniser):
             inner = model if i == len(groups) - 1 else self.model
             parts.append(self._losses(inner, {"encoder_outputs": (hidden,)}, labels, lengths))
         order = [place for _, places in groups for place in places]
-        back = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=features.device)
+        back = index_of(sorted(range(len(order)), key=order.__getitem__), features.device)
         return torch.cat(parts).index_select(0, back)
 
     def _losses(
@@ -159,17 +159,20 @@ class Seq2SeqRecogniser(Recogniser):
                 features = self.model.model._mask_input_features(features, attention_mask=mask)
             return encode_frames(self.model.get_encoder(), features)
 
-    def _refuse_long_clips(self, batch: Any) -> None:
+    def _refuse_long_clips(self, batch: Any, where: str = "training") -> None:
         if self.context is not None and max(batch.input_lengths) > self.context.max_frames:
             raise ModelError(
-                f"A recording of {max(batch.input_lengths) / 100:.0f} s got into training: Whisper's encoder takes "
-                f"{self.context.max_frames / 100:g} s.\nLower --max_duration_in_seconds."
+                f"A recording of {max(batch.input_lengths) / 100:.0f} s got into {where}: Whisper's encoder takes "
+                f"{self.context.max_frames / 100:g} s.\nLeave out what is longer, with "
+                "--max_duration_in_seconds."
             )
 
     # ---- recognition
 
     def recognise(self, model: Any, batch: Any, *, with_loss: bool) -> list[Recognised]:
         """The encoder runs once; loss and text come from the same output, the text as `model.generate()` gives it."""
+        if _is_sharded(model):
+            return self._recognise_sharded(model, batch, with_loss=with_loss)
         found: dict[int, Recognised] = {}
         for frames, places in self._groups(batch):
             if frames is not None and self.context is not None and frames > self.context.max_frames:
@@ -181,7 +184,7 @@ class Seq2SeqRecogniser(Recogniser):
             losses = [NAN] * len(places)
             mask = {} if self.context is not None else {k: v for k, v in inputs.items() if k == "attention_mask"}
             if with_loss and self.prompt_known and max(lengths) > 0:
-                labels = batch.labels[places, : max(lengths)]
+                labels = batch.labels.index_select(0, index_of(places, batch.labels.device))[:, : max(lengths)]
                 values = self._losses(self.model, {"encoder_outputs": encoded, **mask}, labels, lengths).tolist()
                 losses = [value if n else NAN for value, n in zip(values, lengths, strict=True)]
             texts = self._texts(inputs, encoded, mask)
@@ -206,6 +209,15 @@ class Seq2SeqRecogniser(Recogniser):
             ids = self.model.generate(input_features=inputs["input_features"][row : row + 1])
             texts[row] = self.tokenizer.batch_decode(ids, skip_special_tokens=True)[0]
         return texts
+
+    def _recognise_sharded(self, model: Any, batch: Any, *, with_loss: bool) -> list[Recognised]:
+        """By the model's own forward and generate() alone, which gather its weights; all processes generate in step."""
+        self._refuse_long_clips(batch, "evaluation with --fsdp")
+        losses = [NAN] * len(batch)
+        if with_loss and self.prompt_known:
+            losses = self._losses(model, batch.inputs, batch.labels, batch.label_lengths).tolist()
+        texts = self.tokenizer.batch_decode(model.generate(**batch.inputs, synced_gpus=True), skip_special_tokens=True)
+        return [Recognised(*said) for said in zip(texts, losses, batch.label_lengths, strict=True)]
 
     def _groups(self, batch: Any) -> list[tuple[int | None, list[int]]]:
         """Utterances whose encoder runs together; with their frames where it is Whisper's."""
@@ -258,7 +270,8 @@ class Seq2SeqRecogniser(Recogniser):
 def _select(inputs: dict[str, torch.Tensor], places: Sequence[int], frames: int | None) -> dict[str, torch.Tensor]:
     """These utterances' inputs, cut to `frames` on the last axis."""
     everyone = list(places) == list(range(len(next(iter(inputs.values())))))
-    chosen = inputs if everyone else {name: value[list(places)] for name, value in inputs.items()}
+    index = index_of(places, next(iter(inputs.values())).device)
+    chosen = inputs if everyone else {name: value.index_select(0, index) for name, value in inputs.items()}
     return dict(chosen) if frames is None else {name: value[..., :frames] for name, value in chosen.items()}
 
 

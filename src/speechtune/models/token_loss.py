@@ -14,13 +14,14 @@ gradients worked out in the forward pass (Liger's way: each utterance's weight m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["IGNORED_LABEL", "decoder_inputs", "token_losses", "utterance_sums"]
+__all__ = ["IGNORED_LABEL", "decoder_inputs", "index_of", "token_losses", "utterance_sums"]
 
 IGNORED_LABEL = -100
 MAX_LOGITS = 2**25  # of one chunk; 128 MB in float32
@@ -78,13 +79,18 @@ def utterance_sums(
     """
     num_rows, length = labels.shape
     places = [row * length + i for row, n in enumerate(label_lengths) for i in range(n)]
-    index = torch.tensor(places, dtype=torch.int64).to(hidden.device, non_blocking=True)
+    index = index_of(places, hidden.device)
     states = hidden.reshape(num_rows * length, -1).index_select(0, index)
     targets = labels.reshape(-1).index_select(0, index)
     losses = _cross_entropy(head, states, targets, max_rows=max(1, MAX_LOGITS // vocabulary))
     # Each place is written once: no sums in an order that varies, as index_add would on a GPU.
     spread = losses.new_zeros(num_rows * length).index_copy(0, index, losses)
     return spread.view(num_rows, length).sum(1)
+
+
+def index_of(places: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Places as an index on `device`; nobody waits for its copy."""
+    return torch.tensor(places, dtype=torch.int64).to(device, non_blocking=True)
 
 
 def _cross_entropy(head: Any, states: torch.Tensor, targets: torch.Tensor, *, max_rows: int) -> torch.Tensor:
