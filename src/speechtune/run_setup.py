@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any
 
 from speechtune.config import Options
@@ -43,11 +45,21 @@ def training_arguments(options: Options, *, seq2seq: bool = False) -> tuple[Any,
     given.setdefault("output_dir", str(options.output_dir or "."))
     # Ours to decide: progress.py shows, the dataset makes ready batches, and a logged 0 must never stand for a NaN.
     given.update(disable_tqdm=True, remove_unused_columns=False, logging_nan_inf_filter=False, push_to_hub=False)
+    if not has_gpu and given.get("ddp_backend", "gloo") == "gloo":
+        _join_processes(timeout_s=float(given.get("ddp_timeout", TrainingArguments.ddp_timeout)))
     arguments_class = Seq2SeqTrainingArguments if seq2seq else TrainingArguments
     try:
         return arguments_class(**given), number_format.line
     except (ValueError, TypeError, ImportError) as error:  # its own checks of options against each other
         raise OptionError(f"TrainingArguments: {str(error).strip()}") from error
+
+
+def _join_processes(*, timeout_s: float) -> None:
+    """Without GPUs transformers forgets --ddp_timeout: a process that hangs would hold the others for half an hour."""
+    import torch.distributed as distributed
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("gloo", timeout=timedelta(seconds=timeout_s))
 
 
 def set_seed(args: Any) -> None:

@@ -261,16 +261,23 @@ class SpeechTrainer(Trainer):
             if self._num_new:
                 self._share_left_out()
             return torch.tensor(max(count, 1.0), device=device)
-        if self._news is not None:  # of the step before, which a GPU has finished: reading it waits for nothing
-            wishes, num_new = self._news.tolist()
-            self.stop_agreed = wishes > 0
-            if num_new:
-                self._share_left_out()
+        self._heed_news()  # of the step before, which a GPU has finished: reading it waits for nothing
         ours = torch.tensor([count, float(self.stop_requested), float(self._num_new)], device=device)
         self._num_new = 0
         torch.distributed.all_reduce(ours)
         self._news = ours[1:]
+        if not ours.is_cuda:
+            self._heed_news()
         return ours[0].clamp(min=1.0)
+
+    def _heed_news(self) -> None:
+        if self._news is None:
+            return
+        wishes, num_new = self._news.tolist()
+        self._news = None
+        self.stop_agreed |= wishes > 0
+        if num_new:
+            self._share_left_out()
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -436,9 +443,7 @@ class SpeechTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._judge(keep=0)
-        if self._news is not None and self._news[1] > 0:  # of the last step; the same on all processes
-            self._share_left_out()
-            self._news[1] = 0
+        self._heed_news()
         folder, step = Path(self.args.output_dir), self.state.global_step
         with disk_full_means(f"checkpoint {step}", folder):
             half = begin_checkpoint(folder, step) if self.args.should_save else folder / f"tmp-checkpoint-{step}"

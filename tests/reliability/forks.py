@@ -107,6 +107,8 @@ class ForkServer:
         *,
         processes: int = 1,
         kill_at: tuple[str, int] | None = None,
+        kill_with: tuple[int, ...] = (signal.SIGKILL,),
+        kill_rank: int | None = None,
         seen: Path | None = None,
         setup: str | None = None,
         environment: Mapping[str, str] | None = None,
@@ -115,7 +117,9 @@ class ForkServer:
 
         Args:
             processes: that torchrun would start.
-            kill_at: ("module:function", n): the process kills itself when it calls this the n-th time, from 1.
+            kill_at: ("module:function", n): a process sends itself signals when it calls this the n-th time, from 1:
+            kill_with: these.
+            kill_rank: only in this process.
             seen: folder for the rows trained on: one line a step and process.
             setup: "module:function" of the tests, called in each process before the command.
         """
@@ -125,6 +129,8 @@ class ForkServer:
             "start": list(argv),
             "processes": processes,
             "kill_at": kill_at,
+            "kill_with": kill_with,
+            "kill_rank": kill_rank,
             "seen": str(seen) if seen else None,
             "setup": setup,
             "environment": dict(environment or {}),
@@ -149,7 +155,7 @@ def serve() -> None:
     """Answer questions on stdin until it is closed."""
     import accelerate  # noqa: F401
     import torch.distributed  # noqa: F401
-    import transformers.models.wav2vec2.modeling_wav2vec2
+    import transformers.models.wav2vec2.modeling_wav2vec2  # noqa: F401
 
     import speechtune.cli
     import speechtune.report
@@ -214,8 +220,8 @@ def _child(question: dict[str, Any], rank: int, port: str) -> int:
             MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
         )  # fmt: skip
     _forget_random_states()
-    if question["kill_at"]:
-        _die_at(*question["kill_at"])
+    if question["kill_at"] and question["kill_rank"] in (None, rank):
+        _die_at(*question["kill_at"], question["kill_with"])
     if question["seen"]:
         _write_seen(Path(question["seen"]), rank)
     if question["setup"]:
@@ -248,15 +254,15 @@ def _attribute(target: str) -> tuple[Any, str, Any]:
     return owner, name, getattr(owner, name)
 
 
-def _die_at(target: str, number: int) -> None:
+def _die_at(target: str, number: int, kill_with: Sequence[int]) -> None:
     owner, name, function = _attribute(target)
     calls = 0
 
     def dying(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+        for signal_number in kill_with if calls == number else ():
+            os.kill(os.getpid(), signal_number)
         return function(*args, **kwargs)
 
     setattr(owner, name, dying)

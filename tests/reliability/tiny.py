@@ -7,7 +7,6 @@ A run takes about a second. Dropout, layer drop and SpecAugment are on, so that 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
