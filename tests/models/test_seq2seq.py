@@ -191,6 +191,17 @@ def test_autocast_covers_what_runs_outside_the_models_forward():
     assert seen == [torch.bfloat16]
 
 
+@pytest.mark.parametrize("name", [WITHOUT_TIMESTAMPS, JOINED])
+def test_recognition_is_in_one_number_format_whether_or_not_the_trainer_prepared_the_model(name: str):
+    recogniser = loaded(name, language="tr")
+    recogniser.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+    with torch.inference_mode():
+        said = recogniser.recognise(recogniser.model, batch_of(recogniser), with_loss=True)
+    plain = loaded(name, language="tr")
+    losses = plain.losses(plain.model, batch_of(plain)).tolist()
+    assert [row.loss for row in said] == pytest.approx(losses, rel=0.02)
+
+
 def test_a_batch_on_its_way_keeps_what_recognition_needs():
     batch = batch_of(whisper())
     assert dataclasses.replace(batch).input_lengths == batch.to(torch.device("cpu")).input_lengths

@@ -171,8 +171,12 @@ class Seq2SeqRecogniser(Recogniser):
 
     def recognise(self, model: Any, batch: Any, *, with_loss: bool) -> list[Recognised]:
         """The encoder runs once; loss and text come from the same output, the text as `model.generate()` gives it."""
-        if _is_sharded(model):
-            return self._recognise_sharded(model, batch, with_loss=with_loss)
+        with self.autocast():
+            if _is_sharded(model):
+                return self._recognise_sharded(model, batch, with_loss=with_loss)
+            return self._recognise(batch, with_loss=with_loss)
+
+    def _recognise(self, batch: Any, *, with_loss: bool) -> list[Recognised]:
         found: dict[int, Recognised] = {}
         for frames, places in self._groups(batch):
             if frames is not None and self.context is not None and frames > self.context.max_frames:
@@ -237,8 +241,7 @@ class Seq2SeqRecogniser(Recogniser):
         values = inputs[self.model_input.name]
         if self.context is not None and values.shape[-1] != self.context.max_frames:
             return BaseModelOutput(last_hidden_state=self._encoded_frames(values))
-        with self.autocast():
-            return self.model.get_encoder()(values, attention_mask=inputs.get("attention_mask"))
+        return self.model.get_encoder()(values, attention_mask=inputs.get("attention_mask"))
 
     def _recognise_in_pieces(self, batch: Any, place: int) -> Recognised:
         """A clip over 30 s: Whisper's own sequential way, window by window, cut at the timestamps it writes."""
