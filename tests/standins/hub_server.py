@@ -278,6 +278,10 @@ def _resolve(request: _Handler, name: str, file_name: str) -> None:
     return request.send_bytes(content, headers=headers)
 
 
+def _branch(request: _Handler, _name: str) -> None:
+    request.send_json({})
+
+
 def _auth_check(request: _Handler, name: str) -> None:
     if request.hub.files(name) is None:
         return request.send_error_as_hub(404, "Repository not found", "RepoNotFound")
@@ -314,6 +318,7 @@ ROUTES: list[tuple[tuple[str, ...], str, bool, Callable[..., None]]] = [
     (("POST",), r"/api/validate-yaml", False, _validate_yaml),
     (("POST",), rf"/api/models/{_NAME}/preupload/[^/]+", True, _preupload),
     (("POST",), rf"/api/models/{_NAME}/commit/[^/]+", True, _commit),
+    (("POST",), rf"/api/models/{_NAME}/branch/[^/]+", True, _branch),
     (("POST",), rf"/{_NAME}\.git/info/lfs/objects/batch", True, _lfs_batch),
     (("POST",), rf"/{_NAME}\.git/info/lfs/objects/verify", True, _verify),
     (("PUT",), r"/storage/([0-9a-f]{64})", False, _store),

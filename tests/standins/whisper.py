@@ -61,9 +61,25 @@ def build_whisper(folder: Path) -> None:
         **prompt,
     )
     model = transformers.WhisperForConditionalGeneration(config)
+    _favour_short_texts(model, ids)
     model.generation_config = transformers.GenerationConfig(**_generation(ids), **prompt)
     model.save_pretrained(folder)
     _add_legacy_fields(folder / "config.json", ids)
+
+
+def _favour_short_texts(model: Any, ids: dict[str, int]) -> None:
+    """Lean the output as pretrained weights lean: no timestamps or languages within a text, and an end before long.
+
+    Without it random weights write until the length limit, timestamps among the text.
+    """
+    import torch
+
+    with torch.no_grad():
+        decoder = model.model.decoder
+        decoder.layer_norm.bias[0] = 3.0  # a constant that every output token can lean on
+        weights = decoder.embed_tokens.weight  # the output layer's too
+        weights[min(ids[token] for token in special_tokens()) :, 0] = -0.1
+        weights[ids["<|endoftext|>"], 0] = 0.1
 
 
 def _write_tokenizer(folder: Path, vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> dict[str, int]:
