@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-__all__ = ["NumberFormat", "choose_number_format", "choose_num_workers"]
+__all__ = ["NumberFormat", "choose_number_format", "choose_num_workers", "keep_freed_memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,7 @@ class NumberFormat:
         matmul: torch's float32 matrix product precision: "highest", or "medium", which on AMD processors takes oneDNN's
             float32 kernels (1.39 x faster, gradient error 4.4e-5 against 2.2e-5).
         line: what is said of it.
+        on_cpu: training runs on the processor.
     """
 
     bf16: bool
@@ -24,11 +25,15 @@ class NumberFormat:
     matmul: str
     line: str
 
+    on_cpu: bool = False
+
     def apply(self) -> None:
-        """Set the process' matrix product precision."""
+        """Set the process' matrix product precision, and how it treats freed memory."""
         import torch
 
         torch.set_float32_matmul_precision(self.matmul)
+        if self.on_cpu:
+            keep_freed_memory()
 
 
 def choose_number_format(wish: str, *, use_cpu: bool = False) -> NumberFormat:
@@ -54,8 +59,8 @@ def choose_number_format(wish: str, *, use_cpu: bool = False) -> NumberFormat:
     if wish == "auto":
         wish = "bf16" if _has_bf16() else "fp32"
     if wish == "bf16":
-        return NumberFormat(True, False, matmul, f"bf16 on the processor, float32 master weights{note}")
-    return NumberFormat(False, False, matmul, f"float32 on the processor, {kernels} matrix products{note}")
+        return NumberFormat(True, False, matmul, f"bf16 on the processor, float32 master weights{note}", True)
+    return NumberFormat(False, False, matmul, f"float32 on the processor, {kernels} matrix products{note}", True)
 
 
 def choose_num_workers(given: int | None, *, has_gpu: bool) -> int:
@@ -64,6 +69,26 @@ def choose_num_workers(given: int | None, *, has_gpu: bool) -> int:
         return given
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return min(8, max(cores - 1, 0)) if has_gpu else min(1, cores - 1)
+
+
+def keep_freed_memory() -> bool:
+    """Keep what is freed for the next step, instead of giving it back to the system and asking for it again.
+
+    A training step on a processor frees and allocates gigabytes in blocks that the C library returns at once; clearing their pages
+    anew was a tenth to a sixth of a step's time (sys time 0.45 of 2.8 s, afterwards none). Costs nothing but that the process' memory
+    stays at its peak.
+
+    Returns:
+        Whether the C library knows how (glibc does).
+    """
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    return bool(mallopt(mmap_threshold, 1 << 30) and mallopt(trim_threshold, (1 << 31) - 1))
 
 
 def _has_bf16() -> bool:

@@ -39,9 +39,10 @@ class ModelInput:
         """
         lengths = np.array([len(f) for f in features])
         longest = max(int(lengths.max()), min_length)
-        batch = np.full((len(features), longest, *features[0].shape[1:]), self._padding_value(), np.float32)
+        batch = np.empty((len(features), longest, *features[0].shape[1:]), np.float32)
         for row, values in zip(batch, features, strict=True):
             row[: len(values)] = values
+            row[len(values) :] = self._padding_value()
         padded: dict[str, NDArray[Any]] = {self.name: batch}
         if (lengths < longest).any() and self._wants_mask():
             padded["attention_mask"] = (np.arange(longest)[None, :] < lengths[:, None]).astype(np.int32)
@@ -68,7 +69,10 @@ class WaveformInput(ModelInput):
     def features(self, samples: Array) -> Array:
         if not self.do_normalize:
             return samples
-        return (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        # (samples - mean) / sqrt(var + 1e-7) in numpy's own order of sums, to the bit, with half of its memory traffic.
+        centred = samples - samples.mean()
+        centred /= np.sqrt(np.multiply(centred, centred).mean() + 1e-7)
+        return centred
 
     def _wants_mask(self) -> bool:
         return self.mask

@@ -1,0 +1,23 @@
+"""C1: a CTC training step in float32 against the original's default: random batches of 8, stock kernels."""
+
+from __future__ import annotations
+
+from common import Result, main
+from ctc_step import Ours, Peer, compare, memory_note, model_config, padding_share
+
+
+def measure(tiny: bool = False) -> list[Result]:
+    results = []
+    config = {"config": model_config(tiny)}
+    for corpus, name, target in (("cv", "clips like Common Voice", 2.0), ("ls", "clips like LibriSpeech", 1.2)):
+        steps, rounds = (2, 1) if tiny else (4, 4) if corpus == "cv" else (2, 4)
+        sides = {"ours": (Ours, config), "peer": (Peer, config)}
+        measured = compare(sides, corpus, rounds=rounds, steps=steps, scale=0.2 if tiny else 1)
+        padding = f"padding {padding_share(Ours, corpus):.1%} against {padding_share(Peer, corpus):.1%}"
+        note = f"{padding}; {memory_note(measured, 'ours', 'peer')}"
+        results.append(Result("C1", f"CTC step, fp32, {name}", target, *measured.ratios("ours", "peer"), note=note))
+    return results
+
+
+if __name__ == "__main__":
+    main(measure)

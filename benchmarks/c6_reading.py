@@ -1,0 +1,93 @@
+"""C6: batches out of the arena against batches out of float32 Arrow files, and what an hour of audio takes on disk."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from commands import folder_bytes
+from common import Cost, Result, Rounds, cost_of, lengths_like, letter_tokenizer, main, one_thread, write_corpus
+
+HOURS = 0.5
+BATCH = 8
+
+
+def measure(tiny: bool = False) -> list[Result]:
+    one_thread()
+    hours = 0.01 if tiny else HOURS
+    durations_s = lengths_like("cv", max(8, int(hours * 720)))
+    audio_s = float(durations_s.sum())
+    measured, rounds = Rounds(), 1 if tiny else 4
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        corpus = write_corpus(folder, durations_s.tolist(), eval_clips=4, distinct=200)
+        ours, ours_filled = ours_loader(corpus, folder / "ours"), Cost()
+        peer, peer_filled = peer_loader(corpus, folder / "peer")
+        ours_filled = cost_of(lambda: _read(ours))
+        for _ in range(rounds):
+            # Ours in more passes: one is too short for the clock of CPU seconds.
+            passes = 1 if tiny else 10
+            measured.add("ours", cost_of(lambda: [_read(ours) for _ in range(passes)], audio_s=audio_s * passes))
+            measured.add("peer", cost_of(lambda: _read(peer), audio_s=audio_s))
+        ours_mb_h = folder_bytes(folder / "ours" / "arena") / 1e6 / (audio_s / 3600)
+        peer_mb_h = folder_bytes(folder / "peer" / "cache") / 1e6 / (audio_s / 3600)
+    cpu, wall = measured.ratios("ours", "peer")
+    speeds = {side: min(c.cpu_s for c in costs) for side, costs in measured.costs.items()}
+    note = (
+        f"ours {audio_s * passes / speeds['ours']:,.0f} x real time on one core, peer {audio_s / speeds['peer']:,.0f} x; "
+        f"filling: ours {ours_filled.cpu_s:.1f} s CPU (within epoch 1), peer {peer_filled.cpu_s:.1f} s (before it)"
+    )
+    return [
+        Result("C6", "batch reading, CTC", 30.0, cpu, wall, note=note, worse="samples are rounded to 16 bits"),
+        Result("C6", "disk for an hour of audio", 120.0, [ours_mb_h], [], unit="MB", note=f"peer {peer_mb_h:.0f} MB"),
+    ]
+
+
+def ours_loader(corpus: Path, folder: Path) -> Any:
+    """A training loader in the main process, its arena still empty."""
+    from transformers import Wav2Vec2FeatureExtractor
+
+    from speechtune.corpora import open_corpus
+    from speechtune.data.arena import Arena
+    from speechtune.data.batching import BatchSettings
+    from speechtune.data.dataset import BatchMaker, SpeechDataset, StepSampler, training_loader
+    from speechtune.data.prepare import prepare_split
+    from speechtune.data.reading import AudioReader
+    from speechtune.models.inputs import input_for
+    from speechtune.text.vocab import Labeller
+
+    table = open_corpus(str(corpus), None, cache_dir=str(folder)).read("train", text_column="sentence", progress=False)
+    tokenizer = letter_tokenizer(folder / "tokenizer")
+    labeller = Labeller(tokenizer.get_vocab(), unk_token="[UNK]", word_delimiter_token="|")
+    split = prepare_split(table, [text.lower() for text in table.texts], encode=labeller, limits=None)
+    reader = AudioReader(16_000, arena=Arena(folder / "arena", 16_000))
+    dataset = SpeechDataset(split, BatchMaker(reader, input_for(Wav2Vec2FeatureExtractor(return_attention_mask=False))))
+    sampler = StepSampler(table.durations_s, BatchSettings(utterances_per_step=BATCH))
+    return training_loader(dataset, sampler, num_workers=0, pin_memory=False)
+
+
+def peer_loader(corpus: Path, folder: Path) -> tuple[Any, Cost]:
+    """The Trainer's loader over Arrow files, and what it cost to make them."""
+    import datasets
+    from peer import Collator, make_tokenizer, prepare, tables
+    from torch.utils.data import DataLoader
+    from transformers import Wav2Vec2FeatureExtractor
+
+    datasets.disable_progress_bars()
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=False)
+    splits = tables(corpus, folder, {"train": "train"})
+    tokenizer = make_tokenizer(splits, folder)
+    found: list[Any] = []
+    filled = cost_of(lambda: found.append(prepare(splits, corpus / "clips", extractor, tokenizer)["train"]))
+    loader = DataLoader(found[0], batch_size=BATCH, shuffle=True, collate_fn=Collator(extractor, tokenizer))
+    return loader, filled
+
+
+def _read(loader: Any) -> None:
+    for _ in loader:
+        pass
+
+
+if __name__ == "__main__":
+    main(measure)

@@ -1,0 +1,20 @@
+"""`speechtune` as a command of its own, with a note of when the first step was done (see peer.note_first_step)."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    from peer import note_first_step
+    from transformers import trainer
+
+    from speechtune.cli import main as speechtune
+
+    callback = note_first_step()
+    trainer.DEFAULT_CALLBACKS.append(type(callback))
+    return int(speechtune(sys.argv[1:]) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
