@@ -2,7 +2,7 @@
 
     OUT/tmp-checkpoint-400/     being written; removed by the next start
     OUT/checkpoint-400/         whole: every file has the size and checksum that manifest.json says
-        manifest.json           written last; {"step": 400, "files": {"vocab.json": {"bytes": 512, "crc32": "8f3a01c2"}}}
+        manifest.json           written last: {"step": 400, "files": {"vocab.json": {"bytes": 5, "crc32": "8f3a01c2"}}}
 
 Source of the order write, fsync file, rename, fsync folder: Pillai et al. 2014, "All File Systems Are Not Created
 Equal".
@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from speechtune.errors import OutputError
+from speechtune.errors import OutputError, SpeechtuneError
 
 __all__ = [
     "MANIFEST",
@@ -37,6 +37,9 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 HALF = "tmp-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SIGNS_OF_FULL = ("No space left", "os error 28", "os error 122", "inline_container", "File too large")
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -121,16 +124,19 @@ def write_atomically(path: Path, text: str) -> None:
 
 @contextmanager
 def disk_full_means(what: str, folder: Path) -> Iterator[None]:
-    """Turn a full disk while writing `what` into one message; other errors pass."""
+    """Turn a full disk, or a folder that can't be written, while writing `what` into one message; other errors pass."""
     try:
         yield
+    except SpeechtuneError:
+        raise
     except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _REFUSED and str(getattr(error, "filename", "") or "").startswith(str(folder)):
+            raise OutputError(
+                f"{error.filename}: can't be written: {error.strerror}.\nGive another --output_dir."  # type: ignore[attr-defined]
+            ) from error
         # safetensors and torch wrap the system's error in their own, with the words in the text
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        wrapped = any(
-            sign in str(error) for sign in ("No space left", "os error 28", "inline_container", "File too large")
-        )
-        if not (full or wrapped):
+        if number not in _FULL and not any(sign in str(error) for sign in _SIGNS_OF_FULL):
             raise
         remove_half_written(folder)
         last = newest_whole(folder, read=False)

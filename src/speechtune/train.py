@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from speechtune.checkpoint import disk_full_means
 from speechtune.config import Options
 from speechtune.errors import OptionError
 from speechtune.run_data import Splits, open_splits, prepare_splits, text_normaliser
@@ -36,7 +37,7 @@ def run(options: Options) -> int:
     first = int(os.environ.get("RANK", "0")) == 0
     for note in options.notes if first else ():
         log.info(note)
-    with run_lock(folder) if first else nullcontext():
+    with disk_full_means("the results", folder), run_lock(folder) if first else nullcontext():
         goes_on = claim_output_folder(options, identity_of(options)) if first and options.do_train else False
         if first and options.do_train and not goes_on:
             write_settings(options)  # whose folder it is from now on, also after a kill

@@ -231,6 +231,7 @@ class SpeechTrainer(Trainer):
                 log.info(f"learning rate: {rate:g} from here on, {before:g} before")
                 group["initial_lr"], group["lr"] = rate, group["lr"] * rate / before
                 self.lr_scheduler.base_lrs[number] = rate
+                self.lr_scheduler._last_lr[number] = group["lr"]
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         epoch = kwargs["epoch"]
@@ -492,9 +493,13 @@ class SpeechTrainer(Trainer):
         # Trainer's own writes training_args.bin too: a pickle that nothing needs, and that may hold a token.
         if not self.args.should_save and not self.is_distributed_loading_by_transformers:
             return
+        folder = Path(output_dir or self.args.output_dir)
         self.accelerator.unwrap_model(self.model, keep_torch_compile=False).save_pretrained(
-            output_dir or self.args.output_dir, state_dict=state_dict, is_main_process=self.args.should_save
+            folder, state_dict=state_dict, is_main_process=self.args.should_save
         )
+        if self.args.should_save:
+            for path in folder.glob("*.safetensors"):  # its writer makes them readable for this user only
+                path.chmod((folder / "config.json").stat().st_mode)
 
     def _wait(self) -> None:
         if self.args.world_size > 1:

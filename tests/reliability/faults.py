@@ -96,3 +96,44 @@ def poison(name: str = "005", value: float = float("nan"), *, first: int = 0, la
 def poison_all() -> None:
     """Every loss is NaN."""
     poison("")
+
+
+def full_disk_at_third_checkpoint(largest_bytes: int = 60_000) -> None:
+    """From the third checkpoint on, no file may grow beyond this: the weights fit, the optimiser's state does not."""
+    import resource
+
+    import speechtune.trainer
+
+    begin, calls = speechtune.trainer.begin_checkpoint, 0
+
+    def begin_on_full_disk(folder: Path, step: int) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, resource.RLIM_INFINITY))
+        return begin(folder, step)
+
+    speechtune.trainer.begin_checkpoint = begin_on_full_disk
+
+
+def full_disk_for_weights() -> None:
+    """From the third checkpoint on, not even the weights fit."""
+    full_disk_at_third_checkpoint(20_000)
+
+
+def full_arena() -> None:
+    """The disk fills up while clips are put into the arena."""
+    import errno
+
+    import speechtune.data.arena_files
+
+    write, calls = speechtune.data.arena_files._write_all, 0
+
+    def write_some(descriptor: int, data: memoryview) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 7:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(descriptor, data)
+
+    speechtune.data.arena_files._write_all = write_some
