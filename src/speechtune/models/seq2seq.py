@@ -123,7 +123,7 @@ class Seq2SeqRecogniser(Recogniser):
         limit = self.max_labels or labels.shape[1]
         labels, lengths = labels[:, :limit], [min(n, limit) for n in label_lengths]
         tokens = decoder_inputs(labels, start=self.start, pad=self.end)
-        head = None if _is_sharded(model) else self.model.get_output_embeddings()
+        head = None if _is_sharded(model) or _is_compiled(model) else self.model.get_output_embeddings()
         losses = token_losses(model, {**inputs, "decoder_input_ids": tokens}, labels, lengths, head=head)
         if max(label_lengths) > limit:
             too_long = torch.tensor([n > limit for n in label_lengths], device=losses.device)
@@ -281,3 +281,8 @@ def _select(inputs: dict[str, torch.Tensor], places: Sequence[int], frames: int 
 def _is_sharded(model: Any) -> bool:
     """Whether parameters are whole only while the model's own forward runs (FSDP 1 or 2)."""
     return any(base.__name__ in ("FullyShardedDataParallel", "FSDPModule") for base in type(model).__mro__)
+
+
+def _is_compiled(model: Any) -> bool:
+    """torch.compile traces a forward anew where a hook is new."""
+    return any(hasattr(module, "_orig_mod") for module in (model, getattr(model, "module", None)))
