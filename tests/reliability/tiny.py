@@ -45,13 +45,21 @@ RANDOMNESS = ["--hidden_dropout", "0.1", "--layerdrop", "0.1", "--mask_time_prob
 CALM = ["--mask_time_prob", "0"]
 
 
-def write_clip(path: Path, seconds: float, *, seed: int, format: str | None = None) -> None:
-    """A tone in noise, 16 bits, 16 kHz."""
+def write_clip(
+    path: Path,
+    seconds: float,
+    *,
+    seed: int,
+    format: str | None = None,
+    sampling_rate: int = SAMPLING_RATE,
+    subtype: str = "PCM_16",
+) -> None:
+    """A tone in noise, mono."""
     random = np.random.default_rng(seed)
-    time_s = np.arange(round(seconds * SAMPLING_RATE)) / SAMPLING_RATE
+    time_s = np.arange(round(seconds * sampling_rate)) / sampling_rate
     samples = 0.3 * np.sin(2 * np.pi * (200 + 40 * seed) * time_s) + 0.02 * random.standard_normal(len(time_s))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, samples, SAMPLING_RATE, subtype=None if format else "PCM_16", format=format)
+    sf.write(path, samples, sampling_rate, subtype=subtype, format=format)
 
 
 def write_corpus(folder: Path, *, num_train: int = 12, num_test: int = 4) -> Path:
@@ -87,12 +95,12 @@ def words(corpus: Path, output: Path, *more: str, model: dict[str, Any] | None =
     ]
 
 
-def run(*argv: str) -> int:
+def run(*argv: str, command: Any = "train") -> int:
     """Run a command line in this process; gives back the exit code of the command."""
     from speechtune.compat import parse_options
     from speechtune.train import run as run_options
 
-    return run_options(parse_options(argv))
+    return run_options(parse_options(argv, command=command))
 
 
 def weights(folder: Path) -> dict[str, Any]:
