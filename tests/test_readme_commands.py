@@ -73,6 +73,22 @@ def test_the_warm_start_table_is_what_the_readmes_snippet_passes():
     assert f'decoder_id = "{WARM_START["decoder"]}"' in snippet[1]
 
 
+def test_the_readmes_snippet_itself_makes_the_same_model_folder(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    readme_blocks()
+    (snippet,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    place.provide(models=[WARM_START["encoder"], WARM_START["decoder"]])
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    theirs.mkdir()
+    place.enter(monkeypatch, theirs)
+    exec(snippet, {})
+    warm_start(ours)
+    assert {path.name for path in theirs.iterdir()} == {path.name for path in ours.iterdir()}
+    for path in theirs.glob("*.json"):
+        assert read_json(path) == read_json(ours / path.name), path.name
+
+
 def run(command: Command, place: Place, tmp_path: Path, *, hub: HubServer | None = None) -> str:
     """Run a command to its end; returns its output, both streams."""
     environment = place.environment(tmp_path / "cache", hub.environment() if hub else None)
