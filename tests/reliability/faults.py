@@ -80,8 +80,14 @@ def change_row(corpus: Path, split: str, row: int, **fields: Any) -> str:
 def poison(name: str = "005", value: float = float("nan"), *, first: int = 0, last: int = 10**9) -> None:
     """Make the loss of the utterance whose file has this name non-finite, in calls from `first` to `last`."""
     from speechtune.models.ctc import CtcRecogniser
+    from speechtune.models.seq2seq import Seq2SeqRecogniser
 
-    losses, calls = CtcRecogniser.losses, 0
+    for kind in (CtcRecogniser, Seq2SeqRecogniser):
+        kind.losses = _poisoned(kind.losses, name, value, first, last)  # type: ignore[attr-defined]
+
+
+def _poisoned(losses: Callable[..., Any], name: str, value: float, first: int, last: int) -> Callable[..., Any]:
+    calls = 0
 
     def poisoned(self: Any, model: Any, batch: Any) -> Any:
         nonlocal calls
@@ -90,7 +96,7 @@ def poison(name: str = "005", value: float = float("nan"), *, first: int = 0, la
         hit = [name in said.file and first <= calls <= last for said in batch.utterances]
         return values * values.new_tensor([value if is_hit else 1.0 for is_hit in hit]) if any(hit) else values
 
-    CtcRecogniser.losses = poisoned  # type: ignore[method-assign]
+    return poisoned
 
 
 def poison_all() -> None:

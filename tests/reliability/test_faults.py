@@ -12,6 +12,7 @@ from reliability.forks import ForkServer
 from reliability.tiny import assert_same_weights, losses, read_json, read_rows, run, weights, words
 
 from speechtune.errors import CorpusError, TrainingError
+from speechtune.models.ctc import CtcRecogniser
 
 ONE_IN_TWELVE = ["--max_left_out", "0.09"]
 ONE_EPOCH = ["--num_train_epochs", "1", "--save_steps", "100"]
@@ -132,10 +133,7 @@ def test_an_evaluation_of_nothing_has_no_error_rate(corpus: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_step_with_a_non_finite_loss_is_skipped_and_its_utterance_named(
-    value: float, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("speechtune.models.ctc.CtcRecogniser.losses", _original())
+def test_a_step_with_a_non_finite_loss_is_skipped_and_its_utterance_named(value: float, corpus: Path, tmp_path: Path):
     poison("005", value)
     output = tmp_path / "out"
     assert run(*words(corpus, output, "--num_train_epochs", "1", "--logging_steps", "3")) == 0
@@ -149,16 +147,7 @@ def test_a_step_with_a_non_finite_loss_is_skipped_and_its_utterance_named(
     assert history[-2]["skipped_steps"] == 1 or history[0]["skipped_steps"] == 1
 
 
-def _original():
-    from speechtune.models.ctc import CtcRecogniser
-
-    return CtcRecogniser.losses
-
-
-def test_the_logged_loss_is_the_mean_over_the_steps_that_were_taken(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("speechtune.models.ctc.CtcRecogniser.losses", _original())
+def test_the_logged_loss_is_the_mean_over_the_steps_that_were_taken(corpus: Path, tmp_path: Path):
     poison("005", math.nan)
     more = ["--num_train_epochs", "1", "--mask_time_prob", "0"]
     assert run(*words(corpus, tmp_path / "each", *more)) == 0
@@ -169,18 +158,14 @@ def test_the_logged_loss_is_the_mean_over_the_steps_that_were_taken(
     assert mean == pytest.approx(sum(loss for loss in each if loss == loss) / 5)
 
 
-def test_a_skipped_step_changes_no_weight(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("speechtune.models.ctc.CtcRecogniser.losses", _original())
+def test_a_skipped_step_changes_no_weight(corpus: Path, tmp_path: Path):
     run(*words(corpus, tmp_path / "before", "--max_steps", "3", "--save_steps", "1"))
     poison("", math.nan, first=3, last=3)
     run(*words(corpus, tmp_path / "out", "--max_steps", "3", "--save_steps", "1"))
     assert_same_weights(tmp_path / "out" / "checkpoint-3", tmp_path / "before" / "checkpoint-2")
 
 
-def test_too_many_bad_steps_in_a_row_stop_with_a_saved_state(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("speechtune.models.ctc.CtcRecogniser.losses", _original())
+def test_too_many_bad_steps_in_a_row_stop_with_a_saved_state(corpus: Path, tmp_path: Path):
     poison_all()
     output = tmp_path / "out"
     with pytest.raises(TrainingError, match=r"20 steps had a non-finite loss(.|\n)*bad_steps\.jsonl") as caught:
@@ -192,24 +177,19 @@ def test_too_many_bad_steps_in_a_row_stop_with_a_saved_state(
     assert all(math.isnan(row["loss"]) for row in state["log_history"])
 
 
-def test_bad_steps_after_the_checkpoint_are_named_once_after_a_resume(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("speechtune.models.ctc.CtcRecogniser.losses", _original())
+def test_bad_steps_after_the_checkpoint_are_named_once_after_a_resume(corpus: Path, tmp_path: Path):
+    losses_before = CtcRecogniser.losses
     poison("", math.nan, first=6, last=6)
     output = tmp_path / "out"
     assert run(*words(corpus, output, "--num_train_epochs", "1", "--save_steps", "4")) == 0
     for path in (output / "checkpoint-6").iterdir():
         path.unlink()
-    monkeypatch.setattr("speechtune.models.ctc.CtcRecogniser.losses", _original_before(_original()))
+    assert [row["step"] for row in read_rows(output / "bad_steps.jsonl")] == [6]
+    CtcRecogniser.losses = losses_before
     poison("", math.nan, first=2, last=2)
     assert run(*words(corpus, output, "--num_train_epochs", "1", "--save_steps", "4")) == 0
     assert [row["step"] for row in read_rows(output / "bad_steps.jsonl")] == [6]
     assert read_json(output / "train_results.json")["skipped_steps"] == 1
-
-
-def _original_before(poisoned):
-    return next(cell.cell_contents for cell in poisoned.__closure__ if callable(cell.cell_contents))
 
 
 # ---- two processes
