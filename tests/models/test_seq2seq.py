@@ -45,6 +45,21 @@ def test_gradients_are_those_of_the_models_own_loss(name: str):
             torch.testing.assert_close(mine.grad, plain.grad, msg=parameter)
 
 
+def test_label_smoothing_is_that_of_the_trainer_and_in_training_alone():
+    from transformers.trainer_pt_utils import LabelSmoother
+
+    recogniser = for_training(generation={"label_smoothing_factor": 0.1})
+    recogniser.model.eval()
+    batch = batch_of(recogniser, training=True)
+    losses = recogniser.losses(recogniser.model, batch)
+    output = recogniser.model(**batch.inputs, labels=batch.labels)
+    smoothed = LabelSmoother(epsilon=0.1)(output, batch.labels)
+    torch.testing.assert_close(losses.sum() / recogniser.num_items(batch), smoothed)
+    with torch.inference_mode():
+        said = recogniser.recognise(recogniser.model, batch, with_loss=True)
+    assert sum(row.loss for row in said) / recogniser.num_items(batch) == pytest.approx(output.loss.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_loss_and_text_do_not_depend_on_the_batch(name: str):
     recogniser = loaded(name, language="tr")

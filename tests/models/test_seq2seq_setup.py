@@ -165,6 +165,12 @@ OTHERS = {
 }
 
 
+def test_a_type_that_is_refused_is_refused_before_its_weights_are_loaded(tmp_path: Path):
+    AutoConfig.for_model("pop2piano").save_pretrained(tmp_path)  # no weights here
+    with pytest.raises(ModelError, match=r"pop2piano .* piano notes of music"):
+        loaded(str(tmp_path))
+
+
 def other_family(model_type: str, folder: Path) -> str:
     """A random model of another family with BART's tokenizer: its own needs files that are not made here."""
     import transformers

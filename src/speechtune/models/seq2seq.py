@@ -42,6 +42,7 @@ class Seq2SeqRecogniser(Recogniser):
 
     kind = "seq2seq"
     encoder_cache: EncoderCache | None = None
+    label_smoothing = 0.0  # in training; an evaluation's loss is plain cross-entropy
     autocast: Callable[[], AbstractContextManager[Any]] = (
         nullcontext  # of the number format; the trainer sets accelerate's
     )
@@ -124,7 +125,9 @@ class Seq2SeqRecogniser(Recogniser):
         labels, lengths = labels[:, :limit], [min(n, limit) for n in label_lengths]
         tokens = decoder_inputs(labels, start=self.start, pad=self.end)
         head = None if _is_sharded(model) or _is_compiled(model) else self.model.get_output_embeddings()
-        losses = token_losses(model, {**inputs, "decoder_input_ids": tokens}, labels, lengths, head=head)
+        inputs = {**inputs, "decoder_input_ids": tokens}
+        smoothing = self.label_smoothing if torch.is_grad_enabled() else 0.0
+        losses = token_losses(model, inputs, labels, lengths, head=head, smoothing=smoothing)
         if max(label_lengths) > limit:
             too_long = torch.tensor([n > limit for n in label_lengths], device=losses.device)
             losses = losses.masked_fill(too_long, NAN)

@@ -9,7 +9,7 @@ from typing import Any
 from speechtune.config import TrainConfig
 from speechtune.errors import ModelError, OptionError
 from speechtune.models.ctc_setup import given_tokenizer, source_of
-from speechtune.models.loading import Source, feature_extractor_of
+from speechtune.models.loading import Source, feature_extractor_of, load_config
 from speechtune.models.padding import make_padding_invariant
 from speechtune.models.seq2seq import Seq2SeqRecogniser
 from speechtune.models.seq2seq_families import FAMILIES, check_decoder, check_family, inputs_of, max_labels_of
@@ -61,6 +61,7 @@ def seq2seq_for_training(
         parts.model.get_encoder().requires_grad_(False)
     recogniser = _recogniser(config, parts, training_args, corpus_language, training=True)
     _check_road(config, recogniser, is_sharded=bool(getattr(training_args, "fsdp", None)))
+    recogniser.label_smoothing = float(getattr(training_args, "label_smoothing_factor", 0.0))
     if recogniser.context is not None:
         remember_context(parts.model.config, recogniser.context)
     return recogniser
@@ -100,6 +101,7 @@ def load_seq2seq(
     source = source_of(config)
     if source is None:
         raise OptionError("A model from random weights can only be trained. Give --model_name_or_path.")
+    check_family(load_config(source).model_type)
     parts = _load(config, source, None)
     return _recogniser(config, parts, training_args, corpus_language, training=False)
 
@@ -119,7 +121,6 @@ def _load(config: TrainConfig, source: Source | None, model_config: Any) -> _Par
         options = {} if model_config is None else {"config": model_config}
         model = source.load(what, AutoModelForSpeechSeq2Seq.from_pretrained, dtype=torch.float32, **options)
     name = source.name if source else model.config.model_type
-    check_family(model.config.model_type)
     tokenizer = given_tokenizer(config, source)
     extractor_source = source
     if config.feature_extractor_name:

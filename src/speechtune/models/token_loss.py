@@ -15,6 +15,7 @@ gradients worked out in the forward pass (Liger's way: each utterance's weight m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,7 +36,13 @@ def decoder_inputs(labels: torch.Tensor, *, start: int, pad: int) -> torch.Tenso
 
 
 def token_losses(
-    model: Any, inputs: dict[str, Any], labels: torch.Tensor, label_lengths: list[int], *, head: nn.Module | None
+    model: Any,
+    inputs: dict[str, Any],
+    labels: torch.Tensor,
+    label_lengths: list[int],
+    *,
+    head: nn.Module | None,
+    smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Sum over its tokens of each utterance's cross-entropy.
 
@@ -45,18 +52,26 @@ def token_losses(
         labels: (B, L) int64, padded at the end.
         label_lengths: real labels of each utterance, known on the CPU: no wait for the device.
         head: the model's output layer; None takes the logits from the model's output (FSDP shards the layer's weight).
+        smoothing: share of each target that is spread over the vocabulary (Szegedy et al. 2016).
 
     Returns:
         (B,) float32, 0 for an utterance without labels.
     """
+    sums = partial(utterance_sums, labels=labels, label_lengths=label_lengths, smoothing=smoothing)
     if head is None:
         logits = model(**inputs, use_cache=False).logits
-        return utterance_sums(logits, labels, label_lengths, head=nn.Identity(), vocabulary=logits.shape[-1])
+        return utterance_sums(
+            logits, labels, label_lengths, head=nn.Identity(), vocabulary=logits.shape[-1], smoothing=smoothing
+        )
     found: list[torch.Tensor] = []
 
     def at_head(layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = args[0]
-        found.append(utterance_sums(hidden, labels, label_lengths, head=layer, vocabulary=_num_outputs(layer)))
+        found.append(
+            utterance_sums(
+                hidden, labels, label_lengths, head=layer, vocabulary=_num_outputs(layer), smoothing=smoothing
+            )
+        )
         return (hidden[:, :0], *args[1:])
 
     hook = head.register_forward_pre_hook(at_head)
@@ -69,7 +84,13 @@ def token_losses(
 
 
 def utterance_sums(
-    hidden: torch.Tensor, labels: torch.Tensor, label_lengths: list[int], *, head: Any, vocabulary: int
+    hidden: torch.Tensor,
+    labels: torch.Tensor,
+    label_lengths: list[int],
+    *,
+    head: Any,
+    vocabulary: int,
+    smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Output layer and cross-entropy over the real tokens only.
 
@@ -82,7 +103,7 @@ def utterance_sums(
     index = index_of(places, hidden.device)
     states = hidden.reshape(num_rows * length, -1).index_select(0, index)
     targets = labels.reshape(-1).index_select(0, index)
-    losses = _cross_entropy(head, states, targets, max_rows=max(1, MAX_LOGITS // vocabulary))
+    losses = _cross_entropy(head, states, targets, max_rows=max(1, MAX_LOGITS // vocabulary), smoothing=smoothing)
     # Each place is written once: no sums in an order that varies, as index_add would on a GPU.
     spread = losses.new_zeros(num_rows * length).index_copy(0, index, losses)
     return spread.view(num_rows, length).sum(1)
@@ -93,10 +114,13 @@ def index_of(places: Sequence[int], device: torch.device) -> torch.Tensor:
     return torch.tensor(places, dtype=torch.int64).to(device, non_blocking=True)
 
 
-def _cross_entropy(head: Any, states: torch.Tensor, targets: torch.Tensor, *, max_rows: int) -> torch.Tensor:
+def _cross_entropy(
+    head: Any, states: torch.Tensor, targets: torch.Tensor, *, max_rows: int, smoothing: float
+) -> torch.Tensor:
     def of_chunk(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         # The layer's forward, not a call: calling it would meet our own hook again.
-        return nn.functional.cross_entropy(head.forward(states).float(), targets, reduction="none")
+        logits = head.forward(states).float()
+        return nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
 
     if len(states) <= max_rows:
         return of_chunk(states, targets)
