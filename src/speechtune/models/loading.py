@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,11 +68,21 @@ class Source:
         """
         try:
             return loader(self.name, trust_remote_code=self.trust_remote_code, **self.hub_options, **options)
-        except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, AttributeError) as error:
+        except Exception as error:  # damaged files make transformers raise nearly anything
             raise ModelError(self._message(what, error)) from error
 
     def _message(self, what: str, error: Exception) -> str:
-        first = str(error).strip().split("\n")[0][:300]
+        first = (str(error).strip().split("\n")[0] or type(error).__name__)[:300]
+        if isinstance(error, pickle.UnpicklingError):  # torch's own words say how to load it all the same
+            return (
+                f"{self.name}: its weights are a pickle that holds more than tensors, or is damaged; it is not loaded.\n"
+                "Take a checkpoint with model.safetensors."
+            )
+        if "custom code" in first:
+            return (
+                f"{self.name}: comes with code of its own, which is not run.\n"
+                "If you read it and want to run it, give --trust_remote_code."
+            )
         if Path(self.name).is_dir():
             return f"{self.name}: no usable {what} here: {first}\nIt needs the files that `save_pretrained` writes."
         if self.name.startswith((".", "/", "~")):
@@ -88,6 +100,8 @@ def quiet_transformers() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    # Else a checkpoint without safetensors makes it ask a service outside the hub to convert it, token and all.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 
 def load_config(source: Source) -> Any:
