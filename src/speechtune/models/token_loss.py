@@ -60,18 +60,12 @@ def token_losses(
     sums = partial(utterance_sums, labels=labels, label_lengths=label_lengths, smoothing=smoothing)
     if head is None:
         logits = model(**inputs, use_cache=False).logits
-        return utterance_sums(
-            logits, labels, label_lengths, head=nn.Identity(), vocabulary=logits.shape[-1], smoothing=smoothing
-        )
+        return sums(logits, head=nn.Identity(), vocabulary=logits.shape[-1])
     found: list[torch.Tensor] = []
 
     def at_head(layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = args[0]
-        found.append(
-            utterance_sums(
-                hidden, labels, label_lengths, head=layer, vocabulary=_num_outputs(layer), smoothing=smoothing
-            )
-        )
+        found.append(sums(hidden, head=layer, vocabulary=_num_outputs(layer)))
         return (hidden[:, :0], *args[1:])
 
     hook = head.register_forward_pre_hook(at_head)
