@@ -118,9 +118,10 @@ def forget_later_steps(bad_steps: Path, checkpoint: Path | None) -> None:
     """Steps after the checkpoint are taken again, and named again where they are bad again."""
     if not bad_steps.exists():
         return
-    last = int(checkpoint.name.rpartition("-")[2]) if checkpoint is not None else 0
-    lines = bad_steps.read_text("utf-8").splitlines(keepends=True)
-    write_atomically(bad_steps, "".join(line for line in lines if _step_of(line) <= last))
+    state = _read_json(checkpoint / "trainer_state.json") if checkpoint is not None else None
+    last = (state or {}).get("global_step", 0)
+    lines = bad_steps.read_text("utf-8").split("\n")
+    write_atomically(bad_steps, "".join(line + "\n" for line in lines if _step_of(line) <= last))
 
 
 def _step_of(line: str) -> float:

@@ -16,6 +16,7 @@ from speechtune.errors import TrainingError
 from speechtune.run_data import Splits, dataset_of, reader_for
 from speechtune.run_output import forget_later_steps, write_left_out, write_settings
 from speechtune.types import LeftOut
+from speechtune.wording import visible
 
 __all__ = ["Session"]
 
@@ -282,7 +283,7 @@ class Session:
     def _write_bad_step(self, row: dict[str, Any]) -> None:
         with (self.folder / "bad_steps.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        names = ", ".join(entry["file"] for entry in row["utterances"][:3]) or "no single utterance"
+        names = ", ".join(visible(entry["file"]) for entry in row["utterances"][:3]) or "no single utterance"
         log.warning(
             f"step {row['step']} skipped: its {row['non_finite']} is not finite ({names}) -> "
             f"{self.folder / 'bad_steps.jsonl'}"

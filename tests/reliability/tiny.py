@@ -122,7 +122,8 @@ def read_json(path: Path) -> Any:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    with path.open(encoding="utf-8") as lines:  # splitlines would split at U+2028
+        return [json.loads(line) for line in lines]
 
 
 def losses(folder: Path) -> list[float]:

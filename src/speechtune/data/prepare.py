@@ -174,15 +174,22 @@ def check_share_left_out(
     line = summary_line(name, rows, total=total, path=path)
     first = rows[0]
     if len(rows) >= total:
-        raise CorpusError(f"{line}\nNothing is left to use. The first: {first.file}: {first.detail or first.reason}")
+        raise CorpusError(f"{line}\nNothing is left to use. The first: {_named(first)}")
     if strict:
-        raise CorpusError(f"{line}\nThe first: {first.file}: {first.detail or first.reason}\n--strict allows none.")
+        raise CorpusError(f"{line}\nThe first: {_named(first)}\n--strict allows none.")
     # Limits on durations are the user's own wish; what counts is what is broken.
     broken = [row for row in rows if row.reason not in ("too_long", "too_short")]
     if len(broken) > max_share * total:
         first = broken[0]
         raise CorpusError(
             f"{line}\n{len(broken)} of {total} can't be used, over --max_left_out {max_share:g}. "
-            f"The first: {first.file}: {first.detail or first.reason}\n"
+            f"The first: {_named(first)}\n"
             "Mend the corpus, or allow more with --max_left_out."
         )
+
+
+def _named(row: LeftOut) -> str:
+    """File and detail on one line, whatever characters the name holds; details of recordings begin with the name."""
+    file = row.file if row.file.isprintable() else repr(row.file)
+    what = row.detail or row.reason
+    return what if what.startswith(file) else f"{file}: {what}"

@@ -75,7 +75,7 @@ class Source:
         first = (str(error).strip().split("\n")[0] or type(error).__name__)[:300]
         if isinstance(error, pickle.UnpicklingError):  # torch's own words say how to load it all the same
             return (
-                f"{self.name}: its weights are a pickle that holds more than tensors, or is damaged; it is not loaded.\n"
+                f"{self.name}: its weights are a pickle of more than tensors, or damaged; it is not loaded.\n"
                 "Take a checkpoint with model.safetensors."
             )
         if "custom code" in first:
