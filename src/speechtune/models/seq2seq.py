@@ -43,9 +43,8 @@ class Seq2SeqRecogniser(Recogniser):
     kind = "seq2seq"
     encoder_cache: EncoderCache | None = None
     label_smoothing = 0.0  # in training; an evaluation's loss is plain cross-entropy
-    autocast: Callable[[], AbstractContextManager[Any]] = (
-        nullcontext  # of the number format; the trainer sets accelerate's
-    )
+    # Of the number format, for what runs outside the model's own forward; the trainer sets accelerate's.
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __init__(
         self,
@@ -166,8 +165,7 @@ class Seq2SeqRecogniser(Recogniser):
         if self.context is not None and max(batch.input_lengths) > self.context.max_frames:
             raise ModelError(
                 f"A recording of {max(batch.input_lengths) / 100:.0f} s got into {where}: Whisper's encoder takes "
-                f"{self.context.max_frames / 100:g} s.\nLeave out what is longer, with "
-                "--max_duration_in_seconds."
+                f"{self.context.max_frames / 100:g} s.\nLeave out what is longer, with --max_duration_in_seconds."
             )
 
     # ---- recognition
