@@ -23,8 +23,21 @@ def measure(tiny: bool = False) -> list[Result]:
     error = f"gradient's relative error {gradient_error(config, automatic):.1e}; float32's own {gradient_error(config, 'fp32'):.1e}"
     note = "" if automatic == "bf16" else "this processor has no bf16 products: float32 was picked"
     return [
-        Result("C3", "CTC step, automatic format, against the default peer", 3.2, *measured.ratios("ours", "fp32"), worse=error, note=note),
-        Result("C3", "CTC step, automatic format, against the peer with --bf16", 1.6, *measured.ratios("ours", "bf16"), note=note),
+        Result(
+            "C3",
+            "CTC step, automatic format, against the default peer",
+            3.2,
+            *measured.ratios("ours", "fp32"),
+            worse=error,
+            note=note,
+        ),
+        Result(
+            "C3",
+            "CTC step, automatic format, against the peer with --bf16",
+            1.6,
+            *measured.ratios("ours", "bf16"),
+            note=note,
+        ),
     ]
 
 

@@ -18,7 +18,9 @@ def measure(tiny: bool = False) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         corpus = write_corpus(Path(folder), durations_s.tolist(), distinct=DISTINCT)
         config = tiny_ctc()
-        ours = [train_ours(corpus, config, Path(folder) / "ours", "--max_steps", "1")[1] for _ in range(1 if tiny else 3)]
+        ours = [
+            train_ours(corpus, config, Path(folder) / "ours", "--max_steps", "1")[1] for _ in range(1 if tiny else 3)
+        ]
         ours_bytes = folder_bytes(Path(folder) / "ours" / "cache")
         _, peer = train_peer(corpus, config, Path(folder) / "peer", "--max_steps", "1")
         peer_bytes = folder_bytes(Path(folder) / "peer" / "cache")

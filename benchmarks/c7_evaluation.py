@@ -47,7 +47,13 @@ def measure(tiny: bool = False) -> list[Result]:
     )
     both = "WER and CER on both sides, jiwer an utterance at a time; the same counts"
     return [
-        Result("C7", f"evaluation outside the model, {num_clips:,} clips", 25.0, *measured.ratios("ours", "peer"), note=note),
+        Result(
+            "C7",
+            f"evaluation outside the model, {num_clips:,} clips",
+            25.0,
+            *measured.ratios("ours", "peer"),
+            note=note,
+        ),
         Result("C7", f"scoring {len(pairs):,} pairs", 8.0, *scored.ratios("ours", "peer"), note=both),
     ]
 
@@ -65,7 +71,7 @@ def _logits(texts: list[str], durations_s: np.ndarray, tokenizer: Any, rows: lis
     logits = torch.randn(len(rows), longest, VOCABULARY, generator=torch.Generator().manual_seed(rows[0]))
     for place, row in enumerate(rows):
         ids = [vocabulary["|" if letter == " " else letter] for letter in texts[row]]
-        ids[:: 29] = [3] * len(ids[::29])
+        ids[::29] = [3] * len(ids[::29])
         for i, label in enumerate(ids):
             frame = 2 * i
             if frame < _frames(durations_s[row]):
@@ -152,10 +158,18 @@ def _peer(durations_s: np.ndarray, texts: list[str], tokenizer: Any, folder: Pat
         return {"number": torch.tensor(number), "labels": labels[number]}
 
     settings = TrainingArguments(
-        output_dir=str(folder / "peer"), per_device_eval_batch_size=BATCH, use_cpu=True, report_to="none", disable_tqdm=True
+        output_dir=str(folder / "peer"),
+        per_device_eval_batch_size=BATCH,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
     )
     trainer = Trainer(
-        model=StandIn(), args=settings, eval_dataset=Ready(), data_collator=collate, compute_metrics=make_scorer(tokenizer)
+        model=StandIn(),
+        args=settings,
+        eval_dataset=Ready(),
+        data_collator=collate,
+        compute_metrics=make_scorer(tokenizer),
     )
     trainer.remove_callback(type(next(c for c in trainer.callback_handler.callbacks if "Printer" in type(c).__name__)))
     return lambda: float(trainer.evaluate()["eval_wer"])
@@ -187,7 +201,10 @@ def _score_peer(pairs: list[tuple[str, str]]) -> tuple[int, int, int, int]:
 
     sums = [0, 0, 0, 0]
     for reference, hypothesis in pairs:
-        for place, found in ((0, jiwer.process_words(reference, hypothesis)), (2, jiwer.process_characters(reference, hypothesis))):
+        for place, found in (
+            (0, jiwer.process_words(reference, hypothesis)),
+            (2, jiwer.process_characters(reference, hypothesis)),
+        ):
             sums[place] += found.substitutions + found.deletions + found.insertions
             sums[place + 1] += found.substitutions + found.deletions + found.hits
     return tuple(sums)  # type: ignore[return-value]

@@ -22,7 +22,9 @@ def train_peer(corpus: Path, config: dict[str, Any], out: Path, *options: str) -
     return _timed([*command, "--out", str(out), *options], out)
 
 
-def train_ours(corpus: Path, config: dict[str, Any], out: Path, *options: str, keep_cache: bool = False) -> tuple[Cost, Cost]:
+def train_ours(
+    corpus: Path, config: dict[str, Any], out: Path, *options: str, keep_cache: bool = False
+) -> tuple[Cost, Cost]:
     """Run speechtune from nothing: no index, no decoded audio."""
     shutil.rmtree(out, ignore_errors=not keep_cache)
     out.mkdir(parents=True, exist_ok=True)

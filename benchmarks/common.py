@@ -148,7 +148,12 @@ def sentence(duration_s: float, *, seed: int = 0) -> str:
 
 
 def write_corpus(
-    folder: Path, durations_s: Sequence[float], *, eval_clips: int = 8, suffix: str = ".mp3", distinct: int | None = None
+    folder: Path,
+    durations_s: Sequence[float],
+    *,
+    eval_clips: int = 8,
+    suffix: str = ".mp3",
+    distinct: int | None = None,
 ) -> Path:
     """A Common Voice release of one language, as Mozilla lays it out: 48 kHz MP3 and TSV files. Gives back its folder.
 
@@ -231,9 +236,7 @@ def letter_tokenizer(folder: Path) -> Any:
 
     letters = "abcdefghijklmnopqrstuvwxyz"
     vocabulary = {"[PAD]": 0, "|": 1, "[UNK]": 2, **{letter: i + 3 for i, letter in enumerate(letters)}}
-    return ctc_tokenizer(
-        vocabulary, folder, unk_token="[UNK]", pad_token="[PAD]", word_delimiter_token="|"
-    )
+    return ctc_tokenizer(vocabulary, folder, unk_token="[UNK]", pad_token="[PAD]", word_delimiter_token="|")
 
 
 # ---- command line of each benchmark

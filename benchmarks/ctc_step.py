@@ -123,7 +123,9 @@ class Ours(_Side):
         with tempfile.TemporaryDirectory() as folder:
             tokenizer = letter_tokenizer(Path(folder))
         self.recogniser = CtcRecogniser(
-            self.model, tokenizer=tokenizer, model_input=input_for(Wav2Vec2FeatureExtractor(return_attention_mask=False))
+            self.model,
+            tokenizer=tokenizer,
+            model_input=input_for(Wav2Vec2FeatureExtractor(return_attention_mask=False)),
         )
 
     def plan(self, durations_s: NDArray[np.float64]) -> list[list[int]]:
@@ -160,7 +162,9 @@ def letters(duration_s: float, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(3, 29, int(duration_s * LETTERS_PER_S))
 
 
-def compare(sides: dict[str, tuple[type[_Side], dict[str, Any]]], corpus: str, *, rounds: int, steps: int, scale: float = 1.0) -> Rounds:
+def compare(
+    sides: dict[str, tuple[type[_Side], dict[str, Any]]], corpus: str, *, rounds: int, steps: int, scale: float = 1.0
+) -> Rounds:
     """Let the sides take turns, a step each, in `rounds` of `steps` steps; each in a process of its own, for its own memory.
 
     Args:
@@ -192,7 +196,9 @@ def compare(sides: dict[str, tuple[type[_Side], dict[str, Any]]], corpus: str, *
     return measured
 
 
-def _worker(pipe: Any, side_class: type[_Side], options: dict[str, Any], corpus: str, num_steps: int, scale: float) -> None:
+def _worker(
+    pipe: Any, side_class: type[_Side], options: dict[str, Any], corpus: str, num_steps: int, scale: float
+) -> None:
     one_thread()
     side = side_class(**options)
     durations_s = lengths_like(corpus, NUM_CLIPS) * scale
@@ -210,7 +216,10 @@ def _spread_over_lengths(plan: list[list[int]], durations_s: NDArray[np.float64]
     places = (np.arange(num_steps) + 0.5) * len(by_length) / num_steps
     chosen = [by_length[int(place)] for place in places]
     # Shortest with longest, and so on: each pair has about the same audio.
-    pairs = [chosen[i : i + 1] + chosen[num_steps - 1 - i : num_steps - i][: num_steps - 2 * i - 1] for i in range((num_steps + 1) // 2)]
+    pairs = [
+        chosen[i : i + 1] + chosen[num_steps - 1 - i : num_steps - i][: num_steps - 2 * i - 1]
+        for i in range((num_steps + 1) // 2)
+    ]
     order = np.random.default_rng(0).permutation(len(pairs))
     return [step for i in order for step in pairs[i]]
 

@@ -56,9 +56,7 @@ def make_tokenizer(splits: Any, out: Path) -> Any:
     vocabulary = {letter: i for i, letter in enumerate([*letters, "|", "[UNK]", "[PAD]"])}
     out.mkdir(parents=True, exist_ok=True)
     (out / "vocab.json").write_text(json.dumps(vocabulary), "utf-8")
-    return Wav2Vec2CTCTokenizer(
-        str(out / "vocab.json"), unk_token="[UNK]", pad_token="[PAD]", word_delimiter_token="|"
-    )
+    return Wav2Vec2CTCTokenizer(str(out / "vocab.json"), unk_token="[UNK]", pad_token="[PAD]", word_delimiter_token="|")
 
 
 def prepare(splits: Any, clips: Path, extractor: Any, tokenizer: Any) -> Any:

@@ -76,9 +76,13 @@ def machine_line() -> str:
             seconds.append(time.process_time() - start_s)
         speeds.append(f"{name} {2 * 2000 * 768 * 3072 / min(seconds) / 1e9:.0f}")
     with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-        model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), platform.machine())
+        model = next(
+            (line.partition(":")[2].strip() for line in file if line.startswith("model name")), platform.machine()
+        )
     cores = len(os.sched_getaffinity(0))
-    return f"{model}, {cores} cores; matrix products on one core, GFLOP/s: {', '.join(speeds)}; torch {torch.__version__}"
+    return (
+        f"{model}, {cores} cores; matrix products on one core, GFLOP/s: {', '.join(speeds)}; torch {torch.__version__}"
+    )
 
 
 def _table(rows: dict[str, Any]) -> str:

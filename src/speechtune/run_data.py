@@ -23,7 +23,16 @@ from speechtune.models.recogniser import Recogniser
 from speechtune.text.languages import language_of
 from speechtune.text.normalise import make_normaliser
 
-__all__ = ["Splits", "dataset_of", "open_splits", "prepare_splits", "reader_for", "text_normaliser", "training_limits"]
+__all__ = [
+    "Splits",
+    "dataset_of",
+    "encoder_store_for",
+    "open_splits",
+    "prepare_splits",
+    "reader_for",
+    "text_normaliser",
+    "training_limits",
+]
 
 log = logging.getLogger("speechtune")
 
@@ -187,6 +196,13 @@ def reader_for(options: Options, sampling_rate: int) -> AudioReader:
     folder = arena_folder(cache_folder(config.cache_dir), sampling_rate)
     max_bytes = None if config.arena_max_gb is None else int(config.arena_max_gb * 1e9)
     return AudioReader(sampling_rate, arena=Arena(folder, sampling_rate, max_bytes=max_bytes))
+
+
+def encoder_store_for(options: Options) -> Arena:
+    """Where a frozen encoder's output is kept (--encoder_cache): beside the decoded audio, and cleared with it."""
+    config = options.config
+    max_bytes = None if config.arena_max_gb is None else int(config.arena_max_gb * 1e9)
+    return Arena(cache_folder(config.cache_dir) / "arena" / "encoder-v1", 0, max_bytes=max_bytes)
 
 
 def dataset_of(

@@ -13,7 +13,7 @@ from speechtune.checkpoint import disk_full_means, newest_whole, write_atomicall
 from speechtune.config import Options
 from speechtune.data.prepare import check_share_left_out
 from speechtune.errors import TrainingError
-from speechtune.run_data import Splits, dataset_of, reader_for
+from speechtune.run_data import Splits, dataset_of, encoder_store_for, reader_for
 from speechtune.run_output import forget_later_steps, write_left_out, write_settings
 from speechtune.types import LeftOut
 from speechtune.wording import visible
@@ -35,7 +35,7 @@ class Session:
 
     def build(self, train_split: Any, eval_split: Any, normalise_hypothesis: Any) -> None:
         """Datasets, trainer and callbacks."""
-        from speechtune.data.batching import BatchSettings, with_total
+        from speechtune.data.batching import with_total
         from speechtune.interruption import StopAtSignal
         from speechtune.progress import TrainingProgress
         from speechtune.trainer import SpeechTrainer
@@ -58,11 +58,9 @@ class Session:
             )
         )
         config, args = self.options.config, self.args
-        per_device = (
-            BatchSettings(seconds_per_step=float(config.batch_seconds), order=_order(args), seed=args.seed)
-            if config.batch_seconds
-            else BatchSettings(utterances_per_step=args.per_device_train_batch_size, order=_order(args), seed=args.seed)
-        )
+        if config.encoder_cache and self.train_set is not None:
+            self.recogniser.keep_encoded(encoder_store_for(self.options))
+        per_device = self._batch_settings()
         self.stop = StopAtSignal()
         self.trainer: Any = SpeechTrainer(
             self.recogniser,
@@ -79,6 +77,47 @@ class Session:
         self.stop.trainer = self.trainer
         self.progress = TrainingProgress(lambda: self.trainer.audio_seconds)
         _show_progress_with(self.trainer, self.progress)
+
+    def _batch_settings(self) -> Any:
+        """What one forward and backward pass of a process takes, and the order of an epoch."""
+        from speechtune.data.batching import BatchSettings
+        from speechtune.data.dataset import SpeechDataset
+
+        wish, args = self.options.config.batch_seconds, self.args
+        if wish is None or not isinstance(self.train_set, SpeechDataset):  # a stream's batches are counted
+            return BatchSettings(
+                utterances_per_step=args.per_device_train_batch_size, order=_order(args), seed=args.seed
+            )
+        seconds = self._found_batch_seconds(self.train_set.split) if wish == "auto" else float(wish)
+        return BatchSettings(seconds_per_step=seconds, order=_order(args), seed=args.seed)
+
+    def _found_batch_seconds(self, split: Any) -> float:
+        """`--batch_seconds auto`; the smallest of all processes."""
+        import torch
+
+        from speechtune.data.auto_batch import find_batch_seconds
+        from speechtune.errors import OptionError
+
+        args = self.args
+        if getattr(args, "fsdp", None):
+            raise OptionError("--batch_seconds auto with --fsdp: a sharded model can't be tried. Give a number.")
+        model = self.recogniser.model.to(args.device)
+        if args.gradient_checkpointing:
+            model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
+        half = torch.float16 if args.fp16 else torch.bfloat16
+        found = find_batch_seconds(
+            self.recogniser,
+            split.table.durations_s,
+            labels_per_s=len(split.label_ids) / max(split.hours * 3600, 1.0),
+            device=args.device,
+            autocast=lambda: torch.autocast(args.device.type, half, enabled=args.fp16 or args.bf16),
+            num_parts=args.world_size * args.gradient_accumulation_steps,
+        )
+        log.info(found.line)
+        smallest = torch.tensor(found.seconds, device=args.device)
+        if args.world_size > 1:
+            torch.distributed.all_reduce(smallest, op=torch.distributed.ReduceOp.MIN)
+        return float(smallest)
 
     def opening_line(self, number_format: str) -> str:
         """Corpus, model and number format in one line."""
