@@ -120,13 +120,19 @@ def random_config(given: Mapping[str, Any] | str) -> Any:
     """
     from transformers import CONFIG_MAPPING
 
-    fields = dict(given) if isinstance(given, Mapping) else json.loads(Path(given).read_text("utf-8"))
+    try:
+        fields = dict(given if isinstance(given, Mapping) else json.loads(Path(given).read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"--model_config {given}: no JSON object: {error}") from error
     model_type = fields.pop("model_type", None)
-    if model_type not in CONFIG_MAPPING:
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise ModelError(
             f"--model_config: model_type {model_type!r} is not one that transformers knows, e.g. wav2vec2."
         )
-    return CONFIG_MAPPING[model_type](**fields)
+    try:
+        return CONFIG_MAPPING[model_type](**fields)
+    except Exception as error:  # transformers checks some fields, in words and errors of many kinds
+        raise ModelError(f"--model_config: {str(error).strip() or type(error).__name__}") from error
 
 
 def feature_extractor_of(source: Source | None, config: Any) -> Any:
@@ -183,7 +189,10 @@ def ctc_model(source: Source | None, config: Any, *, tokenizer: Any, head_may_ch
         )
     config.update({"vocab_size": num_labels, "pad_token_id": tokenizer.pad_token_id})
     if source is None:
-        return AutoModelForCTC.from_config(config)
+        try:
+            return AutoModelForCTC.from_config(config)
+        except Exception as error:  # sizes that don't fit each other
+            raise ModelError(f"--model_config: no {config.model_type} can be made of it: {error}") from error
     # float32 whatever the checkpoint was saved in: mixed precision keeps its master weights so.
     return source.load(
         "CTC model", AutoModelForCTC.from_pretrained, config=config, ignore_mismatched_sizes=True, dtype=torch.float32
