@@ -64,10 +64,11 @@ class EncoderCache:
             limit = torch.finfo(torch.float16).max
             made = compute(missing).float().clamp(-limit, limit).half().cpu().numpy()
             for place, states in zip(missing, made, strict=True):
-                found[place] = np.ascontiguousarray(states).view(np.int16).reshape(-1)
-                self.store.put(keys[place], found[place])
-        words = np.stack([array for array in found if array is not None])
-        rows = words.view(np.float16).reshape(len(keys), frames // 2, -1)
+                words = np.ascontiguousarray(states).view(np.int16).reshape(-1)
+                self.store.put(keys[place], words)
+                found[place] = words
+        stacked = np.stack([words for words in found if words is not None])
+        rows = stacked.view(np.float16).reshape(len(keys), frames // 2, -1)
         return torch.from_numpy(rows).to(device, non_blocking=True).float()
 
 
