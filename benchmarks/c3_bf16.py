@@ -20,7 +20,8 @@ def measure(tiny: bool = False) -> list[Result]:
     }
     steps, rounds = (2, 1) if tiny else (4, 4)
     measured = compare(sides, "cv", rounds=rounds, steps=steps, scale=0.2 if tiny else 1)
-    error = f"gradient's relative error {gradient_error(config, automatic):.1e}; float32's own {gradient_error(config, 'fp32'):.1e}"
+    errors = [gradient_error(config, precision) for precision in (automatic, "fp32")]
+    error = f"gradient's relative error {errors[0]:.1e}; float32's own {errors[1]:.1e}"
     note = "" if automatic == "bf16" else "this processor has no bf16 products: float32 was picked"
     return [
         Result(

@@ -1,7 +1,9 @@
-"""C4: a Whisper training step on clips like Common Voice's: 30 s of encoder as the original, or the clip and a margin.
+"""C4: a Whisper training step on clips like Common Voice's: 30 s of encoder as the original, or the clip and a
+margin.
 
-openai/whisper-tiny's dimensions with random weights; batches of 8. Both sides compute loss, gradients, clipping and AdamW.
-The frozen encoder's output can be kept (its side then reads it instead of computing it; the peer's encoder is frozen too).
+openai/whisper-tiny's dimensions with random weights; batches of 8. Both sides compute loss, gradients, clipping and
+AdamW. The frozen encoder's output can be kept (its side then reads it instead of computing it; the peer's encoder is
+frozen too).
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from common import Cost, Result, Rounds, cost_of, lengths_like, main, noise, one
 
 BATCH = 8
 NUM_CLIPS = 2000
-TINY_EN = {"d_model": 384, "encoder_layers": 4, "decoder_layers": 4, "encoder_attention_heads": 6, "decoder_attention_heads": 6,
+TINY_EN = {"d_model": 384, "encoder_layers": 4, "decoder_layers": 4,
+           "encoder_attention_heads": 6, "decoder_attention_heads": 6,
            "encoder_ffn_dim": 1536, "decoder_ffn_dim": 1536, "vocab_size": 51_865}  # fmt: skip
-SMALLEST = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+SMALLEST = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1,
+            "encoder_attention_heads": 2, "decoder_attention_heads": 2,
             "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "vocab_size": 300}  # fmt: skip
 TOKENS_PER_S = 4
 PROMPT = 4

@@ -25,8 +25,8 @@ def measure(tiny: bool = False) -> list[Result]:
         _, peer = train_peer(corpus, config, Path(folder) / "peer", "--max_steps", "1")
         peer_bytes = folder_bytes(Path(folder) / "peer" / "cache")
     note = (
-        f"ours {min(c.wall_s for c in ours):.1f} s of wall time ({min(c.cpu_s for c in ours):.1f} s CPU), peer {peer.wall_s:.0f} s "
-        f"({peer.cpu_s:.0f} s CPU); on disk by then {ours_bytes / 1e6:.0f} MB against {peer_bytes / 1e6:.0f} MB; "
+        f"ours {min(c.cpu_s for c in ours):.1f} s CPU ({min(c.wall_s for c in ours):.1f} s wall), peer "
+        f"{peer.cpu_s:.0f} s CPU ({peer.wall_s:.0f} s wall); on disk by then {ours_bytes / 1e6:.0f} MB against {peer_bytes / 1e6:.0f} MB; "
         "one run of the peer, three of ours"
     )
     worse = "epoch 1 decodes as it goes"

@@ -18,7 +18,7 @@ def measure(tiny: bool = False) -> list[Result]:
     hours = 0.01 if tiny else HOURS
     durations_s = lengths_like("cv", max(8, int(hours * 720)))
     audio_s = float(durations_s.sum())
-    measured, rounds = Rounds(), 1 if tiny else 4
+    measured, rounds, passes = Rounds(), 1 if tiny else 4, 1 if tiny else 10
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus = write_corpus(folder, durations_s.tolist(), eval_clips=4, distinct=200)
@@ -27,7 +27,6 @@ def measure(tiny: bool = False) -> list[Result]:
         ours_filled = cost_of(lambda: _read(ours))
         for _ in range(rounds):
             # Ours in more passes: one is too short for the clock of CPU seconds.
-            passes = 1 if tiny else 10
             measured.add("ours", cost_of(lambda: [_read(ours) for _ in range(passes)], audio_s=audio_s * passes))
             measured.add("peer", cost_of(lambda: _read(peer), audio_s=audio_s))
         ours_mb_h = folder_bytes(folder / "ours" / "arena") / 1e6 / (audio_s / 3600)
@@ -35,7 +34,8 @@ def measure(tiny: bool = False) -> list[Result]:
     cpu, wall = measured.ratios("ours", "peer")
     speeds = {side: min(c.cpu_s for c in costs) for side, costs in measured.costs.items()}
     note = (
-        f"ours {audio_s * passes / speeds['ours']:,.0f} x real time on one core, peer {audio_s / speeds['peer']:,.0f} x; "
+        f"ours {audio_s * passes / speeds['ours']:,.0f} x real time on one core, "
+        f"peer {audio_s / speeds['peer']:,.0f} x; "
         f"filling: ours {ours_filled.cpu_s:.1f} s CPU (within epoch 1), peer {peer_filled.cpu_s:.1f} s (before it)"
     )
     return [

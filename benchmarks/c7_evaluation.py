@@ -1,7 +1,8 @@
 """C7: evaluation outside the model, 2,000 clips: from logits to text and scores; and scoring alone.
 
-The model is a stand-in that hands out ready logits at once, and batches are ready too, so that what is left is the cost of
-everything around a model: gathering or deciding labels, decoding them, aligning. Neither side computes a loss.
+The model is a stand-in that hands out ready logits at once, and batches are ready too, so that what is left is the
+cost of everything around a model: gathering or deciding labels, decoding them, aligning. Neither side computes a
+loss.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ def measure(tiny: bool = False) -> list[Result]:
     assert outputs["ours_scores"] == outputs["peer_scores"], (outputs["ours_scores"], outputs["peer_scores"])
     assert abs(outputs["ours"] - outputs["peer"]) < 1e-9, (outputs["ours"], outputs["peer"])
     ours_s, peer_s = (min(c.cpu_s for c in measured.costs[side]) for side in ("ours", "peer"))
+    logits_mb = num_clips * FRAMES_PER_S * max(durations_s) * VOCABULARY * 4 / 1e6
     note = (
-        f"ours {ours_s:.2f} s CPU with WER and CER, peer {peer_s:.1f} s with WER alone; the same WER ({outputs['ours']:.4f}); the peer "
-        f"holds {num_clips * FRAMES_PER_S * max(durations_s) * VOCABULARY * 4 / 1e6:.0f} MB of logits, and again while it joins them"
+        f"ours {ours_s:.2f} s CPU with WER and CER, peer {peer_s:.1f} s with WER alone; the same WER "
+        f"({outputs['ours']:.4f}); the peer holds {logits_mb:.0f} MB of logits, and again while it joins them"
     )
     both = "WER and CER on both sides, jiwer an utterance at a time; the same counts"
     return [

@@ -9,7 +9,8 @@ from common import Cost, Result, cost_of, main, run_command
 
 LIMIT_S = 0.3
 PEER = (
-    "import datasets, torch, transformers; from transformers import AutoModelForCTC, HfArgumentParser, Trainer, TrainingArguments; "
+    "import datasets, torch, transformers; "
+    "from transformers import AutoModelForCTC, HfArgumentParser, Trainer, TrainingArguments; "
     "HfArgumentParser(TrainingArguments).parse_args_into_dataclasses(['--help'])"
 )
 

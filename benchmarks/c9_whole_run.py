@@ -26,7 +26,10 @@ def measure(tiny: bool = False) -> list[Result]:
             measured.add("peer", Cost(peer.cpu_s, peer.wall_s, 1.0))
     cpu, wall = measured.ratios("ours", "peer")
     ours, peer = measured.costs["ours"][0], measured.costs["peer"][0]
-    note = f"ours {ours.cpu_s:.0f} s CPU ({ours.wall_s:.0f} s), peer {peer.cpu_s:.0f} s CPU ({peer.wall_s:.0f} s); ours also writes its report"
+    note = (
+        f"ours {ours.cpu_s:.0f} s CPU ({ours.wall_s:.0f} s), peer {peer.cpu_s:.0f} s CPU ({peer.wall_s:.0f} s); "
+        "ours also writes its report"
+    )
     return [Result("C9", "whole run, 192 clips, one epoch, fp32", 1.8, cpu, wall, note=note)]
 
 

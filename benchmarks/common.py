@@ -1,8 +1,9 @@
 """What all benchmarks share: clocks, clips, small models of true proportions, and the shape of a result.
 
 Both sides run in one process, turn by turn, on the same clips and in equal numbers of steps; where whole commands are
-compared, each is a process of its own and they take turns. A ratio is the peer's cost over ours, per second of real audio.
-CPU seconds (children included) decide: they hardly feel what else the machine is doing. Wall time is shown beside them.
+compared, each is a process of its own and they take turns. A ratio is the peer's cost over ours, per second of real
+audio. CPU seconds (children included) decide: they hardly feel what else the machine is doing. Wall time is shown
+beside them.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def one_thread() -> None:
 
 
 def lengths_like(corpus: str, num_clips: int, *, seed: int = 0) -> NDArray[np.float64]:
-    """Seconds of clips, (num_clips,): "cv" as Common Voice (mean 5, sd 2), "ls" as LibriSpeech (mean 12.5, most near 15)."""
+    """Seconds of clips, (num_clips,): "cv" as Common Voice (mean 5, sd 2), "ls" as LibriSpeech (mean 12.5)."""
     random = np.random.default_rng(seed)
     if corpus == "cv":
         return np.clip(random.normal(5.0, 2.0, num_clips), 1.5, 12.0)
@@ -189,7 +190,7 @@ def write_corpus(
 
 
 def base_shaped(num_layers: int = 2, *, vocab_size: int = 32, **more: Any) -> dict[str, Any]:
-    """wav2vec2-base with fewer of its 12 layers, its CNN and positional convolution cut by the same share of their work.
+    """wav2vec2-base with fewer of its 12 layers, its CNN and positional convolution cut by the same share.
 
     Their proportions decide what a number format gains; the whole model would take minutes a step here.
     """

@@ -1,9 +1,10 @@
 """Training steps of a CTC model, ours and the original's way, for C1, C2 and C3.
 
-A step is forward, loss, backward, clipping and AdamW on 8 utterances (the Trainer's default). The peer pads random batches (or
-those of transformers' own length-grouped sampler) and runs the model as it comes. Ours are speechtune's buckets, its padding that
-changes no answer (masked norms and attention), its loss and its number format. Each side's steps are drawn from its own plan of an
-epoch of 2,000 clips, evenly over their lengths, and costs are per second of real audio.
+A step is forward, loss, backward, clipping and AdamW on 8 utterances (the Trainer's default). The peer pads random
+batches (or those of transformers' own length-grouped sampler) and runs the model as it comes. Ours are speechtune's
+buckets, its padding that changes no answer (masked norms and attention), its loss and its number format. Each side's
+steps are drawn from its own plan of an epoch of 2,000 clips, evenly over their lengths, and costs are per second of
+real audio.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class _Side:
 
 
 class Peer(_Side):
-    """Random or length-grouped batches, padded by the feature extractor; no attention mask, as wav2vec2-base asks for none."""
+    """Random or length-grouped batches, padded by the feature extractor; no mask, as wav2vec2-base asks for none."""
 
     def __init__(self, config: dict[str, Any], *, precision: str = "fp32", grouped: bool = False) -> None:
         super().__init__(config, precision=precision)
@@ -165,7 +166,7 @@ def letters(duration_s: float, seed: int) -> NDArray[np.int64]:
 def compare(
     sides: dict[str, tuple[type[_Side], dict[str, Any]]], corpus: str, *, rounds: int, steps: int, scale: float = 1.0
 ) -> Rounds:
-    """Let the sides take turns, a step each, in `rounds` of `steps` steps; each in a process of its own, for its own memory.
+    """Let the sides take turns, a step each, in `rounds` of `steps` steps; each in a process of its own.
 
     Args:
         sides: name -> Peer or Ours, and what to make it with.

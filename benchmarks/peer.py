@@ -1,11 +1,14 @@
-"""The original's way of working, in a few lines of our own, as a command: everything is decoded ahead with datasets.map.
+"""The original's way of working, in a few lines of our own, as a command: everything is decoded ahead with
+datasets.map.
 
-Table -> cleaned text -> vocabulary -> audio decoded, resampled, normalised and kept as float32 in Arrow files -> a filter
-by length -> transformers' Trainer as it comes (batches of 8 drawn at random, padded, all logits gathered in evaluation) ->
-error rate with jiwer, utterance by utterance, as evaluate's "wer" does. --grouped and --bf16 are its best settings.
+Table -> cleaned text -> vocabulary -> audio decoded, resampled, normalised and kept as float32 in Arrow files -> a
+filter by length -> transformers' Trainer as it comes (batches of 8 drawn at random, padded, all logits gathered in
+evaluation) -> error rate with jiwer, utterance by utterance, as evaluate's "wer" does. --grouped and --bf16 are its
+best settings.
 
-It is kinder than the original in one thing: datasets 5 decodes through torchcodec, which this project doesn't install; here
-soundfile and soxr decode, which are faster. `FIRST_STEP_FILE` names a file for the time at which the first step was done.
+It is kinder than the original in one thing: datasets 5 decodes through torchcodec, which this project doesn't
+install; here soundfile and soxr decode, which are faster. `FIRST_STEP_FILE` names a file for the time at which the
+first step was done.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -122,15 +126,15 @@ def note_first_step() -> Any:
             path = os.environ.get("FIRST_STEP_FILE")
             if path and state.global_step == 1:
                 cpu_s = time.process_time() + children_cpu_s()
-                Path(path).write_text(json.dumps({"at_s": time.time(), "cpu_s": cpu_s}), "utf-8")
+                memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+                row = {"at_s": time.time(), "cpu_s": cpu_s, "memory_mb": memory_mb}
+                Path(path).write_text(json.dumps(row), "utf-8")
 
     return FirstStep()
 
 
 def children_cpu_s() -> float:
     """CPU seconds of all child processes, dead or alive."""
-    import resource
-
     dead = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = dead.ru_utime + dead.ru_stime
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -164,6 +168,7 @@ def main() -> None:
         max_steps=args.max_steps,
         train_sampling_strategy="group_by_length" if args.grouped else "random",
         length_column_name="input_length",
+        remove_unused_columns=not args.grouped,  # transformers drops the column of lengths before it looks for it
         bf16=args.bf16,
         use_cpu=True,
         save_strategy="no",

@@ -1,6 +1,7 @@
 """All comparisons with the original's way of working, one after the other, and the table in docs/performance.md.
 
-`make bench` runs this: about 10 minutes on two quiet cores. `--only c1 c5` measures a part and leaves the other rows as they were.
+`make bench` runs this: about 10 minutes on two quiet cores. `--only c1 c5` measures a part and leaves the other rows
+as they were.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from page import write_table
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results.json"
-SCRIPTS = ("c1_ctc_step", "c2_grouped", "c3_bf16", "c4_whisper_step", "c5_first_step", "c6_reading", "c7_evaluation", "c8_start_up",
-           "c9_whole_run")  # fmt: skip
+SCRIPTS = ("c1_ctc_step", "c2_grouped", "c3_bf16", "c4_whisper_step", "c5_first_step", "c6_reading", "c7_evaluation",
+           "c8_start_up", "c9_whole_run")  # fmt: skip
 
 
 def main() -> int:
@@ -89,7 +90,8 @@ def _table(rows: dict[str, Any]) -> str:
     lines = [
         f"Machine: {machine_line()}.",
         "",
-        "| goal | what | ratio by CPU seconds: median (min to max) | by wall time | goal | met | got worse | notes | load |",
+        "| goal | what | ratio by CPU seconds: median (min to max) | by wall time | goal | met | got worse | notes "
+        "| load |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in SCRIPTS:

@@ -1,9 +1,11 @@
-"""Whisper's error rate on real clips by the context its encoder is given: before and after the same short fine-tuning.
+"""Whisper's error rate on real clips by the context its encoder is given: before and after the same short
+fine-tuning.
 
     python benchmarks/whisper_context.py --model WHISPER_FOLDER --corpora COMMON_VOICE_RELEASE
 
-Each context (30 s, the clip and 8 s, the clip and 1 s) starts from the same weights, trains on the same clips in the same order, and is
-evaluated in its own context. Loops are hypotheses with more than twice the reference's words. CPU seconds are of the evaluation.
+Each context (30 s, the clip and 8 s, the clip and 1 s) starts from the same weights, trains on the same clips in the
+same order, and is evaluated in its own context. Loops are hypotheses with more than twice the reference's words. CPU
+seconds are of the evaluation.
 """
 
 from __future__ import annotations
@@ -163,7 +165,8 @@ def _evaluate(recogniser: Any, data: dict[str, Any]) -> dict[str, Any]:
 
 def table(measured: dict[str, Any]) -> str:
     lines = [
-        f"whisper-base; {measured['steps']} steps of {measured['batch']} clips at {LEARNING_RATE:g}, Turkish and German in turn; "
+        f"whisper-base; {measured['steps']} steps of {measured['batch']} clips at {LEARNING_RATE:g}, Turkish and German "
+        "in turn; "
         "WER, and in brackets how many hypotheses loop (more than twice the reference's words).",
         "",
         "| context | before: tr | before: de | after: tr | after: de | training, CPU s | evaluation after, CPU s |",

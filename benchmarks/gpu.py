@@ -1,0 +1,457 @@
+"""G1-G4: training speed on a GPU, its share of the hardware's limit, how long the GPU waits for data, and a profile.
+
+    python benchmarks/gpu.py                    # all four models, then the table in docs/performance.md
+    python benchmarks/gpu.py --only G1 --peer   # one, beside a tuned peer (bf16, length-grouped batches, workers)
+    python benchmarks/gpu.py --tiny             # sizes that run on a processor, to see that the script does
+
+Random weights of the true dimensions; clips like Common Voice's in files, already in the arena; speechtune's own
+trainer, loader and recogniser. The limit is arithmetic: operations of a second of audio, at what matrix products
+reach on an H100 (790 TFLOP/s, bf16). Waits for the device within a step are counted with torch's sync debug mode.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from c4_whisper_step import SMALLEST, build_whisper
+from common import build_ctc, lengths_like, letter_tokenizer, tiny_ctc, write_corpus
+from page import write_table
+
+TFLOPS = 790.0
+NUM_CLIPS = 4000
+WARM_STEPS, STEPS, PROFILED_STEPS = 8, 30, 4
+BASE = {"model_type": "wav2vec2", "mask_time_prob": 0.05, "layerdrop": 0.0, "vocab_size": 32, "pad_token_id": 0}
+LARGE = {**BASE, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
+         "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}  # fmt: skip
+SMALL = {"d_model": 768, "encoder_layers": 12, "decoder_layers": 12,
+         "encoder_attention_heads": 12, "decoder_attention_heads": 12,
+         "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072, "vocab_size": 51_865}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One of G1 to G4.
+
+    Args:
+        gflop: of a second of audio in training, clips of 5 s.
+        hours: audio hours an hour of the GPU, to be reached.
+        batch_s: audio seconds of a step.
+        margin_s: Whisper: silence after a clip; None for all of its 30 s.
+    """
+
+    name: str
+    model: str
+    sizes: dict[str, Any]
+    gflop: float
+    hours: float
+    batch_s: float
+    whisper: bool = False
+    margin_s: float | None = None
+
+
+GOALS = (
+    Goal("G1", "wav2vec2-base", BASE, 33.3, 8_000, 1200),
+    Goal("G2", "wav2vec2-large", LARGE, 101.9, 3_100, 600),
+    Goal("G3", "Whisper-small, 30 s", SMALL, 237, 1_300, 240, whisper=True),
+    Goal("G4", "Whisper-small, clip + 1 s", SMALL, 36, 6_500, 600, whisper=True, margin_s=1.0),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--peer", action="store_true", help="also measure a tuned peer (CTC models)")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--batch_seconds", type=float, help="instead of each goal's own")
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--compile", action="store_true", help="torch.compile, by TrainingArguments")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "gpu.json")
+    parser.add_argument("--no_table", action="store_true")
+    args = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        num_clips = 24 if args.tiny else NUM_CLIPS
+        durations_s = lengths_like("cv", num_clips) * (0.3 if args.tiny else 1.0)
+        corpus = write_corpus(folder, durations_s.tolist(), suffix=".wav", distinct=min(num_clips, 300))
+        for goal in GOALS:
+            if args.only and goal.name not in args.only:
+                continue
+            rows.append(measure(goal, corpus, folder, args))
+            print(json.dumps(rows[-1], indent=1), flush=True)
+            if not args.tiny:
+                args.results.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    if not (args.tiny or args.no_table):
+        write_table("gpu", table(rows))
+    return 0
+
+
+def measure(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """One model: speed, waits, profile."""
+    import torch
+
+    trainer, clock = ours(goal, corpus, folder, args)
+    row: dict[str, Any] = {"goal": goal.name, "model": goal.model, "device": _device_name(), "torch": torch.__version__}
+    with contextlib.ExitStack() as stack:
+        syncs = stack.enter_context(_syncs_counted())
+        clock.profiler = None if args.tiny else _profiler()
+        trainer.train()
+        if clock.profiler is not None:
+            clock.profiler.stop()
+    row |= clock.row(goal, syncs)
+    if clock.profiler is not None:
+        row["top_ten"] = _top_ten(clock.profiler)
+    if args.peer and not goal.whisper:
+        tuned, peer_clock = peer(goal, corpus, folder, args)
+        tuned.train()
+        row["peer"] = peer_clock.row(goal, Counter())
+        row["ratio"] = round(row["hours_per_hour"] / row["peer"]["hours_per_hour"], 2)
+    return row
+
+
+# ---- both sides
+
+
+def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tuple[Any, _Clock]:
+    """speechtune's trainer over a filled arena."""
+    from transformers import TrainingArguments
+
+    from speechtune.corpora import open_corpus
+    from speechtune.data.arena import Arena
+    from speechtune.data.batching import BatchSettings
+    from speechtune.data.dataset import BatchMaker, SpeechDataset
+    from speechtune.data.prepare import prepare_split
+    from speechtune.data.reading import AudioReader
+    from speechtune.machine import choose_num_workers, choose_number_format
+    from speechtune.trainer import SpeechTrainer
+
+    recogniser = _recogniser(goal, folder, tiny=args.tiny)
+    table = open_corpus(str(corpus), None, cache_dir=str(folder / "cache")).read(
+        "train", text_column="sentence", progress=False
+    )
+    reader = AudioReader(16_000, arena=Arena(folder / "arena", 16_000))
+    for row in range(len(table)):
+        reader.samples(table[row])
+    split = prepare_split(table, list(table.texts), encode=_encoder(goal), limits=None)
+    make_batch = BatchMaker(reader, recogniser.training_input, min_length=recogniser.min_input_length)
+    number_format = choose_number_format("auto")
+    number_format.apply()
+    has_gpu = _has_gpu()
+    settings = TrainingArguments(
+        **_common_arguments(folder, args),
+        bf16=number_format.bf16,
+        fp16=number_format.fp16,
+        dataloader_num_workers=choose_num_workers(args.workers, has_gpu=has_gpu) if not args.tiny else 0,
+        remove_unused_columns=False,
+        torch_compile=args.compile,
+    )
+    seconds = 6.0 if args.tiny else args.batch_seconds or goal.batch_s
+    trainer = SpeechTrainer(
+        recogniser,
+        settings,
+        train_set=SpeechDataset(split, make_batch),
+        eval_set=None,
+        settings=BatchSettings(seconds_per_step=seconds),
+    )
+    return trainer, _Clock(trainer, tiny=args.tiny, seconds=lambda: trainer.audio_seconds)
+
+
+def peer(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tuple[Any, _Clock]:
+    """A tuned peer: float32 Arrow, bf16, length-grouped batches of as much audio, 8 to 16 workers."""
+    import datasets
+    from peer import Collator, make_tokenizer, prepare, tables
+    from transformers import Trainer, TrainingArguments, Wav2Vec2FeatureExtractor
+
+    datasets.disable_progress_bars()
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=goal.sizes.get("feat_extract_norm") == "layer")
+    splits = tables(corpus, folder / "peer", {"train": "train"})
+    tokenizer = make_tokenizer(splits, folder / "peer")
+    rows = prepare(splits, corpus / "clips", extractor, tokenizer)["train"]
+    batch = 2 if args.tiny else max(1, int((args.batch_seconds or goal.batch_s) / 5.0))
+    settings = TrainingArguments(
+        **_common_arguments(folder, args),
+        bf16=_has_gpu(),
+        per_device_train_batch_size=batch,
+        train_sampling_strategy="group_by_length",
+        length_column_name="input_length",
+        remove_unused_columns=False,  # or transformers drops that column before it looks for it
+        dataloader_num_workers=0 if args.tiny else args.workers or 12,
+    )
+    seconds = [0.0]
+
+    def collate(rows: list[dict[str, Any]]) -> Any:
+        batch = Collator(extractor, tokenizer)(rows)
+        batch["seconds"] = sum(len(row["input_values"]) for row in rows) / 16_000
+        return batch
+
+    class Counting(Trainer):
+        def training_step(self, model: Any, inputs: Any, *more: Any, **options: Any) -> Any:
+            seconds[0] += inputs.pop("seconds")
+            return super().training_step(model, inputs, *more, **options)
+
+    model = build_ctc(
+        {
+            **(tiny_ctc() if args.tiny else goal.sizes),
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+    )
+    trainer = Counting(model=model, args=settings, train_dataset=rows, data_collator=collate)
+    return trainer, _Clock(trainer, tiny=args.tiny, seconds=lambda: seconds[0])
+
+
+def _common_arguments(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "output_dir": str(folder / "run"),
+        "max_steps": 3 if args.tiny else WARM_STEPS + STEPS + PROFILED_STEPS,
+        "use_cpu": not _has_gpu(),
+        "save_strategy": "no",
+        "logging_steps": 10_000,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def _recogniser(goal: Goal, folder: Path, *, tiny: bool) -> Any:
+    from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
+
+    from speechtune.models.ctc import CtcRecogniser
+    from speechtune.models.inputs import input_for
+    from speechtune.models.padding import make_padding_invariant
+    from speechtune.models.seq2seq import Seq2SeqRecogniser
+    from speechtune.models.whisper_context import EncoderContext
+    from speechtune.models.whisper_input import WhisperInput
+
+    if not goal.whisper:
+        model = build_ctc(tiny_ctc() if tiny else goal.sizes)
+        make_padding_invariant(model)
+        extractor = Wav2Vec2FeatureExtractor(return_attention_mask=False)
+        return CtcRecogniser(model, tokenizer=letter_tokenizer(folder / "tokenizer"), model_input=input_for(extractor))
+    model = build_whisper(SMALLEST if tiny else goal.sizes)
+    context = EncoderContext(goal.margin_s, 3000)
+    tokenizer = type("Tokenizer", (), {"eos_token_id": model.config.eos_token_id})()
+    return Seq2SeqRecogniser(
+        model,
+        tokenizer=tokenizer,
+        model_input=WhisperInput(WhisperFeatureExtractor(), frames=context.frames),
+        context=context,
+        processor_class="WhisperProcessor",
+        max_labels=448,
+    )
+
+
+def _encoder(goal: Goal) -> Any:
+    """Text -> labels: letters, or about a token every four of them behind a prompt."""
+    if goal.whisper:
+        return lambda text: [1, 2, 3, 4, *(5 + ord(letter) for letter in text[::4])]
+    return lambda text: [1 if letter == " " else 3 + (ord(letter) - 97) % 26 for letter in text]
+
+
+# ---- clocks
+
+
+class _Clock:
+    """Times steps without waiting for the GPU but at the window's two ends, and waits for data at every step."""
+
+    def __init__(self, trainer: Any, *, tiny: bool, seconds: Any) -> None:
+        from transformers import TrainerCallback
+
+        self.warm, self.steps = (1, 1) if tiny else (WARM_STEPS, STEPS)
+        self.seconds, self.waited_s, self.in_window = seconds, 0.0, False
+        self.profiler: Any = None
+        self.step_s: list[float] = []
+        clock = self
+
+        class AtSteps(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                clock.at_step(state.global_step)
+
+        trainer.add_callback(AtSteps())
+        loader = trainer.get_train_dataloader
+        trainer.get_train_dataloader = lambda: _Timed(loader(), self)
+
+    def at_step(self, step: int) -> None:
+        if step == self.warm:
+            _synchronize()
+            self.began_s, self.began_audio_s, self.in_window, self.last_s = (
+                time.perf_counter(),
+                self.seconds(),
+                True,
+                time.perf_counter(),
+            )
+        elif self.in_window:
+            now_s = time.perf_counter()
+            self.step_s.append(now_s - self.last_s)
+            self.last_s = now_s
+            if step == self.warm + self.steps:
+                _synchronize()
+                self.took_s, self.audio_s = time.perf_counter() - self.began_s, self.seconds() - self.began_audio_s
+                self.in_window = False
+                self._look_closer()
+
+    def _look_closer(self) -> None:
+        """The last steps, outside the measured ones: profiled, and with the waits for the device reported."""
+        import torch
+
+        if _has_gpu():
+            torch.cuda.set_sync_debug_mode("warn")
+        if self.profiler is not None:
+            self.profiler.start()
+
+    def row(self, goal: Goal, syncs: Counter[str]) -> dict[str, Any]:
+        hours = self.audio_s / self.took_s
+        limit = TFLOPS * 1e3 / goal.gflop
+        return {
+            "hours_per_hour": round(hours, 1),
+            "limit": round(limit),
+            "share": round(hours / limit, 3),
+            "audio_s_a_step": round(self.audio_s / self.steps, 1),
+            "step_ms": round(1e3 * self.took_s / self.steps, 1),
+            "median_host_ms": round(1e3 * statistics.median(self.step_s), 1),
+            "data_wait_share": round(self.waited_s / self.took_s, 4),
+            "peak_memory_gb": _peak_memory_gb(),
+            "syncs": dict(syncs.most_common(10)),
+        }
+
+
+class _Timed:
+    """A loader whose waits are counted."""
+
+    def __init__(self, loader: Any, clock: _Clock) -> None:
+        self._loader, self._clock = loader, clock
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self._loader)
+        while True:
+            start_s = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            if self._clock.in_window:
+                self._clock.waited_s += time.perf_counter() - start_s
+            yield batch
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+@contextlib.contextmanager
+def _syncs_counted() -> Iterator[Counter[str]]:
+    """Places where the host waited for the GPU while torch's sync debug mode was on."""
+    import torch
+
+    counts: Counter[str] = Counter()
+    if not _has_gpu():
+        yield counts
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            shown = warnings.showwarning
+
+            def count(message: Any, category: Any, filename: str, lineno: int, *more: Any, **named: Any) -> None:
+                if "synchron" in str(message):
+                    counts[f"{'/'.join(Path(filename).parts[-3:])}:{lineno}"] += 1
+                else:
+                    shown(message, category, filename, lineno, *more, **named)
+
+            warnings.showwarning = count
+            yield counts
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def _profiler() -> Any:
+    from torch.profiler import ProfilerActivity, profile
+
+    return profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if _has_gpu() else [])])
+
+
+def _top_ten(profiler: Any) -> list[dict[str, Any]]:
+    key = "self_device_time_total" if _has_gpu() else "self_cpu_time_total"
+    events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, key))
+    total = sum(getattr(event, key) for event in events) or 1.0
+    return [
+        {"name": event.key[:90], "share": round(getattr(event, key) / total, 3), "calls": event.count}
+        for event in events[:10]
+    ]
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _synchronize() -> None:
+    import torch
+
+    if _has_gpu():
+        torch.cuda.synchronize()
+
+
+def _device_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if _has_gpu() else "processor"
+
+
+def _peak_memory_gb() -> float:
+    import torch
+
+    return round(torch.cuda.max_memory_allocated() / 1e9, 1) if _has_gpu() else 0.0
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        f"{rows[0]['device']}, torch {rows[0]['torch']}; {STEPS} steps after {WARM_STEPS}; "
+        f"limit at {TFLOPS:g} TFLOP/s.",
+        "",
+        "| goal | model | audio hours per GPU hour | goal | share of the limit | a step | waits for data | peak memory "
+        "| against a tuned peer |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    wanted = {goal.name: goal.hours for goal in GOALS}
+    for row in rows:
+        cells = [
+            row["goal"],
+            row["model"],
+            f"{row['hours_per_hour']:,.0f}",
+            f"≥ {wanted[row['goal']]:,}",
+            f"{row['share']:.0%}",
+            f"{row['audio_s_a_step']:.0f} s of audio in {row['step_ms']:.0f} ms",
+            f"{row['data_wait_share']:.1%}",
+            f"{row['peak_memory_gb']:.1f} GB",
+            str(row.get("ratio", "")),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    for row in rows:
+        parts = ", ".join(f"{event['name']} {event['share']:.0%}" for event in row.get("top_ten", []))
+        lines += [
+            "",
+            f"{row['goal']}, top ten: {parts}. Waits for the device in its last {PROFILED_STEPS} steps: "
+            f"{row['syncs'] or 'none'}.",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    np.random.seed(0)
+    sys.exit(main())
