@@ -47,13 +47,19 @@ def from_first(value: T) -> T:
 
 @contextmanager
 def lost_process_means() -> Iterator[None]:
-    """Turn a broken connection to another process into one message; other errors pass.
+    """Turn a broken connection to another process, or a loader's end, into one message; other errors pass.
 
     The others' end shows at once, as a closed connection; one that hangs shows after `--ddp_timeout` seconds.
     """
     try:
         yield
     except RuntimeError as error:  # torch.distributed raises kinds of it
+        if "DataLoader worker (pid" in str(error):
+            raise TrainingError(
+                f"A loader process of this run was lost: {str(error).strip().splitlines()[0][:200]}\n"
+                "Most often the machine ran out of memory, or a container of shared memory (/dev/shm): lower "
+                "--dataloader_num_workers or the batch. The same command goes on from the last whole checkpoint."
+            ) from error
         if not _are_several() or not any(sign in str(error) for sign in _SIGNS_OF_LOSS):
             raise
         raise TrainingError(

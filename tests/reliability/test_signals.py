@@ -155,6 +155,15 @@ def test_a_lost_process_ends_the_others_with_a_message(where: str, reference: Re
     reference.assert_same(output, processes=2)
 
 
+def test_a_lost_loader_process_is_a_message(reference: Reference, tmp_path: Path):
+    output = tmp_path / "out"
+    lost = reference.run(output, "--dataloader_num_workers", "1", setup="reliability.faults:kill_loader")
+    assert lost.code == 1, lost.output
+    assert "A loader process of this run was lost" in lost.output and "Traceback" not in lost.output
+    assert reference.run(output).code == 0
+    reference.assert_same(output)
+
+
 @pytest.mark.long
 def test_a_process_that_hangs_ends_the_others_after_the_timeout(
     server: ForkServer, reference: Reference, tmp_path: Path
