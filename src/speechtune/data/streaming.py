@@ -63,8 +63,9 @@ class StreamDataset(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
         number, of = (worker.id, worker.num_workers) if worker else (0, 1)
+        # The loader takes batches from its workers in turn, from the first on: that one has to be whose turn it was.
+        number = (number + self.skip_batches) % of
         reader, num_readers = self.rank * of + number, self.world_size * of
-        # The loader takes batches from its workers in turn.
         skip = (self.skip_batches - number + of - 1) // of
         for index, (items, left_out) in enumerate(self._batches(reader, num_readers)):
             if index < skip:
@@ -78,6 +79,8 @@ class StreamDataset(IterableDataset[Batch]):
         if self.limits is None:
             items = list(self._items(reader, num_readers, left_out))
             yield from self._cut(items, left_out)
+            if left_out:
+                yield [], left_out
             return
         pass_number = 0
         while True:
@@ -128,14 +131,14 @@ class StreamDataset(IterableDataset[Batch]):
         if self.max_samples is not None:
             most = self.max_samples // num_readers + (reader < self.max_samples % num_readers)
         for number, utterance in enumerate(share):
-            if share.left_out:
-                left_out += share.left_out
-                share.left_out.clear()
+            left_out += share.left_out
+            share.left_out.clear()
             if most is not None and number >= most:
                 return
             item = self._item(number * num_readers + reader, utterance, left_out)
             if item is not None:
                 yield item
+        left_out += share.left_out  # met behind the last good one
 
     def _item(self, row: int, utterance: Utterance, left_out: list[LeftOut]) -> Item | None:
         text = self.normalise(utterance.text).strip()
