@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
 from commands import folder_bytes, train_ours, train_peer
-from common import Result, lengths_like, main, tiny_ctc, write_corpus
+from common import Result, cost_of, lengths_like, main, run_command, tiny_ctc, write_corpus
 
 HOURS = 10.0
+IMPORTS = "import speechtune.train, speechtune.trainer; from transformers import Wav2Vec2ForCTC"
 DISTINCT = 200
 
 
@@ -24,10 +26,12 @@ def measure(tiny: bool = False) -> list[Result]:
         ours_bytes = folder_bytes(Path(folder) / "ours" / "cache")
         _, peer = train_peer(corpus, config, Path(folder) / "peer", "--max_steps", "1")
         peer_bytes = folder_bytes(Path(folder) / "peer" / "cache")
+    start = cost_of(lambda: run_command([sys.executable, "-c", IMPORTS]))
     note = (
         f"ours {min(c.cpu_s for c in ours):.1f} s CPU ({min(c.wall_s for c in ours):.1f} s wall), peer "
-        f"{peer.cpu_s:.0f} s CPU ({peer.wall_s:.0f} s wall); on disk by then {ours_bytes / 1e6:.0f} MB against {peer_bytes / 1e6:.0f} MB; "
-        "one run of the peer, three of ours"
+        f"{peer.cpu_s:.0f} s CPU ({peer.wall_s:.0f} s wall); on disk by then {ours_bytes / 1e6:.0f} MB against "
+        f"{peer_bytes / 1e6:.0f} MB; one run of the peer, three of ours; before reading anything ours takes "
+        f"{start.cpu_s:.1f} s CPU, nearly all to import transformers and torch"
     )
     worse = "epoch 1 decodes as it goes"
     cpu, wall = [peer.cpu_s / c.cpu_s for c in ours], [peer.wall_s / c.wall_s for c in ours]

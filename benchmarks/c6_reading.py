@@ -54,9 +54,11 @@ def ours_loader(corpus: Path, folder: Path) -> Any:
     from speechtune.data.dataset import BatchMaker, SpeechDataset, StepSampler, training_loader
     from speechtune.data.prepare import prepare_split
     from speechtune.data.reading import AudioReader
+    from speechtune.machine import choose_number_format
     from speechtune.models.inputs import input_for
     from speechtune.text.vocab import Labeller
 
+    choose_number_format("auto", use_cpu=True).apply()  # as a run does; the peer, in this process too, profits as well
     table = open_corpus(str(corpus), None, cache_dir=str(folder)).read("train", text_column="sentence", progress=False)
     tokenizer = letter_tokenizer(folder / "tokenizer")
     labeller = Labeller(tokenizer.get_vocab(), unk_token="[UNK]", word_delimiter_token="|")

@@ -165,8 +165,8 @@ def _evaluate(recogniser: Any, data: dict[str, Any]) -> dict[str, Any]:
 
 def table(measured: dict[str, Any]) -> str:
     lines = [
-        f"whisper-base; {measured['steps']} steps of {measured['batch']} clips at {LEARNING_RATE:g}, Turkish and German "
-        "in turn; "
+        f"whisper-base; {measured['steps']} steps of {measured['batch']} clips at {LEARNING_RATE:g}, Turkish and "
+        "German in turn; "
         "WER, and in brackets how many hypotheses loop (more than twice the reference's words).",
         "",
         "| context | before: tr | before: de | after: tr | after: de | training, CPU s | evaluation after, CPU s |",

@@ -57,8 +57,8 @@ def count_edits(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -
         hypothesis: tokens, shape (M,).
     """
     reference, hypothesis = _comparable(reference, hypothesis)
-    edits = Levenshtein.editops(reference, hypothesis)  # cheaper than opcodes: nothing to do for what is equal
-    tags = [edit.tag for edit in edits]
+    # Cheaper than opcodes: nothing to do for what is equal. And as tuples: no object an edit.
+    tags = [tag for tag, _, _ in Levenshtein.editops(reference, hypothesis).as_list()]
     deletions, insertions = tags.count("delete"), tags.count("insert")
     substitutions = len(tags) - deletions - insertions
     return EditCounts(len(reference) - substitutions - deletions, substitutions, deletions, insertions)
