@@ -29,7 +29,7 @@ TRAINING_OPTIONS: dict[str, Any] = {
     "train_split_name": "train+validation",
     "eval_split_name": "test",
     "chars_to_ignore": [",", "?", ".", "!"],
-    "num_train_epochs": 7,
+    "num_train_epochs": 5,
     "per_device_train_batch_size": 8,
     "per_device_eval_batch_size": 32,
     "learning_rate": 2e-3,
