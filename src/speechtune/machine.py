@@ -50,8 +50,8 @@ def choose_number_format(wish: str, *, use_cpu: bool = False) -> NumberFormat:
         native = torch.cuda.get_device_capability() >= (8, 0)
         chosen = ("bf16" if native else "fp16") if wish == "auto" else wish
         return NumberFormat(chosen == "bf16", chosen == "fp16", "high", f"{chosen} on {name}")
-    matmul = "medium" if _is_amd() else "highest"
-    kernels = "oneDNN" if _is_amd() else "default"
+    matmul = "medium" if _is_amd() and medium_keeps_float32() else "highest"
+    kernels = "oneDNN" if matmul == "medium" else "default"
     note = ""
     if wish == "fp16":
         note = " (--fp16 needs a GPU)"
@@ -69,6 +69,21 @@ def choose_num_workers(given: int | None, *, has_gpu: bool) -> int:
         return given
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return min(8, max(cores - 1, 0)) if has_gpu else min(1, cores - 1)
+
+
+def medium_keeps_float32() -> bool:
+    """Whether torch's "medium" precision computes in float32 here: it may round to bf16 where hardware multiplies that."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    one, other = (torch.linspace(-1, 1, 256 * 256).sin().view(256, 256) for _ in range(2))
+    try:
+        torch.set_float32_matmul_precision("medium")
+        found = (one @ other.T).double()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    exact = one.double() @ other.double().T
+    return bool((found - exact).norm() < 1e-5 * exact.norm())  # bf16 is off by 3e-3
 
 
 def keep_freed_memory() -> bool:
