@@ -100,7 +100,8 @@ def run_lock(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     with path.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not flock: loader workers would inherit it, and hold it for seconds after a kill of this process.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             owner = file.read().strip() or "unknown"

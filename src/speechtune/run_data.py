@@ -54,10 +54,12 @@ class Splits:
     evaluation_texts: list[str] = field(default_factory=list)
 
     def normalise(self, normalise: Callable[[str], str]) -> None:
-        """Fill in the normalised transcripts."""
-        self.train_texts = [] if self.train is None else [normalise(text).strip() for text in self.train.texts]
-        self.evaluation_texts = (
-            [] if self.evaluation is None else [normalise(text).strip() for text in self.evaluation.texts]
+        """Fill in the normalised transcripts; those of a stream come with it."""
+        self.train_texts, self.evaluation_texts = (
+            []
+            if table is None or isinstance(table, UtteranceStream)
+            else [normalise(text).strip() for text in table.texts]
+            for table in (self.train, self.evaluation)
         )
 
 

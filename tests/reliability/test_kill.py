@@ -43,8 +43,8 @@ class Undisturbed:
         self.seconds = ended.seconds
         self.seen = read_seen(folder / "seen")
 
-    def command(self, output: Path) -> list[str]:
-        return ["train", *words(self.corpus, output, *RANDOMNESS, *EVALUATING)]
+    def command(self, output: Path, *more: str) -> list[str]:
+        return ["train", *words(self.corpus, output, *RANDOMNESS, *EVALUATING, *more)]
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,9 @@ def test_killed_at_random_moments_the_same_command_ends_with_the_same_weights(
     output, seen = tmp_path / "out", tmp_path / "seen"
     cache = {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}
     moments = random.Random(number)
+    command = undisturbed.command(output, "--dataloader_num_workers", str((number + 1) % 2))
     for most_s in (undisturbed.seconds, undisturbed.seconds / 2):
-        server.run(undisturbed.command(output), kill_after_s=moments.uniform(0, most_s), environment=cache, seen=seen)
-    again = server.run(undisturbed.command(output), environment=cache, seen=seen)
+        server.run(command, kill_after_s=moments.uniform(0, most_s), environment=cache, seen=seen)
+    again = server.run(command, environment=cache, seen=seen)
     assert again.code == 0, again.output
     assert_same_run(output, seen, undisturbed)
