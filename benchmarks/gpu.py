@@ -14,13 +14,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import statistics
 import sys
 import tempfile
-import time
-import warnings
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +24,21 @@ from typing import Any
 import numpy as np
 from c4_whisper_step import SMALLEST, build_whisper
 from common import build_ctc, lengths_like, letter_tokenizer, tiny_ctc, write_corpus
+from gpu_clock import (
+    PROFILED_STEPS,
+    STEPS,
+    TFLOPS,
+    WARM_STEPS,
+    Clock,
+    device_name,
+    has_gpu,
+    make_profiler,
+    syncs_counted,
+    top_ten,
+)
 from page import write_table
 
-TFLOPS = 790.0
 NUM_CLIPS = 4000
-WARM_STEPS, STEPS, PROFILED_STEPS = 8, 30, 4
 BASE = {"model_type": "wav2vec2", "mask_time_prob": 0.05, "layerdrop": 0.0, "vocab_size": 32, "pad_token_id": 0}
 LARGE = {**BASE, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
          "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}  # fmt: skip
@@ -104,20 +110,20 @@ def measure(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) ->
     import torch
 
     trainer, clock = ours(goal, corpus, folder, args)
-    row: dict[str, Any] = {"goal": goal.name, "model": goal.model, "device": _device_name(), "torch": torch.__version__}
+    row: dict[str, Any] = {"goal": goal.name, "model": goal.model, "device": device_name(), "torch": torch.__version__}
     with contextlib.ExitStack() as stack:
-        syncs = stack.enter_context(_syncs_counted())
-        clock.profiler = None if args.tiny else _profiler()
+        syncs = stack.enter_context(syncs_counted())
+        clock.profiler = None if args.tiny else make_profiler()
         trainer.train()
         if clock.profiler is not None:
             clock.profiler.stop()
-    row |= clock.row(goal, syncs)
+    row |= clock.row(syncs)
     if clock.profiler is not None:
-        row["top_ten"] = _top_ten(clock.profiler)
+        row["top_ten"] = top_ten(clock.profiler)
     if args.peer and not goal.whisper:
         tuned, peer_clock = peer(goal, corpus, folder, args)
         tuned.train()
-        row["peer"] = peer_clock.row(goal, Counter())
+        row["peer"] = peer_clock.row(Counter())
         row["ratio"] = round(row["hours_per_hour"] / row["peer"]["hours_per_hour"], 2)
     return row
 
@@ -125,7 +131,7 @@ def measure(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) ->
 # ---- both sides
 
 
-def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tuple[Any, _Clock]:
+def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tuple[Any, Clock]:
     """speechtune's trainer over a filled arena."""
     from transformers import TrainingArguments
 
@@ -149,12 +155,11 @@ def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tu
     make_batch = BatchMaker(reader, recogniser.training_input, min_length=recogniser.min_input_length)
     number_format = choose_number_format("auto")
     number_format.apply()
-    has_gpu = _has_gpu()
     settings = TrainingArguments(
         **_common_arguments(folder, args),
         bf16=number_format.bf16,
         fp16=number_format.fp16,
-        dataloader_num_workers=choose_num_workers(args.workers, has_gpu=has_gpu) if not args.tiny else 0,
+        dataloader_num_workers=choose_num_workers(args.workers, has_gpu=has_gpu()) if not args.tiny else 0,
         remove_unused_columns=False,
         torch_compile=args.compile,
     )
@@ -166,10 +171,10 @@ def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tu
         eval_set=None,
         settings=BatchSettings(seconds_per_step=seconds),
     )
-    return trainer, _Clock(trainer, tiny=args.tiny, seconds=lambda: trainer.audio_seconds)
+    return trainer, Clock(trainer, gflop=goal.gflop, tiny=args.tiny, seconds=lambda: trainer.audio_seconds)
 
 
-def peer(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tuple[Any, _Clock]:
+def peer(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tuple[Any, Clock]:
     """A tuned peer: float32 Arrow, bf16, length-grouped batches of as much audio, 8 to 16 workers."""
     import datasets
     from peer import Collator, make_tokenizer, prepare, tables
@@ -183,7 +188,7 @@ def peer(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tu
     batch = 2 if args.tiny else max(1, int((args.batch_seconds or goal.batch_s) / 5.0))
     settings = TrainingArguments(
         **_common_arguments(folder, args),
-        bf16=_has_gpu(),
+        bf16=has_gpu(),
         per_device_train_batch_size=batch,
         train_sampling_strategy="group_by_length",
         length_column_name="input_length",
@@ -210,14 +215,14 @@ def peer(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tu
         }
     )
     trainer = Counting(model=model, args=settings, train_dataset=rows, data_collator=collate)
-    return trainer, _Clock(trainer, tiny=args.tiny, seconds=lambda: seconds[0])
+    return trainer, Clock(trainer, gflop=goal.gflop, tiny=args.tiny, seconds=lambda: seconds[0])
 
 
 def _common_arguments(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "output_dir": str(folder / "run"),
         "max_steps": 3 if args.tiny else WARM_STEPS + STEPS + PROFILED_STEPS,
-        "use_cpu": not _has_gpu(),
+        "use_cpu": not has_gpu(),
         "save_strategy": "no",
         "logging_steps": 10_000,
         "report_to": "none",
@@ -258,165 +263,6 @@ def _encoder(goal: Goal) -> Any:
     if goal.whisper:
         return lambda text: [1, 2, 3, 4, *(5 + ord(letter) for letter in text[::4])]
     return lambda text: [1 if letter == " " else 3 + (ord(letter) - 97) % 26 for letter in text]
-
-
-# ---- clocks
-
-
-class _Clock:
-    """Times steps without waiting for the GPU but at the window's two ends, and waits for data at every step."""
-
-    def __init__(self, trainer: Any, *, tiny: bool, seconds: Any) -> None:
-        from transformers import TrainerCallback
-
-        self.warm, self.steps = (1, 1) if tiny else (WARM_STEPS, STEPS)
-        self.seconds, self.waited_s, self.in_window = seconds, 0.0, False
-        self.profiler: Any = None
-        self.step_s: list[float] = []
-        clock = self
-
-        class AtSteps(TrainerCallback):
-            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                clock.at_step(state.global_step)
-
-        trainer.add_callback(AtSteps())
-        loader = trainer.get_train_dataloader
-        trainer.get_train_dataloader = lambda: _Timed(loader(), self)
-
-    def at_step(self, step: int) -> None:
-        if step == self.warm:
-            _synchronize()
-            self.began_s, self.began_audio_s, self.in_window, self.last_s = (
-                time.perf_counter(),
-                self.seconds(),
-                True,
-                time.perf_counter(),
-            )
-        elif self.in_window:
-            now_s = time.perf_counter()
-            self.step_s.append(now_s - self.last_s)
-            self.last_s = now_s
-            if step == self.warm + self.steps:
-                _synchronize()
-                self.took_s, self.audio_s = time.perf_counter() - self.began_s, self.seconds() - self.began_audio_s
-                self.in_window = False
-                self._look_closer()
-
-    def _look_closer(self) -> None:
-        """The last steps, outside the measured ones: profiled, and with the waits for the device reported."""
-        import torch
-
-        if _has_gpu():
-            torch.cuda.set_sync_debug_mode("warn")
-        if self.profiler is not None:
-            self.profiler.start()
-
-    def row(self, goal: Goal, syncs: Counter[str]) -> dict[str, Any]:
-        hours = self.audio_s / self.took_s
-        limit = TFLOPS * 1e3 / goal.gflop
-        return {
-            "hours_per_hour": round(hours, 1),
-            "limit": round(limit),
-            "share": round(hours / limit, 3),
-            "audio_s_a_step": round(self.audio_s / self.steps, 1),
-            "step_ms": round(1e3 * self.took_s / self.steps, 1),
-            "median_host_ms": round(1e3 * statistics.median(self.step_s), 1),
-            "data_wait_share": round(self.waited_s / self.took_s, 4),
-            "peak_memory_gb": _peak_memory_gb(),
-            "syncs": dict(syncs.most_common(10)),
-        }
-
-
-class _Timed:
-    """A loader whose waits are counted."""
-
-    def __init__(self, loader: Any, clock: _Clock) -> None:
-        self._loader, self._clock = loader, clock
-
-    def __iter__(self) -> Iterator[Any]:
-        batches = iter(self._loader)
-        while True:
-            start_s = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            if self._clock.in_window:
-                self._clock.waited_s += time.perf_counter() - start_s
-            yield batch
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-
-@contextlib.contextmanager
-def _syncs_counted() -> Iterator[Counter[str]]:
-    """Places where the host waited for the GPU while torch's sync debug mode was on."""
-    import torch
-
-    counts: Counter[str] = Counter()
-    if not _has_gpu():
-        yield counts
-        return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            shown = warnings.showwarning
-
-            def count(message: Any, category: Any, filename: str, lineno: int, *more: Any, **named: Any) -> None:
-                if "synchron" in str(message):
-                    counts[f"{'/'.join(Path(filename).parts[-3:])}:{lineno}"] += 1
-                else:
-                    shown(message, category, filename, lineno, *more, **named)
-
-            warnings.showwarning = count
-            yield counts
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def _profiler() -> Any:
-    from torch.profiler import ProfilerActivity, profile
-
-    return profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if _has_gpu() else [])])
-
-
-def _top_ten(profiler: Any) -> list[dict[str, Any]]:
-    key = "self_device_time_total" if _has_gpu() else "self_cpu_time_total"
-    events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, key))
-    total = sum(getattr(event, key) for event in events) or 1.0
-    return [
-        {"name": event.key[:90], "share": round(getattr(event, key) / total, 3), "calls": event.count}
-        for event in events[:10]
-    ]
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _synchronize() -> None:
-    import torch
-
-    if _has_gpu():
-        torch.cuda.synchronize()
-
-
-def _device_name() -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if _has_gpu() else "processor"
-
-
-def _peak_memory_gb() -> float:
-    import torch
-
-    return round(torch.cuda.max_memory_allocated() / 1e9, 1) if _has_gpu() else 0.0
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -72,7 +72,7 @@ def choose_num_workers(given: int | None, *, has_gpu: bool) -> int:
 
 
 def medium_keeps_float32() -> bool:
-    """Whether torch's "medium" precision computes in float32 here: it may round to bf16 where hardware multiplies that."""
+    """Whether torch's "medium" precision computes in float32 here: some hardware is given bf16 instead."""
     import torch
 
     before = torch.get_float32_matmul_precision()
