@@ -320,7 +320,7 @@ class SpeechTrainer(Trainer):
         finite = torch.isfinite(torch.as_tensor(norm))
         if getattr(self.accelerator, "scaler", None) is None:
             optimizer = self.optimizer.optimizer
-            if finite.is_cuda and optimizer.defaults.get("fused"):
+            if optimizer.defaults.get("fused"):  # it looks at this itself, so that nobody waits for the GPU's verdict
                 optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()
             elif not bool(finite):
                 model.zero_grad(set_to_none=True)  # a parameter without gradient is left alone by the optimiser

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from reliability.faults import AUDIO_FAULTS, change_row, poison, poison_all, spoil
 from reliability.forks import ForkServer
 from reliability.tiny import assert_same_weights, losses, read_json, read_rows, run, weights, words
@@ -158,11 +159,18 @@ def test_the_logged_loss_is_the_mean_over_the_steps_that_were_taken(corpus: Path
     assert mean == pytest.approx(sum(loss for loss in each if loss == loss) / 5)
 
 
-def test_a_skipped_step_changes_no_weight(corpus: Path, tmp_path: Path):
-    run(*words(corpus, tmp_path / "before", "--max_steps", "3", "--save_steps", "1"))
+@pytest.mark.parametrize("optim", ["adamw_torch_fused", "adamw_torch", "sgd"])
+def test_a_skipped_step_changes_no_weight_and_no_moment(optim: str, corpus: Path, tmp_path: Path):
+    more = ["--max_steps", "3", "--save_steps", "1", "--optim", optim, "--weight_decay", "0.1"]
+    run(*words(corpus, tmp_path / "before", *more))
     poison("", math.nan, first=3, last=3)
-    run(*words(corpus, tmp_path / "out", "--max_steps", "3", "--save_steps", "1"))
-    assert_same_weights(tmp_path / "out" / "checkpoint-3", tmp_path / "before" / "checkpoint-2")
+    run(*words(corpus, tmp_path / "out", *more))
+    after, before = tmp_path / "out" / "checkpoint-3", tmp_path / "before" / "checkpoint-2"
+    assert_same_weights(after, before)
+    states = [torch.load(folder / "optimizer.pt", weights_only=True)["state"] for folder in (after, before)]
+    assert states[0].keys() == states[1].keys()
+    for number, state in states[1].items():
+        assert all(torch.equal(value, states[0][number][name]) for name, value in state.items() if value is not None)
 
 
 def test_too_many_bad_steps_in_a_row_stop_with_a_saved_state(corpus: Path, tmp_path: Path):
