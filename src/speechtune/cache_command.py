@@ -35,7 +35,8 @@ def run(cache_dir: str | None = None, *, clear: Sequence[str] = ()) -> int:
         print(f"  {part:<10}{_size(sum(map(_num_bytes, (folder / part).rglob('*')))):>10}  {what}")
         for place in arena_folders(folder) if part == "arena" else ():
             usage = arena_usage(place)
-            print(f"{'':22}  {place.name}: {usage.num_clips:,} clips, {usage.duration_s / 3600:.1f} h")
+            hours = f", {usage.duration_s / 3600:.1f} h" if usage.duration_s == usage.duration_s else ""
+            print(f"{'':22}  {place.name}: {usage.num_clips:,} clips{hours}")
     return 0
 
 

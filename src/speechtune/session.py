@@ -58,9 +58,9 @@ class Session:
             )
         )
         config, args = self.options.config, self.args
+        per_device = self._batch_settings()
         if config.encoder_cache and self.train_set is not None:
             self.recogniser.keep_encoded(encoder_store_for(self.options))
-        per_device = self._batch_settings()
         self.stop = StopAtSignal()
         self.trainer: Any = SpeechTrainer(
             self.recogniser,
