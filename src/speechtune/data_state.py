@@ -2,7 +2,7 @@
 
 checkpoint-400/data_state.json
     {"epoch": 1, "done": [{"settings": {"utterances_per_step": 16, ...}, "num_steps": 112}], "seconds": 8123.4,
-     "batches": 0, "readers": 1, "rows": "0f31...", "vocabulary": "77aa...", "bad_steps": 0, "left_out": [],
+     "batches": 0, "readers": 1, "parts": 1, "rows": "0f31...", "vocabulary": "77aa...", "bad_steps": 0, "left_out": [],
      "evaluation_due": ""}
 """
 
@@ -34,6 +34,7 @@ class DataState:
         seconds: audio seconds trained on so far, by one process.
         batches: of a stream, read so far by all processes together.
         readers: of a stream: processes x loader workers.
+        parts: that a step was shared out in: processes x accumulation rounds.
         rows, vocabulary: fingerprints of the utterances that the epochs are cut of, and of the labels.
         bad_steps: that were skipped so far.
         left_out: recordings found to be unusable while training.
@@ -46,6 +47,7 @@ class DataState:
     seconds: float = 0.0
     batches: int = 0
     readers: int = 1
+    parts: int = 1
     rows: str = ""
     vocabulary: str = ""
     bad_steps: int = 0

@@ -88,8 +88,24 @@ class Session:
             return BatchSettings(
                 utterances_per_step=args.per_device_train_batch_size, order=_order(args), seed=args.seed
             )
-        seconds = self._found_batch_seconds(self.train_set.split) if wish == "auto" else float(wish)
+        if wish == "auto":
+            seconds = self._batch_seconds_before() or self._found_batch_seconds(self.train_set.split)
+        else:
+            seconds = float(wish)
         return BatchSettings(seconds_per_step=seconds, order=_order(args), seed=args.seed)
+
+    def _batch_seconds_before(self) -> float | None:
+        """What `--batch_seconds auto` found when the run was begun: a run that goes on keeps its steps."""
+        from speechtune.data_state import DataState
+        from speechtune.processes import from_first
+
+        seconds = None
+        checkpoint = newest_whole(self.folder, read=False) if self.first else None
+        if checkpoint is not None:
+            state = DataState.read(checkpoint)
+            total = state.done[-1].settings.seconds_per_step if state.done else None
+            seconds = total / state.parts if total else None
+        return from_first(seconds)
 
     def _found_batch_seconds(self, split: Any) -> float:
         """`--batch_seconds auto`; the smallest of all processes."""

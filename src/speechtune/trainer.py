@@ -483,6 +483,7 @@ class SpeechTrainer(Trainer):
             done=done,
             batches=self.data_state.batches + steps * self.args.gradient_accumulation_steps * self.args.world_size,
             readers=self._num_readers,
+            parts=self.args.world_size * self.args.gradient_accumulation_steps,
             rows=self._rows,
             vocabulary=vocabulary_fingerprint(self.recogniser.tokenizer),
             bad_steps=self.bad_steps.count,

@@ -18,7 +18,6 @@ POINTS = [
     ("speechtune.trainer:finish_checkpoint", 2),  # all files written, not yet renamed
     ("speechtune.trainer:DataState.write", 3),  # amid the files of a checkpoint
     ("speechtune.trainer:recognise_split", 2),  # in an evaluation
-    ("speechtune.train:Path.replace", 2),  # some of the model's files have moved
 ]
 MORE_POINTS = [
     ("speechtune.corpora.writer:TableWriter.write", 1),  # the index of the training split is read, not yet written
@@ -26,7 +25,7 @@ MORE_POINTS = [
     ("speechtune.trainer:SpeechTrainer.compute_loss", 1),  # before the first step
     ("speechtune.checkpoint:write_atomically", 4),  # somewhere in a checkpoint's manifest or before
     ("speechtune.trainer:rotate_checkpoints", 3),
-    ("speechtune.train:_Session._save_model", 1),  # trained, not saved
+    ("speechtune.session:Session._save_model", 1),  # trained, not saved
     ("speechtune.evaluate:write_evaluation", 1),
 ]
 
@@ -84,6 +83,31 @@ def test_killed_at_a_chosen_moment_the_same_command_ends_with_the_same_weights(
     again = server.run(undisturbed.command(output), **how)
     assert again.code == 0, again.output
     assert_same_run(output, tmp_path / "seen", undisturbed)
+
+
+def test_killed_when_some_of_the_models_files_have_moved_it_is_written_anew(
+    server: ForkServer, undisturbed: Undisturbed, tmp_path: Path
+):
+    output, cache = tmp_path / "out", {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}
+    setup = "reliability.faults:die_moving_model"
+    killed = server.run(undisturbed.command(output), setup=setup, environment=cache)
+    assert killed.code == KILLED and (output / "config.json").exists() and (output / "tmp-model").exists()
+    assert server.run(undisturbed.command(output), environment=cache).code == 0
+    assert_same_weights(output, undisturbed.output)
+    assert not (output / "tmp-model").exists()
+
+
+def test_a_batch_size_that_was_found_is_kept(server: ForkServer, undisturbed: Undisturbed, tmp_path: Path):
+    cache, setup = {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}, "reliability.faults:random_batch_seconds"
+    command = ["train", *words(undisturbed.corpus, tmp_path / "out", *RANDOMNESS, "--batch_seconds", "auto")]
+    kill_at = ("speechtune.trainer:SpeechTrainer.compute_loss", 4)
+    assert server.run(command, setup=setup, environment=cache, kill_at=kill_at).code == KILLED
+    for _ in range(2):
+        ended = server.run(command, setup=setup, environment=cache)
+        assert ended.code == 0, ended.output
+    state = read_json(tmp_path / "out" / "trainer_state.json")
+    parts = read_json(tmp_path / "out" / f"checkpoint-{state['global_step']}" / "data_state.json")["done"]
+    assert len({part["settings"]["seconds_per_step"] for part in parts}) == 1
 
 
 @pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.long) for number in range(1, 20))])
