@@ -9,7 +9,7 @@ from ctc_step import Ours, Peer, compare, memory_note, model_config, padding_sha
 def measure(tiny: bool = False) -> list[Result]:
     config = model_config(tiny)
     sides = {"ours": (Ours, {"config": config}), "peer": (Peer, {"config": config, "grouped": True})}
-    steps, rounds = (2, 1) if tiny else (4, 4)
+    steps, rounds = (2, 1) if tiny else (2, 4)
     measured = compare(sides, "cv", rounds=rounds, steps=steps, scale=0.2 if tiny else 1)
     padding = f"padding {padding_share(Ours, 'cv'):.1%} against {padding_share(Peer, 'cv', grouped=True):.1%}"
     note = f"{padding}; {memory_note(measured, 'ours', 'peer')}"

@@ -38,8 +38,8 @@ def run_script(kind: Kind, argv: Sequence[str] | None = None) -> int:
 
 def run_cli(command: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
     """Run a command and turn what it raises into an exit code, with at most one message."""
-    # Threads that wait for each other would spin, and take the cores from the loader and from other programs: 60 steps of
-    # the demo took 27 s so, 20 s asleep. torch's OpenMP reads it when it is loaded, so it stands here.
+    # Threads that wait for each other would spin, and take the cores from the loader and from other programs: 60 steps
+    # of the demo took 27 s so, 20 s asleep. torch's OpenMP reads it when it is loaded, so it stands here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with _log_shown():
