@@ -21,6 +21,7 @@ from speechtune.wording import visible
 __all__ = ["Session"]
 
 log = logging.getLogger("speechtune")
+FEW = 100  # utterances of a stream: before, a share says little
 
 
 class Session:
@@ -210,7 +211,7 @@ class Session:
         names = _metric_names(self.options.config)
         evaluation = self.trainer.recognise(self.eval_set)
         self.trainer.left_out |= {(row.split, row.id): row for row in evaluation.left_out}
-        self._check_left_out(evaluation.left_out)
+        self._check_left_out(evaluation.left_out, num_recognised=len(evaluation.hypotheses))
         if not self.first:
             return
         scores = evaluation.scores(names)
@@ -302,8 +303,12 @@ class Session:
             rows += dataset.split.dropped if isinstance(dataset, SpeechDataset) else []
         return rows + list(self.trainer.left_out.values())
 
-    def _check_left_out(self, rows: Sequence[LeftOut]) -> None:
+    def _check_left_out(self, rows: Sequence[LeftOut], *, num_recognised: int = 0) -> None:
         """Hold what turned out to be unusable against the user's limit, with what was left out before.
+
+        Args:
+            rows: of any split.
+            num_recognised: of the evaluation split, where it is a stream: its length is known at its end only.
 
         Raises:
             CorpusError: it is more than that.
@@ -313,17 +318,27 @@ class Session:
         if self.first:
             write_left_out(self.folder, self._left_out())
         for role, dataset in (("train", self.train_set), ("evaluation", self.eval_set)):
-            if not isinstance(dataset, SpeechDataset):
+            if dataset is None:
                 continue
-            split = dataset.split.table.split
-            found = [row for row in rows if row.split == split]
+            config = self.options.config
+            is_table = isinstance(dataset, SpeechDataset)
+            found = [row for row in rows if row.split == (dataset.split.table if is_table else dataset.stream).split]
+            if is_table:
+                left_out = list({(row.split, row.id): row for row in [*dataset.split.dropped, *found]}.values())
+                total = len(dataset.split) + len(dataset.split.dropped)
+            else:
+                left_out = found
+                num_used = self.trainer.num_utterances if role == "train" else num_recognised
+                total = num_used + len(found)
+                if total < FEW and not config.strict:
+                    continue
             if found:
                 check_share_left_out(
                     role,
-                    {(row.split, row.id): row for row in [*dataset.split.dropped, *found]}.values(),
-                    total=len(dataset.split) + len(dataset.split.dropped),
-                    max_share=self.options.config.max_left_out,
-                    strict=self.options.config.strict,
+                    left_out,
+                    total=total,
+                    max_share=config.max_left_out,
+                    strict=config.strict,
                     path=str(self.folder / "left_out.jsonl"),
                 )
 

@@ -98,6 +98,7 @@ class SpeechTrainer(Trainer):
         self.stop_requested = False  # by a signal to this process
         self.stop_agreed = False  # by all processes, at the same step
         self._news: torch.Tensor | None = None  # of the last step: wishes to stop, utterances left out
+        self.num_utterances = 0  # trained on since the start, about, over all processes
         self._num_new = 0  # utterances left out by this process since it told the others
         self._logged = self._began = (0, 0)  # steps taken and skipped when the loss was last logged, and at the start
         self._seconds_logged, self._time_logged = 0.0, time.perf_counter()
@@ -256,6 +257,7 @@ class SpeechTrainer(Trainer):
         self._loss_before = self._tr_loss.clone()
         for batch in batch_samples:
             self._note(batch.left_out)
+            self.num_utterances += len(batch) * self.args.world_size
         count = float(sum(self.recogniser.num_items(batch) for batch in batch_samples))
         if self.args.world_size == 1:
             self.stop_agreed = self.stop_requested

@@ -114,6 +114,19 @@ def test_a_second_ctrl_c_leaves_at_once(reference: Reference, tmp_path: Path):
     reference.assert_same(output)
 
 
+@pytest.mark.parametrize(
+    "where", ["speechtune.corpora.writer:TableWriter.write", "speechtune.evaluate:write_evaluation"]
+)
+def test_ctrl_c_outside_the_training_leaves_without_a_traceback(where: str, reference: Reference, tmp_path: Path):
+    output, cache = tmp_path / "out", {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}
+    command = reference.command(output, "--max_steps", "2")
+    how = {"kill_at": (where, 1), "kill_with": (signal.SIGINT,), "environment": cache}
+    stopped = reference.server.run(command, **how)  # type: ignore[arg-type]
+    assert stopped.code == 130 and "Traceback" not in stopped.output, stopped.output
+    assert reference.server.run(command, environment=cache).code == 0
+    assert (output / "eval_results.json").exists()
+
+
 def test_a_signal_to_one_of_two_processes_stops_both_at_the_same_step(reference: Reference, tmp_path: Path):
     output = tmp_path / "out"
     stopped = reference.run(output, processes=2, kill_at=(STEP, 3), kill_with=(signal.SIGTERM,), kill_rank=1)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 from reliability.forks import ForkServer, read_seen
 from reliability.tiny import RANDOMNESS, assert_same_weights, run, words, write_corpus
+from standins.shards import audio_bytes as tone_of
 from standins.shards import rows_of, write_tar
+
+from speechtune.errors import CorpusError
 
 
 @pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.long)])
@@ -37,3 +43,27 @@ def test_killed_on_a_stream_the_same_command_ends_with_the_same_weights(
     assert again.code == 0 and "going on from" in again.output, again.output
     assert read_seen(tmp_path / "seen-killed") == read_seen(tmp_path / "seen-whole")
     assert_same_weights(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_too_much_that_cannot_be_used_stops_a_stream_too(tmp_path: Path):
+    trained = tmp_path / "trained"
+    assert run(*words(write_corpus(tmp_path / "corpus"), trained, "--max_steps", "1")) == 0
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    write_tar(shards / "train-0.tar", rows_of(0, 60))
+    write_tar(shards / "test-0.tar", rows_of(0))
+    more = ["--streaming", "--max_steps", "60", "--tokenizer_name_or_path", str(trained), "--save_strategy", "no"]
+    command = words(shards, tmp_path / "out", *more, "--chars_to_ignore", *"text0123456789")
+    with pytest.raises(CorpusError, match="finds no utterance to train on"):
+        run(*command)
+    silence = io.BytesIO()
+    sf.write(silence, np.zeros(8_000), 8_000, format="FLAC")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "standins.shards.audio_bytes", lambda key: silence.getvalue() if key.endswith("1") else tone_of(key)
+        )
+        write_tar(shards / "train-0.tar", rows_of(0, 120))
+    with pytest.raises(CorpusError, match=r"train: left out \d+ of \d+ utterances .* silent(.|\n)*--max_left_out 0.05"):
+        run(*words(shards, tmp_path / "out", *more))
+    with pytest.raises(CorpusError, match="--strict allows none"):
+        run(*words(shards, tmp_path / "strict", *more, "--strict", "--max_left_out", "1"))
