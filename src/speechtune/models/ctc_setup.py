@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from speechtune.config import TrainConfig
-from speechtune.errors import OptionError
+from speechtune.errors import ModelError, OptionError
 from speechtune.models.adapter import freeze_all_but_adapters, language_vocabulary, prepare_adapter_config
 from speechtune.models.ctc import CtcRecogniser
 from speechtune.models.inputs import input_for
@@ -20,7 +20,7 @@ from speechtune.models.loading import (
     feature_extractor_of,
 )
 from speechtune.models.padding import make_padding_invariant
-from speechtune.text.vocab import build_vocabulary, missing_characters, name_character
+from speechtune.text.vocab import build_vocabulary, is_nested, missing_characters, name_character
 
 __all__ = ["ctc_for_training", "load_ctc", "source_of"]
 
@@ -113,7 +113,23 @@ def load_ctc(config: TrainConfig) -> CtcRecogniser:
         raise OptionError("A model from random weights can only be trained. Give --model_name_or_path.")
     tokenizer = given_tokenizer(config, source)
     model = source.load("CTC model", AutoModelForCTC.from_pretrained)
+    if config.target_language is not None:
+        _choose_adapter(model, tokenizer, config)
     return _recogniser(config, model.float(), tokenizer, feature_extractor_of(source, model.config))
+
+
+def _choose_adapter(model: Any, tokenizer: Any, config: TrainConfig) -> None:
+    """The adapters, head and vocabulary of `--target_language`."""
+    language = str(config.target_language)
+    try:
+        tokenizer.set_target_lang(language)
+        model.load_adapter(language, token=config.token)
+    except (ValueError, OSError, AttributeError, KeyError) as error:
+        known = getattr(tokenizer, "vocab", None)
+        languages = ", ".join(sorted(known)) if isinstance(known, dict) and is_nested(known) else "none"
+        raise ModelError(
+            f"{config.model_name_or_path}: no adapters for --target_language {language}. Its languages: {languages}."
+        ) from error
 
 
 def given_tokenizer(config: TrainConfig, source: Source | None) -> Any:
