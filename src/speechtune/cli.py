@@ -38,9 +38,11 @@ def run_script(kind: Kind, argv: Sequence[str] | None = None) -> int:
 
 def run_cli(command: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
     """Run a command and turn what it raises into an exit code, with at most one message."""
-    # Threads that wait for each other would spin, and take the cores from the loader and from other programs: 60 steps
-    # of the demo took 27 s so, 20 s asleep. torch's OpenMP reads it when it is loaded, so it stands here.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # How long threads that wait for each other spin before they sleep; torch's OpenMP reads it when it is loaded, so it
+    # stands here. Spinning as long as it likes takes the cores from the loader and from other programs; sleeping at once
+    # costs a small model a third of its speed (docs/log.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         with _log_shown():
             code = command(argv)

@@ -43,6 +43,7 @@ from speechtune.data.streaming import StreamDataset
 from speechtune.data_state import DATA_STATE, DataState, rows_fingerprint, vocabulary_fingerprint
 from speechtune.errors import OutputError
 from speechtune.evaluate import Evaluation, recognise_split
+from speechtune.models.attention import use_processor_attention
 from speechtune.models.recogniser import Recogniser
 from speechtune.processes import gathered
 from speechtune.progress import evaluation_progress
@@ -90,6 +91,8 @@ class SpeechTrainer(Trainer):
         self.bad_steps = BadSteps(on_bad_step)
         self.check_left_out = check_left_out
         self.loss_is_scaled_for_ga = True
+        if args.bf16 and args.device.type == "cpu":
+            use_processor_attention(recogniser.model)
         if hasattr(recogniser, "autocast"):  # parts of a model that are called apart from its forward
             recogniser.autocast = self.accelerator.autocast
         self.data_state = DataState()
