@@ -38,9 +38,9 @@ def run_script(kind: Kind, argv: Sequence[str] | None = None) -> int:
 
 def run_cli(command: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
     """Run a command and turn what it raises into an exit code, with at most one message."""
-    # How long threads that wait for each other spin before they sleep; torch's OpenMP reads it when it is loaded, so it
-    # stands here. Spinning as long as it likes takes the cores from the loader and from other programs; sleeping at once
-    # costs a small model a third of its speed (docs/log.md).
+    # How long threads that wait for each other spin before they sleep; torch's OpenMP reads it when it is loaded, so
+    # it stands here. Spinning as long as they like takes the cores from the loader and from other programs; sleeping at
+    # once costs a small model a third of its speed (docs/log.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
@@ -188,11 +188,13 @@ def _transcribe(argv: Sequence[str]) -> int | None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="recordings of any length, in any usual format")
     parser.add_argument("--language", help="the language spoken, for Whisper")
     parser.add_argument("--task", choices=("transcribe", "translate"), help="Whisper's task; default: transcribe")
+    parser.add_argument("--target_language", help="language of the adapters to load, for MMS: tur")
     parser.add_argument(
         "--encoder_context",
         type=_like("encoder_context"),
         help="Whisper: seconds of silence after a clip, or 'full'; default: what the model was tuned with",
     )
+    parser.add_argument("--force", action="store_true", help="allow a short context on a model not tuned for it")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     args = {name: value for name, value in vars(parser.parse_args(argv)).items() if value not in (None, False)}
     return _call("speechtune.transcribe:main_transcribe", args.pop("model"), args.pop("files"), **args)

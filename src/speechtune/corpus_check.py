@@ -96,7 +96,7 @@ def model_needs(options: Options, model_config: Any | None, splits: Splits) -> M
         vocabulary = build_vocabulary(
             splits.train_texts,
             phones=config.phones,
-            where=f"{splits.name}, {config.train_split_name}",
+            where=f"{splits.name}, {splits.train_split}",
             raw_texts=splits.train.texts,
             pad_token=config.pad_token,
             **special,

@@ -44,12 +44,14 @@ class Splits:
     Args:
         name: of corpus and config, for messages and score files.
         language: short code, or None.
+        train_split: what `train` was read from, as in `train+validation`.
     """
 
     name: str
     language: str | None
     train: Any
     evaluation: Any
+    train_split: str = ""
     train_texts: list[str] = field(default_factory=list)
     evaluation_texts: list[str] = field(default_factory=list)
 
@@ -81,6 +83,15 @@ def open_splits(options: Options, *, train: bool, evaluate: bool) -> Splits:
     if config.streaming and not streaming:
         log.info(f"--streaming: {corpus.label} lies on this disk and is read from there; nothing is decoded ahead")
 
+    def chosen(option: str) -> str:
+        """The splits of an option; of its default, those that the corpus has."""
+        wanted = str(getattr(config, option))
+        found = wanted if option in options.given else corpus.present(wanted)
+        if found != wanted:
+            absent = [part for part in wanted.split("+") if part not in found.split("+")]
+            log.info(f"{corpus.label} has no split {' or '.join(absent)}: {found} it is")
+        return found
+
     def read(expression: str, max_samples: int | None) -> Any:
         text_column = config.text_column_name if "text_column_name" in options.given else None
         if streaming:
@@ -95,11 +106,13 @@ def open_splits(options: Options, *, train: bool, evaluate: bool) -> Splits:
 
     name = corpus.name + (f"/{corpus.config_name}" if corpus.config_name else "")
     language = language_of(corpus.language or config.dataset_config_name, config.target_language or config.language)
+    train_split = chosen("train_split_name") if train else ""
     return Splits(
         name,
         language,
-        read(config.train_split_name, config.max_train_samples) if train else None,
+        read(train_split, config.max_train_samples) if train else None,
         read(config.eval_split_name, config.max_eval_samples) if evaluate else None,
+        train_split,
     )
 
 

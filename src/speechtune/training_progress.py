@@ -76,10 +76,13 @@ class _Status:
     def steps_text(self) -> str:
         return f"{self.step:,}/{self.max_steps:,} steps" if self.max_steps > 0 else f"{self.step:,} steps"
 
+    @property
+    def has_epochs(self) -> bool:
+        """Whether `num_epochs` means anything: a stream's is made up from max_steps."""
+        return 0 < self.num_epochs < 1e6
+
     def epoch_text(self) -> str:
-        # An epoch count made up from max_steps (streaming) says nothing.
-        of = f"/{self.num_epochs:g}" if 0 < self.num_epochs < 1e6 else ""
-        return f"epoch {self.epoch:.2f}{of}"
+        return f"epoch {self.epoch:.2f}{f'/{self.num_epochs:g}' if self.has_epochs else ''}"
 
     def result_facts(self) -> list[Fact]:
         """Loss, WER and what went wrong, most important first."""
@@ -152,7 +155,8 @@ class TrainingProgress(TrainerCallback):
             self.screen.show(self.bar)
         else:
             done = f", {status.step:,} of them done" if status.step else ""
-            self.screen.say(f"training: {_counted(status.max_steps, 'step')}{done}, {status.num_epochs:g} epochs")
+            epochs = f", {status.num_epochs:g} epochs" if status.has_epochs else ""
+            self.screen.say(f"training: {_counted(status.max_steps, 'step')}{done}{epochs}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:

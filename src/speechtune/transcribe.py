@@ -30,16 +30,14 @@ class Transcriber:
 
     Args:
         model: folder or hub name.
-        language, task: for Whisper.
         device: "cpu", "cuda", or None for the best at hand.
+        options: others of TrainConfig: `language` and `task` for Whisper, `target_language` for MMS adapters.
     """
 
     def __init__(
         self,
         model: str,
         *,
-        language: str | None = None,
-        task: str = "transcribe",
         device: str | None = None,
         **options: Any,
     ) -> None:
@@ -47,7 +45,7 @@ class Transcriber:
 
         from speechtune.models.opening import open_recogniser
 
-        config = TrainConfig(model_name_or_path=model, language=language, task=task, **options)  # type: ignore[arg-type]
+        config = TrainConfig(model_name_or_path=model, **options)
         self.recogniser = open_recogniser(config)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.recogniser.model.to(self.device).eval()
@@ -102,17 +100,21 @@ def main_transcribe(
     model: str,
     files: Sequence[str],
     *,
-    language: str | None = None,
-    task: str = "transcribe",
-    encoder_context: Any = None,
     json: bool = False,
+    **options: Any,
 ) -> int:
     """Print the text of each file on its own line; a file that can't be read is named and the others go on.
+
+    Args:
+        model: folder or hub name.
+        files: recordings.
+        json: print an object a line instead.
+        options: of TrainConfig, as Transcriber takes them.
 
     Returns:
         Exit code: 0, or 2 where a file could not be read.
     """
-    transcriber = Transcriber(model, language=language, task=task, encoder_context=encoder_context)
+    transcriber = Transcriber(model, **options)
     failed = 0
     for path in files:
         try:

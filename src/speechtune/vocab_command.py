@@ -78,7 +78,7 @@ def _write(options: Options, splits: Splits, texts: list[str], folder: Path) -> 
         "pad_token": config.pad_token,
         "word_delimiter_token": config.word_delimiter_token,
     }
-    where = f"{splits.name}, {config.train_split_name}"
+    where = f"{splits.name}, {splits.train_split}"
     raw_texts = [] if splits.train is None else splits.train.texts
     vocabulary = build_vocabulary(texts, phones=phones, where=where, raw_texts=raw_texts, **special)
     from speechtune.models.loading import ctc_tokenizer

@@ -34,6 +34,21 @@ def test_group_norm_for_gpus_equals_the_one_for_cpus(num_groups: int):
     assert difference(at_once.grad[:2], by_rows.grad[:2]) < 1e-4
 
 
+@pytest.mark.parametrize("lengths", [[40, 7, 1], [0, 12, 40]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_frozen_group_norm_equals_one_that_learns(lengths: list[int], dtype: torch.dtype):
+    norm = torch.nn.GroupNorm(4, 4)
+    torch.nn.init.normal_(norm.weight)
+    norm.__class__ = MaskedGroupNorm
+    values = (torch.randn(3, 4, 40) * 3 + 5).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        learning = norm._by_rows(values.clone().requires_grad_(), torch.tensor(lengths)).detach()
+        frozen = norm.requires_grad_(False)._by_rows(values.clone(), torch.tensor(lengths))
+    assert frozen.dtype == learning.dtype
+    assert torch.equal(frozen, learning)
+    assert not any(frozen[row, :, max(length, 1) :].any() for row, length in enumerate(lengths))
+
+
 def test_nothing_waits_for_the_gpu():
     """On the meta device a tensor has no values: whatever asks for one fails."""
     norm = torch.nn.GroupNorm(4, 4, device="meta")

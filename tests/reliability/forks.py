@@ -109,6 +109,7 @@ class ForkServer:
         kill_at: tuple[str, int] | None = None,
         kill_with: tuple[int, ...] = (signal.SIGKILL,),
         kill_rank: int | None = None,
+        kill_group: bool = False,
         seen: Path | None = None,
         setup: str | None = None,
         environment: Mapping[str, str] | None = None,
@@ -120,6 +121,7 @@ class ForkServer:
             kill_at: ("module:function", n): a process sends itself signals when it calls this the n-th time, from 1:
             kill_with: these.
             kill_rank: only in this process.
+            kill_group: and in all that it started, as a terminal and a scheduler do.
             seen: folder for the rows trained on: one line a step and process.
             setup: "module:function" of the tests, called in each process before the command.
         """
@@ -131,6 +133,7 @@ class ForkServer:
             "kill_at": kill_at,
             "kill_with": kill_with,
             "kill_rank": kill_rank,
+            "kill_group": kill_group,
             "seen": str(seen) if seen else None,
             "setup": setup,
             "environment": dict(environment or {}),
@@ -221,7 +224,9 @@ def _child(question: dict[str, Any], rank: int, port: str) -> int:
         )  # fmt: skip
     _forget_random_states()
     if question["kill_at"] and question["kill_rank"] in (None, rank):
-        _die_at(*question["kill_at"], question["kill_with"])
+        if question["kill_group"]:
+            os.setpgid(0, 0)
+        _die_at(*question["kill_at"], question["kill_with"], group=question["kill_group"])
     if question["seen"]:
         _write_seen(Path(question["seen"]), rank)
     if question["setup"]:
@@ -254,7 +259,7 @@ def _attribute(target: str) -> tuple[Any, str, Any]:
     return owner, name, getattr(owner, name)
 
 
-def _die_at(target: str, number: int, kill_with: Sequence[int]) -> None:
+def _die_at(target: str, number: int, kill_with: Sequence[int], *, group: bool) -> None:
     owner, name, function = _attribute(target)
     calls = 0
 
@@ -262,7 +267,7 @@ def _die_at(target: str, number: int, kill_with: Sequence[int]) -> None:
         nonlocal calls
         calls += 1
         for signal_number in kill_with if calls == number else ():
-            os.kill(os.getpid(), signal_number)
+            os.kill(0 if group else os.getpid(), signal_number)
         return function(*args, **kwargs)
 
     setattr(owner, name, dying)

@@ -77,6 +77,19 @@ def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
     reference.assert_same(output)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_all_of_the_runs_processes_leaves_the_loaders_their_work(
+    number: int, code: int, reference: Reference, tmp_path: Path
+):
+    output = tmp_path / "out"
+    workers = ["--dataloader_num_workers", "2"]
+    stopped = reference.run(output, *workers, kill_at=(STEP, 7), kill_with=(number,), kill_group=True)
+    assert stopped.code == code, stopped.output
+    assert f"stopped after step 7; saved in {output / 'checkpoint-7'}" in stopped.output
+    assert reference.run(output, *workers).code == 0
+    reference.assert_same(output)
+
+
 def test_a_signal_amid_an_evaluation_ends_it_and_the_next_run_makes_up_for_it(reference: Reference, tmp_path: Path):
     output = tmp_path / "out"
     more = ["--per_device_eval_batch_size", "1"]

@@ -61,6 +61,17 @@ class Corpus:
         """`common_voice/tr`: what messages and scores call it."""
         return f"{self.name}/{self.config_name}" if self.config_name else self.name
 
+    def present(self, splits: str) -> str:
+        """Of `train+validation`, what this corpus has; all of it where it has none, for `read` to name."""
+        there = []
+        for text in splits.split("+"):
+            try:
+                self._parse(text)
+            except CorpusError:
+                continue
+            there.append(text)
+        return "+".join(there) or splits
+
     def read(
         self,
         splits: str,

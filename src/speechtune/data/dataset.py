@@ -7,6 +7,7 @@ with weight 0, so that processes stay in step.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -300,7 +301,12 @@ def _as_is(batch: Batch) -> Batch:
 
 
 def _leave_signals_to_parent(worker_id: int) -> None:
-    """In a loader worker: Ctrl-C is the parent's business, and SIGTERM ends the worker as usual."""
+    """In a loader worker: what a terminal or a scheduler sends to all of a run is the parent's business alone.
+
+    It still needs batches to finish its step and save, so the worker leaves its group. SIGTERM to the worker itself,
+    from the parent, ends it.
+    """
+    os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

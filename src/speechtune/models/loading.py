@@ -120,6 +120,7 @@ def random_config(given: Mapping[str, Any] | str) -> Any:
     """
     from transformers import CONFIG_MAPPING
 
+    quiet_transformers()
     try:
         fields = dict(given if isinstance(given, Mapping) else json.loads(Path(given).read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:

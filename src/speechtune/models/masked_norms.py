@@ -82,20 +82,25 @@ class MaskedGroupNorm(nn.GroupNorm):
         return self._by_rows(input, lengths) if input.device.type == "cpu" else self._at_once(input, lengths)
 
     def _by_rows(self, input: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """On a CPU: an utterance at a time, its real frames only. No slower than the whole with its padding."""
+        """On a CPU: an utterance at a time, its real frames only. No slower than the whole with its padding.
+
+        Where nothing wants a gradient, the output takes the place of the input: it is the largest tensor of the model,
+        and nobody else's, fresh from a convolution.
+        """
         num_frames = input.shape[2]
+        learns = input.requires_grad or any(parameter.requires_grad for parameter in self.parameters())
+        output: torch.Tensor | None = None
         rows = []
-        for row, length in enumerate(lengths.tolist()):
-            real = input[row : row + 1, :, :length]
-            if length:
-                real = torch.group_norm(real, self.num_groups, self.weight, self.bias, self.eps)
-            rows.append(real)
-        if torch.is_grad_enabled() and any(real.requires_grad for real in rows):
-            return torch.cat([nn.functional.pad(real, (0, num_frames - real.shape[2])) for real in rows])
-        output = torch.zeros_like(input, dtype=rows[0].dtype)
-        for row, real in enumerate(rows):
-            output[row, :, : real.shape[2]] = real[0]
-        return output
+        for row, length in enumerate(lengths.clamp(min=1).tolist()):
+            real = torch.group_norm(input[row : row + 1, :, :length], self.num_groups, self.weight, self.bias, self.eps)
+            if learns and torch.is_grad_enabled():
+                rows.append(nn.functional.pad(real, (0, num_frames - length)))
+                continue
+            if output is None:  # autocast computes in float32 what it was given in another format
+                output = input if real.dtype == input.dtype else torch.empty_like(input, dtype=real.dtype)
+            output[row, :, :length] = real[0]
+            output[row, :, length:] = 0.0
+        return torch.cat(rows) if output is None else output
 
     def _at_once(self, input: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """On a GPU: no step depends on the lengths' values, so the host never waits."""
