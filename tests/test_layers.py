@@ -22,8 +22,8 @@ LAYERS = [
         "bad_steps", "checkpoint", "corpus_check", "data_state", "display", "doctor", "doctor_tables",
         "error_analysis", "evaluate", "export", "findings", "hub_repository", "interruption", "model_card",
         "model_card_text", "plots", "processes", "progress", "publish", "report", "report_details", "run_data",
-        "run_folder", "run_output", "run_setup", "session", "streaming", "train", "trainer", "training_progress",
-        "transcribe", "vocab_command", "wording",
+        "resuming_trainer", "run_folder", "run_output", "run_setup", "session", "streaming", "train", "trainer",
+        "training_progress", "transcribe", "vocab_command", "wording",
     },
     {
         "__main__", "cache_command", "cli", "compat", "demo", "old_names", "option_help",

@@ -1,52 +1,43 @@
 """transformers' Trainer with four seams replaced: which rows make a step, the loss of a step, evaluation, and
-checkpoints.
+checkpoints (resuming_trainer.py).
 
-- *Rows*: a StepSampler plans each epoch (data/batching.py); a checkpoint's data_state.json says what of it is done.
+- *Rows*: a StepSampler plans each epoch (data/batching.py).
 - *Loss*: the sum over all utterances (or tokens) of a step, over all processes and accumulation rounds, divided by
   their number. It does not depend on how the step was shared out. Trainer's own is a mean of means.
 - *Evaluation*: evaluate.recognise_split instead of gathered logits.
-- *Checkpoints*: checkpoint.py; written whole or not at all.
 
 One subclass for all kinds of models; what differs between them is a Recogniser.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer, TrainerControl
-from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
+from transformers import TrainerControl
 
 from speechtune.bad_steps import BadSteps
-from speechtune.checkpoint import begin_checkpoint, disk_full_means, finish_checkpoint
-from speechtune.data.batching import BatchSettings, EpochPart
+from speechtune.data.batching import BatchSettings
 from speechtune.data.dataset import (
     Batch,
     SpeechDataset,
-    StepSampler,
     evaluation_loader,
     stream_loader,
     training_loader,
 )
 from speechtune.data.streaming import StreamDataset
-from speechtune.data_state import DATA_STATE, DataState, rows_fingerprint, vocabulary_fingerprint
-from speechtune.errors import OutputError
 from speechtune.evaluate import Evaluation, recognise_split
 from speechtune.models.attention import use_processor_attention
 from speechtune.models.recogniser import Recogniser
 from speechtune.processes import gathered
 from speechtune.progress import evaluation_progress
+from speechtune.resuming_trainer import ResumingTrainer
 from speechtune.types import LeftOut
 
 __all__ = ["SpeechTrainer"]
@@ -54,7 +45,7 @@ __all__ = ["SpeechTrainer"]
 log = logging.getLogger("speechtune")
 
 
-class SpeechTrainer(Trainer):
+class SpeechTrainer(ResumingTrainer):
     """See the module's docstring.
 
     Args:
@@ -83,38 +74,30 @@ class SpeechTrainer(Trainer):
         callbacks: Sequence[Any] = (),
     ) -> None:
         super().__init__(
-            model=recogniser.model, args=args, train_dataset=train_set, eval_dataset=eval_set, callbacks=list(callbacks)
+            recogniser,
+            args,
+            train_set=train_set,
+            settings=settings,
+            bad_steps=BadSteps(on_bad_step),
+            eval_dataset=eval_set,
+            callbacks=list(callbacks),
         )
-        self.recogniser = recogniser
-        self.train_set, self.eval_set = train_set, eval_set
+        self.eval_set = eval_set
         self.normalise, self.metric_names = normalise, tuple(metric_names)
-        self.bad_steps = BadSteps(on_bad_step)
         self.check_left_out = check_left_out
         self.loss_is_scaled_for_ga = True
         if args.bf16 and args.device.type == "cpu":
             use_processor_attention(recogniser.model)
         if hasattr(recogniser, "autocast"):  # parts of a model that are called apart from its forward
             recogniser.autocast = self.accelerator.autocast
-        self.data_state = DataState()
-        self.left_out: dict[tuple[str, str], LeftOut] = {}
         self.last_evaluation: Evaluation | None = None
         self.stop_requested = False  # by a signal to this process
         self.stop_agreed = False  # by all processes, at the same step
         self._news: torch.Tensor | None = None  # of the last step: wishes to stop, utterances left out
         self.num_utterances = 0  # trained on since the start, about, over all processes
         self._num_new = 0  # utterances left out by this process since it told the others
-        self._logged = self._began = (0, 0)  # steps taken and skipped when the loss was last logged, and at the start
+        self._logged = (0, 0)  # steps taken and skipped when the loss was last logged
         self._seconds_logged, self._time_logged = 0.0, time.perf_counter()
-        self._epoch_began_at_step = 0
-        self.sampler: StepSampler | None = None
-        if isinstance(train_set, SpeechDataset) and settings is not None:
-            self.sampler = StepSampler(
-                train_set.split.table.durations_s,
-                settings,
-                rank=args.process_index,
-                world_size=args.world_size,
-                accumulation=args.gradient_accumulation_steps,
-            )
 
     # ---- rows
 
@@ -133,119 +116,24 @@ class SpeechTrainer(Trainer):
             pin_memory=self.args.device.type == "cuda",
         )
 
-    def set_initial_training_values(self, args: Any, dataloader: Any) -> tuple[Any, ...]:
-        values = list(super().set_initial_training_values(args, dataloader))
-        if self._resumed is not None:
-            # What is left, counted in steps of today's size: it may be larger or smaller than before the interruption.
-            epoch, offset, global_step = self._resumed
-            per_epoch = values[1]
-            if args.max_steps > 0:
-                values[0] = epoch + math.ceil((args.max_steps - global_step + offset) / per_epoch)
-            else:
-                values[-1] = global_step - offset + math.ceil(args.num_train_epochs * per_epoch) - epoch * per_epoch
-        return tuple(values)
-
-    def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        first: tuple[int, int] = super()._init_training_state(max_steps, *args, **kwargs)
-        self.state.compute_steps(self.args, max_steps)  # as asked for today, not as kept in the checkpoint
-        if self._resumed is None:
-            return first
-        epoch, offset, _ = self._resumed
-        return epoch, offset * self.args.gradient_accumulation_steps
-
-    control: TrainerControl
-    _resumed: tuple[int, int, int] | None = None  # epoch, step of the epoch, global step
-
     def train_from(self, checkpoint: Path | None) -> Any:
         """Train, from a whole checkpoint where there is one.
 
         Raises:
             OutputError: the checkpoint can't be gone on with.
         """
-        result = self.train() if checkpoint is None else self._train_on(checkpoint)
+        if checkpoint is not None:
+            self.take_up(checkpoint)
+            self._logged, self._seconds_logged = self._began, self.data_state.seconds
+        result = self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         # What came up in the last step: the others don't know yet.
         self.stop_agreed = any(gathered(self.stop_requested)) or self.stop_agreed
         self._share_left_out()
         return result
 
-    def _train_on(self, checkpoint: Path) -> Any:
-        self.data_state = DataState.read(checkpoint)
-        self.bad_steps.count = self.data_state.bad_steps
-        self.left_out = {(row.split, row.id): row for row in self.data_state.left_out}
-        self._seconds_logged = self.data_state.seconds
-        self._check_fits(checkpoint)
-        with _loading(checkpoint):
-            step = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"]
-        self._logged = self._began = (step, self.bad_steps.count)
-        if isinstance(self.train_set, StreamDataset):
-            # A stream passes over what was trained by itself, without decoding it.
-            self.train_set.skip_batches = self.data_state.batches // self.args.world_size
-            self.args.ignore_data_skip = True
-            return self.train(resume_from_checkpoint=str(checkpoint))
-        assert self.sampler is not None
-        offset = self.sampler.resume(self.data_state.epoch, self.data_state.done)
-        epoch = self.data_state.epoch
-        if offset >= self.sampler.num_steps:
-            epoch, offset = epoch + 1, 0
-            self.data_state.epoch, self.data_state.done = epoch, []
-        self._resumed = (epoch, offset, step)
-        return self.train(resume_from_checkpoint=str(checkpoint))
-
-    def _check_fits(self, checkpoint: Path) -> None:
-        """Whether a checkpoint is of this training: its labels have to be the same, its utterances should be."""
-        if self.data_state.vocabulary != vocabulary_fingerprint(self.recogniser.tokenizer):
-            raise OutputError(
-                f"{checkpoint}: its vocabulary is another one: the training text, or how it is normalised, has "
-                f"changed since.\n"
-                "--overwrite_output_dir starts anew; to start from its weights, give it as --model_name_or_path."
-            )
-        if isinstance(self.train_set, StreamDataset):
-            if self.data_state.readers != self._num_readers:
-                log.warning(
-                    f"The stream was read by {self.data_state.readers} processes and loader workers, now by "
-                    f"{self._num_readers}: of this pass, some utterances come twice and some not at all."
-                )
-        elif self.data_state.rows != self._rows:
-            log.warning(f"The training utterances have changed since {checkpoint.name}: its epoch is begun anew.")
-            self.data_state.done = []
-
-    @property
-    def _num_readers(self) -> int:
-        return int(self.args.world_size * max(1, self.args.dataloader_num_workers))
-
-    @cached_property
-    def _rows(self) -> str:
-        return rows_fingerprint(self.train_set.split) if isinstance(self.train_set, SpeechDataset) else ""
-
-    def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
-        with _loading(Path(checkpoint)):
-            super()._load_from_checkpoint(checkpoint, model)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        with _loading(Path(checkpoint or "")):
-            super()._load_rng_state(checkpoint)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        wanted = [group.get("initial_lr") for group in self.optimizer.param_groups]
-        with _loading(Path(checkpoint or "")):
-            super()._load_optimizer_and_scheduler(checkpoint)
-        for number, (group, rate) in enumerate(zip(self.optimizer.param_groups, wanted, strict=True)):
-            before = group.get("initial_lr")
-            if rate and before and rate != before:  # the user wants another learning rate from here on
-                log.info(f"learning rate: {rate:g} from here on, {before:g} before")
-                group["initial_lr"], group["lr"] = rate, group["lr"] * rate / before
-                self.lr_scheduler.base_lrs[number] = rate
-                self.lr_scheduler._last_lr[number] = group["lr"]
-
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        epoch = kwargs["epoch"]
-        self._done_before = list(self.data_state.done) if self._resumed and epoch == self._resumed[0] else []
-        self.data_state.epoch, self._epoch_began_at_step = epoch, self.state.global_step
-        if self.sampler is not None:
-            self.sampler.set_epoch(epoch)
-        super()._run_epoch(*args, **kwargs)
-
     # ---- loss
+
+    control: TrainerControl
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         return inputs.to(self.args.device) if isinstance(inputs, Batch) else super()._prepare_inputs(inputs)
@@ -254,8 +142,7 @@ class SpeechTrainer(Trainer):
         """Items of the whole step over all processes.
 
         The same message carries what the others have to know of this process, so that all act at the same step: the
-            wish
-        to stop, and that utterances were left out.
+        wish to stop, and that utterances were left out.
         """
         self._loss_before = self._tr_loss.clone()
         for batch in batch_samples:
@@ -361,15 +248,6 @@ class SpeechTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def evaluate_if_due(self) -> None:
-        """Make up for an evaluation that a signal cut short, before the first step of the resumed run."""
-        due, self.data_state.evaluation_due = self.data_state.evaluation_due, ""
-        if not due or self.eval_set is None:
-            return
-        metrics = self.evaluate()
-        if metrics and due == "best" and super()._determine_best_metric(metrics, None):
-            self.state.best_model_checkpoint = str(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
-
     def recognise(self, dataset: SpeechDataset | StreamDataset) -> Evaluation:
         """Evaluate a prepared split or a stream; each process does its share, all get the whole."""
         evaluation = self._recognise(dataset)
@@ -443,83 +321,7 @@ class SpeechTrainer(Trainer):
 
     # ---- checkpoints
 
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        saved_now = metrics and (self.control.should_save or self.args.save_strategy == SaveStrategy.BEST)
-        return bool(super()._determine_best_metric(metrics, trial)) if saved_now else False
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._judge(keep=0)
         self._heed_news()
-        folder, step = Path(self.args.output_dir), self.state.global_step
-        with disk_full_means(f"checkpoint {step}", folder):
-            half = begin_checkpoint(folder, step) if self.args.should_save else folder / f"tmp-checkpoint-{step}"
-            self._wait()
-            self._write_checkpoint(half, folder / f"checkpoint-{step}")
-            self._wait()
-            if self.args.should_save:
-                finish_checkpoint(half, step)
-        self._wait()
-        if self.args.should_save:
-            rotate_checkpoints(
-                output_dir=str(folder),
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-            )
-
-    def _write_checkpoint(self, half: Path, place: Path) -> None:
-        self.save_model(str(half), _internal_call=True)
-        if not self.args.save_only_model:
-            self._save_optimizer_and_scheduler(str(half))
-            self._save_scaler(str(half))
-            self._save_rng_state(str(half))
-        if not self.args.should_save:
-            return
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(place)
-        self.recogniser.save_processor(half)
-        self.state.save_to_json(str(half / "trainer_state.json"))
-        done: list[EpochPart] = []
-        if self.sampler is not None:
-            steps = self.state.global_step - self._epoch_began_at_step
-            done = [*self._done_before, EpochPart(self.sampler.settings, steps)]
-        steps = self.state.global_step - self._began[0]
-        replace(
-            self.data_state,
-            done=done,
-            batches=self.data_state.batches + steps * self.args.gradient_accumulation_steps * self.args.world_size,
-            readers=self._num_readers,
-            parts=self.args.world_size * self.args.gradient_accumulation_steps,
-            rows=self._rows,
-            vocabulary=vocabulary_fingerprint(self.recogniser.tokenizer),
-            bad_steps=self.bad_steps.count,
-            left_out=list(self.left_out.values()),
-        ).write(half / DATA_STATE)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        # Trainer's own writes training_args.bin too: a pickle that nothing needs, and that may hold a token.
-        if not self.args.should_save and not self.is_distributed_loading_by_transformers:
-            return
-        folder = Path(output_dir or self.args.output_dir)
-        self.accelerator.unwrap_model(self.model, keep_torch_compile=False).save_pretrained(
-            folder, state_dict=state_dict, is_main_process=self.args.should_save
-        )
-        if self.args.should_save:
-            for path in folder.glob("*.safetensors"):  # its writer makes them readable for this user only
-                path.chmod((folder / "config.json").stat().st_mode)
-
-    def _wait(self) -> None:
-        if self.args.world_size > 1:
-            torch.distributed.barrier()
-
-
-@contextmanager
-def _loading(checkpoint: Path) -> Iterator[None]:
-    """Turn whatever a checkpoint's files make torch raise into one message. Pickles are refused by torch itself."""
-    try:
-        yield
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise OutputError(
-            f"{checkpoint}: can't be gone on with: {first}\n"
-            "Delete this folder and the same command takes the checkpoint before, or give --overwrite_output_dir."
-        ) from error
+        super()._save_checkpoint(model, trial)

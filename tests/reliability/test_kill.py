@@ -15,8 +15,8 @@ POINTS = [
     ("speechtune.models.ctc_setup:ctc_model", 1),  # the vocabulary is in the output folder, nothing else
     ("speechtune.data.arena_files:_write_all", 6),  # samples in the arena without their record
     ("speechtune.trainer:SpeechTrainer.compute_loss", 8),  # in the second epoch, beside a checkpoint
-    ("speechtune.trainer:finish_checkpoint", 2),  # all files written, not yet renamed
-    ("speechtune.trainer:DataState.write", 3),  # amid the files of a checkpoint
+    ("speechtune.resuming_trainer:finish_checkpoint", 2),  # all files written, not yet renamed
+    ("speechtune.resuming_trainer:DataState.write", 3),  # amid the files of a checkpoint
     ("speechtune.trainer:recognise_split", 2),  # in an evaluation
 ]
 MORE_POINTS = [
@@ -24,7 +24,7 @@ MORE_POINTS = [
     ("speechtune.corpora.index:json.dump", 2),  # the second index has its table, not its last file
     ("speechtune.trainer:SpeechTrainer.compute_loss", 1),  # before the first step
     ("speechtune.checkpoint:write_atomically", 4),  # somewhere in a checkpoint's manifest or before
-    ("speechtune.trainer:rotate_checkpoints", 3),
+    ("speechtune.resuming_trainer:rotate_checkpoints", 3),
     ("speechtune.session:Session._save_model", 1),  # trained, not saved
     ("speechtune.evaluate:write_evaluation", 1),
 ]

@@ -165,7 +165,8 @@ def test_a_signal_to_one_of_two_processes_amid_an_evaluation_stops_both(referenc
 
 
 @pytest.mark.parametrize(
-    "where", [STEP, pytest.param(EVALUATION_BATCH, marks=pytest.mark.long), "speechtune.trainer:DataState.write"]
+    "where",
+    [STEP, pytest.param(EVALUATION_BATCH, marks=pytest.mark.long), "speechtune.resuming_trainer:DataState.write"],
 )
 def test_a_lost_process_ends_the_others_with_a_message(where: str, reference: Reference, tmp_path: Path):
     output = tmp_path / "out"

@@ -1,0 +1,166 @@
+"""Checkpoints by folder or name; what can't be loaded is one message that says what to do, and nothing is run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trained_folders import ctc_folder
+
+from speechtune.errors import ModelError
+from speechtune.models.loading import Source, ctc_model, ctc_tokenizer, feature_extractor_of, load_config, random_config
+
+TOKENS = {"unk_token": "[UNK]", "pad_token": "[PAD]", "word_delimiter_token": "|"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ctc_folder(tmp_path_factory.mktemp("model") / "run")
+
+
+def message(source: Source) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_config(source)
+    return str(caught.value)
+
+
+# ---- what can't be loaded
+
+
+@pytest.mark.parametrize("name", ["./none", "/nowhere/none", "~/none"])
+def test_a_path_that_is_not_there_is_no_name_of_the_hub(name: str):
+    assert message(Source(name)) == f"{name}: no such folder, so no config.\nGive a folder that holds a model, or a hub name."
+
+
+def test_a_name_that_is_nowhere_says_what_to_check():
+    said = message(Source("someone/no-such-model"))
+    assert said.startswith("someone/no-such-model: no config under this name, neither as a folder, nor")
+    assert said.endswith("Check the name, and the network or HF_HUB_OFFLINE; private models need --token.")
+
+
+def test_an_empty_folder_needs_the_files_of_a_model(tmp_path: Path):
+    assert "no usable config here: " in message(Source(str(tmp_path)))
+    assert "It needs the files that `save_pretrained` writes." in message(Source(str(tmp_path)))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"model_type": "no such type"}', "\x00"])
+def test_a_damaged_config_is_a_message(tmp_path: Path, content: str):
+    (tmp_path / "config.json").write_text(content)
+    assert message(Source(str(tmp_path))).startswith(f"{tmp_path}: no usable config here: ")
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path):
+    trap = tmp_path / "ran"
+    (tmp_path / "trap.py").write_text(f"open({str(trap)!r}, 'w')\n")
+    config = {"model_type": "strange", "auto_map": {"AutoConfig": "trap.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "comes with code of its own, which is not run" in message(Source(str(tmp_path)))
+    assert not trap.exists()
+
+
+def test_a_loader_that_raises_without_words_is_named_by_its_kind(tmp_path: Path):
+    def loader(name: str, **options: Any) -> None:
+        raise KeyError
+
+    with pytest.raises(ModelError, match="no usable thing here: KeyError"):
+        Source(str(tmp_path)).load("thing", loader)
+
+
+def test_ctrl_c_while_loading_is_no_message():
+    def loader(name: str, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Source("a/b").load("thing", loader)
+
+
+def test_the_hubs_options_reach_the_loader_also_under_another_name():
+    got: list[tuple[str, dict[str, Any]]] = []
+    source = Source("a/b", revision="v2", token="secret", trust_remote_code=True)
+    for each in (source, source.named("c/d")):
+        each.load("thing", lambda name, **options: got.append((name, options)), extra=1)
+    options = {"trust_remote_code": True, "cache_dir": None, "revision": "v2", "token": "secret", "extra": 1}
+    assert got == [("a/b", options), ("c/d", options)]
+
+
+def test_no_service_is_asked_to_convert_a_checkpoint(folder: Path):
+    load_config(Source(str(folder)))
+    assert os.environ["DISABLE_SAFETENSORS_CONVERSION"] == "1"
+
+
+# ---- random weights
+
+
+def test_a_config_of_random_weights_is_a_mapping_or_a_file_of_it(tmp_path: Path):
+    fields = {"model_type": "wav2vec2", "hidden_size": 24}
+    (tmp_path / "a.json").write_text(json.dumps(fields))
+    for given in (fields, str(tmp_path / "a.json")):
+        config = random_config(given)
+        assert (config.model_type, config.hidden_size) == ("wav2vec2", 24)
+    assert fields == {"model_type": "wav2vec2", "hidden_size": 24}  # not taken apart
+
+
+@pytest.mark.parametrize("given", [{}, {"model_type": "wav2vec3"}, {"model_type": None}, {"model_type": ["wav2vec2"]}])
+def test_a_type_that_is_not_known_is_named(given: dict[str, Any]):
+    with pytest.raises(ModelError, match=r"model_type .* is not one that transformers knows"):
+        random_config(given)
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "3", "\ufeff{"])
+def test_a_file_of_no_object_is_named(tmp_path: Path, content: str | None):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_text(content, "utf-8")
+    with pytest.raises(ModelError, match=f"--model_config {path}: no JSON object"):
+        random_config(str(path))
+
+
+def test_sizes_that_do_not_fit_each_other_are_a_message(tmp_path: Path):
+    tokenizer = ctc_tokenizer({"|": 0, "a": 1, "[UNK]": 2, "[PAD]": 3}, tmp_path, **TOKENS)
+    with pytest.raises(ModelError, match="--model_config: "):
+        config = random_config({"model_type": "wav2vec2", "hidden_size": 15, "num_attention_heads": 4})
+        ctc_model(None, config, tokenizer=tokenizer, head_may_change=True)
+
+
+# ---- parts
+
+
+def test_a_model_without_a_ctc_head_names_those_that_have_one(tmp_path: Path):
+    tokenizer = ctc_tokenizer({"|": 0, "a": 1, "[UNK]": 2, "[PAD]": 3}, tmp_path, **TOKENS)
+    with pytest.raises(ModelError, match=r"a bert has no CTC head in transformers. These have: .*wav2vec2"):
+        ctc_model(None, random_config({"model_type": "bert"}), tokenizer=tokenizer, head_may_change=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "has_mask"),
+    [
+        ({"model_type": "wav2vec2", "feat_extract_norm": "group"}, "Wav2Vec2FeatureExtractor", False),
+        ({"model_type": "wav2vec2", "feat_extract_norm": "layer"}, "Wav2Vec2FeatureExtractor", True),
+        ({"model_type": "wav2vec2-bert"}, "SeamlessM4TFeatureExtractor", True),
+    ],
+)
+def test_random_weights_get_the_familys_usual_features(fields: dict[str, Any], kind: str, has_mask: bool):
+    extractor = feature_extractor_of(None, random_config(fields))
+    assert type(extractor).__name__ == kind and extractor.return_attention_mask is has_mask
+
+
+def test_a_checkpoints_own_feature_extractor_is_taken(folder: Path):
+    config = load_config(Source(str(folder)))
+    assert feature_extractor_of(Source(str(folder)), config).return_attention_mask is True
+
+
+def test_a_tokenizer_adds_no_token_of_its_own(tmp_path: Path):
+    vocabulary = {"|": 0, "ı": 1, "i": 2, "\U0001f600": 3, "[UNK]": 4, "[PAD]": 5}
+    tokenizer = ctc_tokenizer(vocabulary, tmp_path, **TOKENS)
+    assert tokenizer.get_vocab() == vocabulary and len(tokenizer) == 6
+    assert tokenizer("ıi \U0001f600X").input_ids == [1, 2, 0, 3, 4]
+    assert json.loads((tmp_path / "vocab.json").read_text("utf-8")) == vocabulary
+
+
+def test_a_phoneme_tokenizer_takes_phones_of_several_letters(tmp_path: Path):
+    vocabulary = {"|": 0, "tʃ": 1, "a": 2, "[UNK]": 3, "[PAD]": 4}
+    tokenizer = ctc_tokenizer(vocabulary, tmp_path, phones=True, **TOKENS)
+    assert tokenizer("tʃ a | t").input_ids == [1, 2, 0, 3]

@@ -1,0 +1,65 @@
+"""Alone, a process is told what it said; two are told what both said; a lost one is one message."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from speechtune.errors import TrainingError
+from speechtune.processes import from_first, gathered, lost_process_means
+
+TWO = """
+import sys
+import torch.distributed as distributed
+from speechtune.processes import from_first, gathered
+
+rank, file = int(sys.argv[1]), sys.argv[2]
+distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+found = gathered({"rank": rank, "text": "ş" * (1 + 1000 * rank)})
+assert [row["rank"] for row in found] == [0, 1], found
+assert [len(row["text"]) for row in found] == [1, 1001]
+assert from_first(("a", None) if rank == 0 else "ignored") == ("a", None)
+assert gathered(None) == [None, None]
+distributed.destroy_process_group()
+print("done")
+"""
+
+
+def test_alone_a_process_is_told_what_it_said():
+    value = object()
+    assert gathered(value) == [value] and from_first(value) is value and gathered(None) == [None]
+
+
+def test_two_processes_are_told_what_both_said_in_their_order(tmp_path):
+    words = [sys.executable, "-c", TWO]
+    both = [
+        subprocess.Popen([*words, str(rank), str(tmp_path / "meeting")], stdout=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]
+    assert [process.communicate(timeout=100)[0] for process in both] == ["done\n", "done\n"]
+
+
+def test_a_lost_loader_is_a_message_in_one_process_too():
+    with pytest.raises(TrainingError, match=r"(?s)A loader process .*\(pid\(s\) 12\).*--dataloader_num_workers"):
+        with lost_process_means():
+            raise RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly\nmore lines")
+
+
+def test_alone_a_broken_connection_is_not_of_another_process():
+    with pytest.raises(RuntimeError, match="Connection reset by peer"), lost_process_means():
+        raise RuntimeError("Connection reset by peer")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ValueError("Broken pipe"), KeyboardInterrupt()])
+def test_other_errors_pass_as_they_are(error: BaseException):
+    with pytest.raises(type(error)) as caught, lost_process_means():
+        raise error
+    assert caught.value is error
+
+
+def test_without_an_error_nothing_happens():
+    with lost_process_means():
+        done = True
+    assert done
