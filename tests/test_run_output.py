@@ -1,4 +1,4 @@
-"""An output folder belongs to one run: the same command goes on in it, another is refused, nothing of the user's goes."""
+"""An output folder belongs to one run: the same command goes on, another is refused, the user's files stay."""
 
 from __future__ import annotations
 

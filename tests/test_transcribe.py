@@ -164,9 +164,7 @@ def test_json_is_an_object_a_line_even_for_one_file(
     assert json.loads(line) == {"file": path, "text": transcriber(path)} and "ş" in line
 
 
-def test_a_language_of_adapters_is_chosen_and_another_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_a_language_of_adapters_is_chosen_and_another_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from safetensors.torch import load_file, save_file
 
     folder = str(ctc_folder(tmp_path / "mms", letters="abc", languages=("tur", "swe")))

@@ -40,7 +40,12 @@ def test_rows_come_back_as_utterances(new: TableWriter, tmp_path: Path):
     new.add(row("b", None, "/elsewhere/b.wav"), Probe(key="k2", duration_s=math.nan))
     table, _ = written(new, tmp_path)
     first, second = table[0], table[1]
-    assert (first.id, first.text, first.audio, first.audio_key) == ("a", "ş\u2028\0 \U0001f600", "/corpus/clips/a.wav", "k")
+    assert (first.id, first.text, first.audio, first.audio_key) == (
+        "a",
+        "ş\u2028\0 \U0001f600",
+        "/corpus/clips/a.wav",
+        "k",
+    )
     assert (first.duration_s, first.speaker, first.language) == (1.5, "s1", "tr")
     assert (second.text, second.audio, second.speaker) == ("", "/elsewhere/b.wav", None)
     assert math.isnan(second.duration_s) and new.num_rows == 2
@@ -82,9 +87,7 @@ def test_what_can_not_be_read_is_left_out_and_takes_no_id(new: TableWriter, tmp_
         row("a", speaker="\ud800"),
     ],
 )
-def test_text_with_half_a_surrogate_is_left_out_and_the_rest_is_written(
-    broken: Row, new: TableWriter, tmp_path: Path
-):
+def test_text_with_half_a_surrogate_is_left_out_and_the_rest_is_written(broken: Row, new: TableWriter, tmp_path: Path):
     new.add(broken, GOOD)
     new.add(row("good"), GOOD)
     table, part = written(new, tmp_path)

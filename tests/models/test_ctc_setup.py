@@ -237,7 +237,7 @@ def test_what_a_folder_lacks_is_a_message_with_its_name(missing: str, tmp_path: 
 
 
 def test_a_model_without_adapters_has_no_languages(folder: Path):
-    with pytest.raises(ModelError, match="no adapters for --target_language tur. Its languages: none"):
+    with pytest.raises(ModelError, match=r"no adapters for --target_language tur\. Its languages: none"):
         load_ctc(TrainConfig(model_name_or_path=str(folder), target_language="tur"))
 
 

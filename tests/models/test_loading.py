@@ -32,7 +32,10 @@ def message(source: Source) -> str:
 
 @pytest.mark.parametrize("name", ["./none", "/nowhere/none", "~/none"])
 def test_a_path_that_is_not_there_is_no_name_of_the_hub(name: str):
-    assert message(Source(name)) == f"{name}: no such folder, so no config.\nGive a folder that holds a model, or a hub name."
+    assert (
+        message(Source(name))
+        == f"{name}: no such folder, so no config.\nGive a folder that holds a model, or a hub name."
+    )
 
 
 def test_a_name_that_is_nowhere_says_what_to_check():
