@@ -205,3 +205,8 @@ def test_an_evaluation_of_nothing_writes_an_empty_list(tmp_path: Path):
     write_evaluation(Evaluation(), Evaluation().metrics(), folder=tmp_path)
     assert (tmp_path / "hypotheses.jsonl").read_bytes() == b""
     assert json.loads((tmp_path / "eval_results.json").read_text())["eval_wer"] is None
+
+
+def test_scores_of_nothing_are_not_a_rate_of_zero():
+    scores = Evaluation().scores(("wer", "cer"))
+    assert all(math.isnan(scores[name]["rate"]) and math.isnan(scores[name]["low"]) for name in ("wer", "cer"))

@@ -112,6 +112,19 @@ def test_a_stream_is_scored_as_the_table_of_the_same_shards(model: Path, tmp_pat
     assert texts[0] == texts[1]
 
 
+def test_a_stream_of_which_nothing_can_be_used_is_an_error_and_no_score(
+    model: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "shards").mkdir()
+    monkeypatch.setattr("standins.shards.audio_bytes", lambda key: b"no audio")
+    write_tar(tmp_path / "shards" / "test-0.tar", rows_of(0))
+    argv = ["evaluate", str(model), "--dataset_name", str(tmp_path / "shards"), "--output_dir", str(tmp_path / "out")]
+    assert main([*argv, "--streaming", *CPU]) == 2
+    assert "Nothing is left to use" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "eval_results.json").exists()
+    assert len(read_rows(tmp_path / "out" / "left_out.jsonl")) == len(rows_of(0))
+
+
 # ---- a training
 
 

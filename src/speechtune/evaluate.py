@@ -80,14 +80,17 @@ class Evaluation:
         return flat
 
     def scores(self, names: Sequence[str] = ("wer", "cer")) -> dict[str, dict[str, float]]:
-        """Counts, rate and 95 % interval of each metric; utterances of one speaker are drawn together."""
+        """Counts, rate and 95 % interval of each metric; utterances of one speaker are drawn together.
+
+        nan where there is nothing to count.
+        """
         speakers = [h.speaker or h.id for h in self.hypotheses]
         table: dict[str, dict[str, float]] = {}
         for name in names:
             counts = self.counts(name)
             total = sum(counts, EditCounts())
-            low, high = confidence_interval(counts, groups=speakers) if counts else (float("nan"), float("nan"))
-            table[name] = {"rate": total.rate, **asdict(total), "low": low, "high": high}
+            low, high = confidence_interval(counts, groups=speakers) if counts else (math.nan, math.nan)
+            table[name] = {"rate": total.rate if counts else math.nan, **asdict(total), "low": low, "high": high}
         return table
 
 

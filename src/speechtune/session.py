@@ -330,7 +330,8 @@ class Session:
                 left_out = found
                 num_used = self.trainer.num_utterances if role == "train" else num_recognised
                 total = num_used + len(found)
-                if total < FEW and not config.strict:
+                is_early = role == "train" or num_recognised  # a share of few says nothing yet
+                if total < FEW and is_early and not config.strict:
                     continue
             if found:
                 check_share_left_out(

@@ -118,3 +118,13 @@ def test_a_tokenizer_of_one_language_without_a_name_can_not_be_extended(tmp_path
     flat = ctc_tokenizer(NEW, tmp_path, **TOKENS)
     with pytest.raises(ModelError, match="its vocabulary is not nested by language, so 'tur' can't be added"):
         language_vocabulary(flat, "tur", NEW, overwrite=False)
+
+
+def test_a_new_language_starts_from_random_adapters_and_head(mms: Path):
+    model = model_of(mms)
+    before = {name: parameter.clone() for name, parameter in model._get_adapters().items()}
+    freeze_all_but_adapters(model)
+    after = model._get_adapters()
+    assert all(not torch.equal(after[name], before[name]) for name in before if name.endswith(("1.weight", "2.weight")))
+    assert not torch.equal(after["lm_head.weight"], before["lm_head.weight"])
+    assert all(torch.isfinite(parameter).all() for parameter in after.values())

@@ -246,3 +246,23 @@ def test_hub_options_come_along_with_the_name(tmp_path: Path):
     assert source is not None and source.name == "a/b"
     assert source.hub_options == {"cache_dir": str(tmp_path), "revision": "v2", "token": "t"}
     assert source_of(TrainConfig(model_config=TINY)) is None
+
+
+# ---- the head of a checkpoint
+
+
+def test_a_head_that_stood_for_other_letters_starts_anew(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    before = load_ctc(TrainConfig(model_name_or_path=str(folder))).model.lm_head
+    with caplog.at_level(logging.INFO, "speechtune"):
+        other = for_training(tmp_path / "other", texts=["xyz wv"], model_name_or_path=folder)
+    assert other.model.lm_head.weight.shape == before.weight.shape  # which is why transformers would keep it
+    assert not torch.equal(other.model.lm_head.weight, before.weight)
+    assert not other.model.lm_head.bias.any() and "head: starts anew" in caplog.text
+
+
+def test_a_head_that_stood_for_the_same_letters_is_gone_on_with(folder: Path, tmp_path: Path):
+    before = load_ctc(TrainConfig(model_name_or_path=str(folder))).model.lm_head
+    same = for_training(tmp_path / "same", texts=["ab cd e"], model_name_or_path=folder)
+    assert torch.equal(same.model.lm_head.weight, before.weight)

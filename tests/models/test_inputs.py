@@ -148,3 +148,9 @@ def test_the_extractors_class_and_rate_decide():
 def test_an_extractor_of_another_kind_is_named():
     with pytest.raises(ModelError, match="Feature extractor WhisperFeatureExtractor"):
         input_for(WhisperFeatureExtractor())
+
+
+@pytest.mark.parametrize("num_samples", [1, 100, 239, 240, 399, 559])
+def test_a_recording_of_a_few_milliseconds_is_one_frame(num_samples: int):
+    features = input_for(SeamlessM4TFeatureExtractor()).features(noise(num_samples))
+    assert features.shape == (1, 160) and np.isfinite(features).all()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from speechtune.errors import ModelError
+from speechtune.models.loading import initialise
 from speechtune.text.vocab import extend_vocabulary, is_nested
 
 __all__ = ["adapter_file", "freeze_all_but_adapters", "language_vocabulary", "prepare_adapter_config", "save_adapter"]
@@ -66,8 +67,11 @@ def language_vocabulary(
 
 
 def freeze_all_but_adapters(model: Any) -> None:
-    """New random adapters; they and the head learn, all else is frozen."""
-    model.init_adapter_layers()
+    """New random adapters and head; they learn, all else is frozen.
+
+    transformers' own `init_adapter_layers` changes nothing after `from_pretrained`.
+    """
+    initialise(model, [name.rpartition(".")[0] for name in model._get_adapters()])
     model.freeze_base_model()
     for parameter in model._get_adapters().values():
         parameter.requires_grad = True

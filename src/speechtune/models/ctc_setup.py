@@ -18,6 +18,7 @@ from speechtune.models.loading import (
     ctc_model,
     ctc_tokenizer,
     feature_extractor_of,
+    initialise,
 )
 from speechtune.models.padding import make_padding_invariant
 from speechtune.text.vocab import build_vocabulary, is_nested, missing_characters, name_character
@@ -97,6 +98,9 @@ def ctc_for_training(
     )
     feature_extractor = feature_extractor_of(extractor_source, model_config)
     model = ctc_model(source, model_config, tokenizer=tokenizer, head_may_change=made_here)
+    if source and made_here and language is None and _has_other_letters(source, model, tokenizer):
+        log.info("head: starts anew, since the checkpoint's stands for other letters")
+        initialise(model, ["lm_head"])
     if language is not None:
         freeze_all_but_adapters(model)
     elif config.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
@@ -130,6 +134,20 @@ def _choose_adapter(model: Any, tokenizer: Any, config: TrainConfig) -> None:
         raise ModelError(
             f"{config.model_name_or_path}: no adapters for --target_language {language}. Its languages: {languages}."
         ) from error
+
+
+def _has_other_letters(source: Source, model: Any, tokenizer: Any) -> bool:
+    """Whether a checkpoint with a trained head wrote other letters with it; False where it came without a tokenizer."""
+    from transformers import AutoTokenizer
+
+    had_head = any("CTC" in name for name in model.config.architectures or ())
+    if not had_head or not hasattr(model, "lm_head"):
+        return False
+    try:
+        before = source.load("tokenizer", AutoTokenizer.from_pretrained)
+    except ModelError:
+        return False
+    return bool(before.get_vocab() != tokenizer.get_vocab())
 
 
 def given_tokenizer(config: TrainConfig, source: Source | None) -> Any:

@@ -82,12 +82,15 @@ class FbankInput(ModelInput):
     """wav2vec2-bert: 80 mel bins a 10 ms frame, two frames stacked, each bin normalised over the recording."""
 
     name = "input_features"
+    _min_samples = 400 + 160  # two windows of 25 ms, 10 ms apart: one frame of the model
 
     def __init__(self, feature_extractor: Any) -> None:
         self.feature_extractor = feature_extractor
         self.sampling_rate = int(feature_extractor.sampling_rate)
 
     def features(self, samples: Array) -> Array:
+        if len(samples) < self._min_samples:  # else it fails, or says that nothing is there
+            samples = np.pad(samples, (0, self._min_samples - len(samples)))
         made = self.feature_extractor(samples, sampling_rate=self.sampling_rate, return_attention_mask=True)
         # One recording pads only to the stride; the frames that are real by the mask are kept.
         num_frames = int(np.asarray(made["attention_mask"][0]).sum())

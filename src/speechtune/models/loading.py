@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ __all__ = [
     "ctc_model",
     "ctc_tokenizer",
     "feature_extractor_of",
+    "initialise",
     "load_config",
     "quiet_transformers",
     "random_config",
@@ -198,3 +199,17 @@ def ctc_model(source: Source | None, config: Any, *, tokenizer: Any, head_may_ch
     return source.load(
         "CTC model", AutoModelForCTC.from_pretrained, config=config, ignore_mismatched_sizes=True, dtype=torch.float32
     )
+
+
+def initialise(model: Any, names: Iterable[str]) -> None:
+    """Random weights for a model's linear layers and norms of these names, as transformers draws them."""
+    from torch import nn
+
+    for name in sorted(set(names)):
+        module = model.get_submodule(name)
+        if isinstance(module, nn.LayerNorm):
+            module.reset_parameters()
+            continue
+        nn.init.normal_(module.weight, std=model.config.initializer_range)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
