@@ -14,7 +14,7 @@ TRAIN_CLIPS, EVAL_CLIPS = 192, 48
 def measure(tiny: bool = False) -> list[Result]:
     rounds, num_clips, num_eval = (1, 12, 4) if tiny else (2, TRAIN_CLIPS, EVAL_CLIPS)
     durations_s = lengths_like("cv", num_clips) * (0.5 if tiny else 1.0)
-    config = tiny_ctc() if tiny else base_shaped()
+    config = tiny_ctc() if tiny else base_shaped(1)
     measured = Rounds()
     with tempfile.TemporaryDirectory() as folder:
         corpus = write_corpus(Path(folder), durations_s.tolist(), eval_clips=num_eval)

@@ -44,7 +44,7 @@ def recogniser(max_duration_s: float | None = None, max_labels: int | None = Non
     model_input = WaveformInput(Wav2Vec2FeatureExtractor())
     return SimpleNamespace(
         encode=lambda text: [ord(char) for char in text],
-        frames_of=lambda: lambda duration_s: int(duration_s * 50),
+        frames_of=lambda: lambda durations_s: (np.asarray(durations_s) * 50).astype(int),
         max_duration_s=max_duration_s,
         max_labels=max_labels,
         min_input_length=0,

@@ -54,11 +54,11 @@ class ModelNeeds:
     encode: Callable[[str], Sequence[int]]
     vocabulary: dict[str, int] | None = None  # of a CTC model
     word_delimiter_token: str | None = None
-    frames: Callable[[float], int] | None = None
+    frames: Callable[[ArrayLike], NDArray[np.int64]] | None = None
     max_labels: int | None = None
     max_duration_s: float | None = None
 
-    def frames_of(self) -> Callable[[float], int] | None:
+    def frames_of(self) -> Callable[[ArrayLike], NDArray[np.int64]] | None:
         return self.frames
 
 
@@ -105,13 +105,17 @@ def model_needs(options: Options, model_config: Any | None, splits: Splits) -> M
     return ModelNeeds(labeller, vocabulary, special["word_delimiter_token"], _frames_of(model_config))
 
 
-def _frames_of(model_config: Any | None) -> Callable[[float], int] | None:
+def _frames_of(model_config: Any | None) -> Callable[[ArrayLike], NDArray[np.int64]] | None:
     if model_config is None:
         # wav2vec2 and its kin: the first frame takes 400 samples, each further one 320.
-        return lambda duration_s: max(0, (int(duration_s * SAMPLING_RATE) - 400) // 320 + 1)
+        return lambda durations_s: np.maximum(0, (_num_samples(durations_s) - 400) // 320 + 1)
     if not hasattr(model_config, "conv_kernel"):
         return None  # reads filter banks, as `CtcRecogniser.frames_of` says
-    return lambda duration_s: int(num_frames(model_config, [int(duration_s * SAMPLING_RATE)])[0])
+    return lambda durations_s: num_frames(model_config, _num_samples(durations_s))
+
+
+def _num_samples(durations_s: ArrayLike) -> NDArray[np.int64]:
+    return (np.asarray(durations_s) * SAMPLING_RATE).astype(np.int64)
 
 
 # ---- durations and texts

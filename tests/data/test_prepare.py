@@ -22,7 +22,7 @@ from speechtune.types import LeftOut, Utterance
 LIMITS = Limits(
     min_duration_s=1.0,
     max_duration_s=20.0,
-    frames=lambda duration_s: int(duration_s * 50),
+    frames=lambda durations_s: (np.asarray(durations_s) * 50).astype(int),
     min_frames=min_ctc_frames,
     max_labels=100,
 )

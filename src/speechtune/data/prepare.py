@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from speechtune.errors import CorpusError
 from speechtune.types import LeftOut
@@ -29,15 +29,15 @@ class Limits:
 
     Args:
         min_duration_s, max_duration_s: recordings outside are left out; at exactly a limit they stay.
-        frames: duration in seconds -> encoder frames, and the fewest frames for given labels; None where the model has
-            no such limit.
+        frames, min_frames: durations in seconds, any shape -> encoder frames, and the fewest frames for given labels;
+            None where the model has no such limit.
         max_labels: longest label sequence that the model's decoder takes.
         needs_text: an empty transcript is left out too.
     """
 
     min_duration_s: float = 0.0
     max_duration_s: float = float("inf")
-    frames: Callable[[float], int] | None = None
+    frames: Callable[[ArrayLike], NDArray[np.int64]] | None = None
     min_frames: Callable[[Sequence[int]], int] | None = None
     max_labels: int | None = None
     needs_text: bool = True
@@ -106,15 +106,20 @@ def _record(table: Any, row: int, reason: str, detail: str) -> LeftOut:
 def _reasons(
     table: Any, texts: Sequence[str], labels: Sequence[NDArray[np.int32]], limits: Limits
 ) -> dict[int, tuple[str, str]]:
-    rows = zip(table.durations_s.tolist(), texts, labels, strict=True)
-    found = (reason_to_leave_out(duration_s, text, ids, limits) for duration_s, text, ids in rows)
+    durations_s = table.durations_s
+    have = [None] * len(texts) if limits.frames is None else limits.frames(np.nan_to_num(durations_s)).tolist()
+    rows = zip(durations_s.tolist(), texts, labels, have, strict=True)
+    found = (reason_to_leave_out(duration_s, text, ids, limits, have) for duration_s, text, ids, have in rows)
     return {row: reason for row, reason in enumerate(found) if reason is not None}
 
 
 def reason_to_leave_out(
-    duration_s: float, text: str, labels: NDArray[np.integer[Any]], limits: Limits
+    duration_s: float, text: str, labels: NDArray[np.integer[Any]], limits: Limits, num_frames: int | None = None
 ) -> tuple[str, str] | None:
-    """(reason, detail) why training can't use an utterance; None where it can. An unknown duration (nan) passes."""
+    """(reason, detail) why training can't use an utterance; None where it can. An unknown duration (nan) passes.
+
+    `num_frames` of the duration, where they are known already.
+    """
     if duration_s > limits.max_duration_s:
         return "too_long", f"{duration_s:.1f} s, over {limits.max_duration_s:g} s"
     if duration_s < limits.min_duration_s:
@@ -124,8 +129,8 @@ def reason_to_leave_out(
     if limits.max_labels is not None and len(labels) > limits.max_labels:
         return "too_many_labels", f"{len(labels)} labels, the decoder takes {limits.max_labels}"
     if limits.frames is not None and limits.min_frames is not None and duration_s == duration_s:
-        have, need = limits.frames(duration_s), limits.min_frames(labels.tolist())
-        if have < need:
+        have = int(limits.frames(duration_s)) if num_frames is None else num_frames
+        if have < 2 * len(labels) and have < (need := limits.min_frames(labels.tolist())):  # L labels need 2 L at most
             return "fewer_frames_than_labels", f"{have} frames, {len(labels)} labels need {need}"
     return None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from speechtune.decode.greedy import GreedyDecoder
 from speechtune.models.ctc_frames import num_frames
@@ -80,13 +80,13 @@ class CtcRecogniser(Recogniser):
     def phones_of(self, text: str) -> str:
         return text if self.delimiter is None else text.replace(self.delimiter, " ")
 
-    def frames_of(self) -> Callable[[float], int] | None:
+    def frames_of(self) -> Callable[[ArrayLike], NDArray[np.int64]] | None:
         if self.model_input.name != "input_values":
             return None
-        return lambda duration_s: int(self._frames([int(duration_s * self.sampling_rate)])[0])
+        return lambda durations_s: self._frames(np.asarray(durations_s) * self.sampling_rate)
 
-    def _frames(self, input_lengths: Sequence[int]) -> NDArray[np.int64]:
-        return num_frames(self.model.config, np.asarray(input_lengths, np.int64))
+    def _frames(self, input_lengths: ArrayLike) -> NDArray[np.int64]:
+        return num_frames(self.model.config, np.asarray(input_lengths).astype(np.int64))
 
     def losses(self, model: Any, batch: Any) -> torch.Tensor:
         logits = model(**batch.inputs).logits

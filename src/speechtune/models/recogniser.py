@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from speechtune.models.inputs import ModelInput
 
 __all__ = ["Recognised", "Recogniser"]
@@ -84,6 +87,6 @@ class Recogniser(ABC):
         """The text with its phones apart by spaces, for PER."""
         return text
 
-    def frames_of(self) -> Callable[[float], int] | None:
-        """Duration in seconds -> encoder frames; None where labels may outnumber frames."""
+    def frames_of(self) -> Callable[[ArrayLike], NDArray[np.int64]] | None:
+        """Durations in seconds, any shape -> encoder frames; None where labels may outnumber frames."""
         return None
