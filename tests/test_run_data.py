@@ -315,3 +315,11 @@ def test_splits_name_corpus_and_part(corpus: Path):
     splits = open_splits(options_for(corpus), train=False, evaluate=True)
     assert splits.name == corpus.name and isinstance(splits, Splits)
     assert json.loads((corpus / "test.jsonl").read_text().splitlines()[0])["text"] == splits.evaluation.texts[0]
+
+
+def test_letters_among_the_ignored_characters_are_pointed_out(corpus: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("WARNING", "speechtune"):
+        text_normaliser(options_for(corpus, "--chars_to_ignore", ",", "?", "!"), "tr")
+        assert not caplog.text
+        text_normaliser(options_for(corpus, "--chars_to_ignore", ",", "a"), "tr")
+    assert "deletes letters: a" in caplog.text

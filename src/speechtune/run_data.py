@@ -21,7 +21,7 @@ from speechtune.data.reading import AudioReader
 from speechtune.models.ctc_frames import min_ctc_frames
 from speechtune.models.recogniser import Recogniser
 from speechtune.text.languages import language_of
-from speechtune.text.normalise import make_normaliser
+from speechtune.text.normalise import Normaliser, make_normaliser
 
 __all__ = [
     "Splits",
@@ -149,6 +149,10 @@ def text_normaliser(
         lower_case=config.do_lower_case,
         trailing_space=not seq2seq,
     )
+    if isinstance(normaliser, Normaliser) and (letters := normaliser.letters_ignored()):
+        log.warning(
+            f"--chars_to_ignore deletes letters: {' '.join(letters)} (a shell may have put them for an unquoted ?)"
+        )
     if config.phoneme_language is None:
         return normaliser, normaliser
     from speechtune.text.phonemes import make_phonemizer

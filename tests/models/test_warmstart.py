@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from standins.running import warm_start
 from tiny_seq2seq import SHORT, batch_of, checkpoint, for_training, loaded, voice
-from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor, BertConfig, LlamaConfig, set_seed
+from transformers import (
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
+    BartConfig,
+    BartModel,
+    BertConfig,
+    LlamaConfig,
+    set_seed,
+)
 
 from speechtune.errors import ModelError, OutputError
 from speechtune.models.warmstart import run
@@ -25,8 +34,12 @@ def test_the_folder_is_that_of_the_snippet_but_for_what_todays_library_drops(tmp
     names = sorted(path.name for path in (tmp_path / "snippet").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "ours").iterdir())
     same, different, missing = filecmp.cmpfiles(tmp_path / "ours", tmp_path / "snippet", names, shallow=False)
-    assert (different, missing) == (["generation_config.json"], [])
-    assert "model.safetensors" in same and "config.json" in same
+    assert (different, missing) == (["generation_config.json", "model.safetensors"], [])
+    assert "config.json" in same
+    mine, theirs = (load_file(tmp_path / x / "model.safetensors") for x in ("ours", "snippet"))
+    assert mine.keys() == theirs.keys()
+    other = [name for name in mine if not torch.equal(mine[name], theirs[name])]
+    assert other == ["decoder.model.decoder.embed_tokens.weight"]  # random in the snippet's
     ours, snippet = (json.loads((tmp_path / x / "generation_config.json").read_text()) for x in ("ours", "snippet"))
     assert ours == snippet | {"max_length": 200, "num_beams": 5, "decoder_start_token_id": 0}
 
@@ -58,6 +71,20 @@ def test_a_folder_made_by_the_snippet_starts_where_it_is_trained_to_start(tmp_pa
     model = loaded(str(tmp_path), generation=SHORT).model
     assert model.generation_config.decoder_start_token_id == model.config.decoder_start_token_id == 0
     assert loaded(str(tmp_path), generation={"generation_num_beams": 1}).model.generation_config.max_length == 448
+
+
+def test_a_decoder_whose_checkpoint_holds_its_embeddings_once_keeps_them(tmp_path: Path):
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = BartConfig(vocab_size=40, d_model=16, encoder_ffn_dim=16, decoder_ffn_dim=16, **sizes)
+    bart = BartModel(config)
+    bart.save_pretrained(tmp_path / "bart")
+    for file in Path(checkpoint(DECODER)).iterdir():  # its tokenizer
+        if not (tmp_path / "bart" / file.name).exists():
+            (tmp_path / "bart" / file.name).write_bytes(file.read_bytes())
+    run(checkpoint(ENCODER), str(tmp_path / "bart"), tmp_path / "out")
+    decoder = AutoModelForSpeechSeq2Seq.from_pretrained(tmp_path / "out").decoder
+    assert torch.equal(decoder.get_input_embeddings().weight, bart.shared.weight)
+    assert torch.equal(decoder.get_output_embeddings().weight, bart.shared.weight)
 
 
 @pytest.mark.parametrize(("config", "message"), [(LlamaConfig, "no cross-attention"), (BertConfig, "no bos_token_id")])

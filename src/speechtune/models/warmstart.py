@@ -4,7 +4,8 @@ trained further.
 What the README does in Python, with its settings. The files are those of its snippet on the same transformers and
 seed, but for generation_config.json: today's transformers drops the snippet's `max_length` and `num_beams` without
 a word, and takes the decoder's own start token (BART: </s>) where the snippet sets another (<s>). Here all three
-are written where `generate` looks for them.
+are written where `generate` looks for them. And the decoder's word embeddings, which it makes anew at random where
+the checkpoint holds them once for encoder and decoder, are the checkpoint's.
 
 Source: README of the speech-recognition examples of transformers, "Warm-Started Speech-Encoder-Decoder Model".
 """
@@ -117,7 +118,23 @@ def _joined(hub: Source, text_model: Source) -> Any:
             **hub_options,
         )
 
-    return hub.load("speech encoder", join)
+    model = hub.load("speech encoder", join)
+    if decoder_config.is_encoder_decoder or load_config(text_model).is_encoder_decoder:
+        _share_embeddings(model, text_model)
+    return model
+
+
+def _share_embeddings(model: Any, text_model: Source) -> None:
+    """Give the decoder half of BART and its kin their word embeddings.
+
+    Where a checkpoint holds them once, as `shared.weight`, transformers gives the decoder alone random ones.
+    """
+    import torch
+    from transformers import AutoModel
+
+    whole = text_model.load("text model", AutoModel.from_pretrained)
+    with torch.no_grad():
+        model.decoder.get_input_embeddings().weight.copy_(whole.get_input_embeddings().weight)
 
 
 def _save(model: Any, hub: Source, text_model: Source, output_dir: Path) -> None:
