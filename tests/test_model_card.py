@@ -37,7 +37,8 @@ def run_folder(folder: Path, *, alien: str = "", **options: Any) -> Path:
         "hub_token": "hf_abcdefghijklmnopqrstu",
         **options,
     }
-    write_json(folder / "settings.json", {"options": given, "protocol": protocol, "identity": {"x": 1}})
+    model = {"type": "wav2vec2", "number_format": f"bf16 on the processor{alien}"}
+    write_json(folder / "settings.json", {"options": given, "protocol": protocol, "model": model, "identity": {"x": 1}})
     write_json(
         folder / "eval_results.json",
         {
@@ -240,3 +241,8 @@ def test_the_example_of_the_card_runs(
     (code,) = re.findall(r"```python\n(.*?)```", model_card(tmp_path / "model"), re.DOTALL)
     exec(compile(code, "card", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_the_number_format_is_the_one_that_was_used(tmp_path: Path):
+    card = model_card(run_folder(tmp_path, precision="auto"))
+    assert "20 optimiser steps, lowest error rate of the evaluations at step 20, bf16 on the processor" in card

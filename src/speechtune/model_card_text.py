@@ -162,6 +162,7 @@ def _training(run: Run) -> str:
         f"{steps:,} optimiser steps" if isinstance(steps, int) else "",
         f"{samples:,} utterances" if isinstance(samples, int) else "",
         f"lowest error rate of the evaluations at step {best:,}" if isinstance(best, int) else "",
+        str(run.settings.get("model.number_format", "")),
     ]
     return ", ".join(part for part in parts if part)
 

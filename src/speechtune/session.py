@@ -28,10 +28,19 @@ class Session:
     """The parts of one run, and what is done with them in turn."""
 
     def __init__(
-        self, options: Options, args: Any, folder: Path, recogniser: Any, splits: Splits, normalise: Any
+        self,
+        options: Options,
+        args: Any,
+        folder: Path,
+        recogniser: Any,
+        splits: Splits,
+        normalise: Any,
+        *,
+        number_format: str,
     ) -> None:
         self.options, self.args, self.folder = options, args, folder
         self.recogniser, self.splits, self.normalise = recogniser, splits, normalise
+        self.number_format = number_format  # in words
         self.first = args.process_index == 0
 
     def build(self, train_split: Any, eval_split: Any, normalise_hypothesis: Any) -> None:
@@ -136,7 +145,7 @@ class Session:
             torch.distributed.all_reduce(smallest, op=torch.distributed.ReduceOp.MIN)
         return float(smallest)
 
-    def opening_line(self, number_format: str) -> str:
+    def opening_line(self) -> str:
         """Corpus, model and number format in one line."""
         from speechtune.data.dataset import SpeechDataset
 
@@ -150,7 +159,7 @@ class Session:
             f"{model.config.model_type}, {model.num_parameters() / 1e6:.1f} M parameters, "
             f"{trainable / 1e6:.1f} M trained"
         )
-        return "; ".join([*parts, number_format])
+        return "; ".join([*parts, self.number_format])
 
     def train(self, *, goes_on: bool) -> int:
         """Train to the end or to a signal; gives back an exit code."""
@@ -349,6 +358,7 @@ class Session:
             "type": model.config.model_type,
             "parameters": model.num_parameters(),
             "from": self.options.config.model_name_or_path,
+            "number_format": self.number_format,
         }
 
     def _write_bad_step(self, row: dict[str, Any]) -> None:

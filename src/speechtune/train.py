@@ -70,9 +70,9 @@ def _run(options: Options, folder: Path, *, goes_on: bool) -> int:
     with in_turn(args):
         recogniser = _recogniser(options, args, model_config, splits, folder)
     train_split, eval_split = prepare_splits(splits, options, recogniser, left_out_path=folder / "left_out.jsonl")
-    session = Session(options, args, folder, recogniser, splits, normalise)
+    session = Session(options, args, folder, recogniser, splits, normalise, number_format=number_format)
     session.build(train_split, eval_split, normalise_hypothesis)
-    log.info(session.opening_line(number_format))
+    log.info(session.opening_line())
     if options.config.preprocessing_only:
         return 0
     if options.do_train:
