@@ -23,6 +23,8 @@ def one_of_two(rank: int, meeting: Path) -> None:
     assert gathered(None) == [None, None]
     with pytest.raises(TrainingError, match=r"Another process of this run was lost: \[gloo\] Connection reset by peer"):
         with_error(RuntimeError("[gloo] Connection reset by peer\nmore lines"))
+    with pytest.raises(TrainingError, match="was lost: Application timeout"):  # of a process that hangs
+        with_error(RuntimeError("Application timeout caused pair closure"))
     with pytest.raises(RuntimeError, match="out of memory"):
         with_error(RuntimeError("out of memory"))
     distributed.destroy_process_group()

@@ -12,8 +12,8 @@ __all__ = ["from_first", "gathered", "lost_process_means"]
 
 T = TypeVar("T")
 _SIGNS_OF_LOSS = (
-    "Connection closed by peer", "Connection reset", "Connection refused", "Broken pipe", "Socket", "NCCL", "timed out",
-    "Timed out",
+    "connection closed", "connection reset", "connection refused", "broken pipe", "socket", "nccl", "timed out",
+    "timeout", "pair closure",
 )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def lost_process_means() -> Iterator[None]:
                 "Most often the machine ran out of memory, or a container of shared memory (/dev/shm): lower "
                 "--dataloader_num_workers or the batch. The same command goes on from the last whole checkpoint."
             ) from error
-        if not _are_several() or not any(sign in str(error) for sign in _SIGNS_OF_LOSS):
+        if not _are_several() or not any(sign in str(error).lower() for sign in _SIGNS_OF_LOSS):
             raise
         raise TrainingError(
             f"Another process of this run was lost: {str(error).strip().splitlines()[0][:200]}\n"
