@@ -1,9 +1,9 @@
 """Attention for training in bf16 on a processor: plain products and a softmax, instead of torch's fused kernel.
 
-The backward pass of torch's fused kernel is slow there in bf16: for 4 x 12 heads x 250 frames, forward and backward,
-50 ms against 17 ms for the plain products, and 2.7 against 0.8 for 16 x 4 x 25 (2 Zen 5 cores, torch 2.13;
+The backward pass of torch's fused kernel is slow there in bf16: forward and backward take 1.3 to 2.8 times as long as
+plain products, and with dropout, where there is no fused kernel, about twice (Zen 5, torch 2.13;
 benchmarks/attention.py). In float32 the fused kernel is the faster one, and past a thousand frames its smaller memory
-wins in bf16 too; there, and wherever no gradient is asked for, this is transformers' own SDPA.
+counts in bf16 too; there, and wherever no gradient is asked for, this is transformers' own SDPA.
 
 transformers' "eager" attention is no way to have it: under autocast its softmax is computed in float32.
 """
