@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common import Result, main
-from ctc_step import Ours, Peer, compare, memory_note, model_config, padding_share
+from ctc_step import Ours, Peer, compare, memory_worse, model_config, padding_share
 
 
 def measure(tiny: bool = False) -> list[Result]:
@@ -14,8 +14,9 @@ def measure(tiny: bool = False) -> list[Result]:
         sides = {"ours": (Ours, config), "peer": (Peer, config)}
         measured = compare(sides, corpus, rounds=rounds, steps=steps, scale=0.2 if tiny else 1)
         padding = f"padding {padding_share(Ours, corpus):.1%} against {padding_share(Peer, corpus):.1%}"
-        note = f"{padding}; {memory_note(measured, 'ours', 'peer')}"
-        results.append(Result("C1", f"CTC step, fp32, {name}", target, *measured.ratios("ours", "peer"), note=note))
+        worse = memory_worse(measured, "ours", "peer")
+        ratios = measured.ratios("ours", "peer")
+        results.append(Result("C1", f"CTC step, fp32, {name}", target, *ratios, worse=worse, note=padding))
     return results
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from commands import train_ours, train_peer
 from common import Cost, Result, Rounds, base_shaped, lengths_like, main, tiny_ctc, write_corpus
 
-TRAIN_CLIPS, EVAL_CLIPS = 192, 48
+TRAIN_CLIPS, EVAL_CLIPS = 192, 24
 
 
 def measure(tiny: bool = False) -> list[Result]:

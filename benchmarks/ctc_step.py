@@ -228,8 +228,10 @@ def _spread_over_lengths(plan: list[list[int]], durations_s: NDArray[np.float64]
     return [step for i in order for step in pairs[i]]
 
 
-def memory_note(measured: Rounds, ours: str, peer: str) -> str:
-    return f"peak memory {measured.memory_mb[ours]:,.0f} MB against {measured.memory_mb[peer]:,.0f} MB"
+def memory_worse(measured: Rounds, ours: str, peer: str) -> str:
+    """What to say of ours in the column of what got worse; empty where it takes no more."""
+    mb, peer_mb = measured.memory_mb[ours], measured.memory_mb[peer]
+    return f"peak memory {mb:,.0f} MB against {peer_mb:,.0f} MB" if mb > peer_mb else ""
 
 
 def model_config(tiny: bool) -> dict[str, Any]:
