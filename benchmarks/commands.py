@@ -25,8 +25,9 @@ def train_peer(corpus: Path, config: dict[str, Any], out: Path, *options: str) -
 def train_ours(
     corpus: Path, config: dict[str, Any], out: Path, *options: str, keep_cache: bool = False
 ) -> tuple[Cost, Cost]:
-    """Run speechtune from nothing: no index, no decoded audio."""
-    shutil.rmtree(out, ignore_errors=not keep_cache)
+    """Run speechtune from nothing: no index, no decoded audio; or, with `keep_cache`, with those of the run before."""
+    if not keep_cache:
+        shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, str(HERE / "ours.py"), "train", "--model_config", json.dumps(config), "--do_train"]
     command += ["--dataset_name", str(corpus), "--output_dir", str(out / "run"), "--cache_dir", str(out / "cache")]
