@@ -10,7 +10,7 @@ def measure(tiny: bool = False) -> list[Result]:
     results = []
     config = {"config": model_config(tiny)}
     for corpus, name, target in (("cv", "clips like Common Voice", 2.0), ("ls", "clips like LibriSpeech", 1.2)):
-        steps, rounds = (2, 1) if tiny else (2 if corpus == "cv" else 1, 4)
+        steps, rounds = (2, 1) if tiny else (2, 3) if corpus == "cv" else (1, 3)
         sides = {"ours": (Ours, config), "peer": (Peer, config)}
         measured = compare(sides, corpus, rounds=rounds, steps=steps, scale=0.2 if tiny else 1)
         padding = f"padding {padding_share(Ours, corpus):.1%} against {padding_share(Peer, corpus):.1%}"

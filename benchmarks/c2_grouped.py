@@ -9,7 +9,7 @@ from ctc_step import Ours, Peer, compare, memory_worse, model_config, padding_sh
 def measure(tiny: bool = False) -> list[Result]:
     config = model_config(tiny)
     sides = {"ours": (Ours, {"config": config}), "peer": (Peer, {"config": config, "grouped": True})}
-    steps, rounds = (2, 1) if tiny else (2, 3)
+    steps, rounds = (2, 1) if tiny else (1, 4)
     measured = compare(sides, "cv", rounds=rounds, steps=steps, scale=0.2 if tiny else 1)
     padding = f"padding {padding_share(Ours, 'cv'):.1%} against {padding_share(Peer, 'cv', grouped=True):.1%}"
     worse = memory_worse(measured, "ours", "peer")

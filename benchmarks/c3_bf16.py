@@ -18,7 +18,7 @@ def measure(tiny: bool = False) -> list[Result]:
         "fp32": (Peer, {"config": config}),
         "bf16": (Peer, {"config": config, "precision": "bf16"}),
     }
-    steps, rounds = (2, 1) if tiny else (2, 3)
+    steps, rounds = (2, 1) if tiny else (1, 4)
     measured = compare(sides, "cv", rounds=rounds, steps=steps, scale=0.2 if tiny else 1)
     errors = [gradient_error(config, precision) for precision in (automatic, "fp32")]
     error = f"gradient's relative error {errors[0]:.1e}; float32's own {errors[1]:.1e}"

@@ -1,6 +1,6 @@
 """All comparisons with the original's way of working, one after the other, and the table in docs/performance.md.
 
-`make bench` runs this: about 10 minutes on two quiet cores. `--only c1 c5` measures a part and leaves the other rows
+`make bench` runs this: under 15 minutes on two quiet cores. `--only c1 c5` measures a part and leaves the other rows
 as they were.
 """
 
@@ -53,7 +53,9 @@ def _run(name: str, *, tiny: bool) -> list[dict[str, Any]] | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json"
         command = [sys.executable, str(HERE / f"{name}.py"), "--json", str(path), *(["--tiny"] if tiny else [])]
+        began_s = time.time()
         done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+        print(f"{name}: {time.time() - began_s:.0f} s", flush=True)
         return json.loads(path.read_text("utf-8")) if done.returncode == 0 else None
 
 
