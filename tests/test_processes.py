@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.resource_sharer
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import torch.utils.data
 
 from speechtune.errors import TrainingError
 from speechtune.processes import from_first, gathered, lost_process_means
@@ -54,6 +58,38 @@ def test_a_lost_loader_is_a_message_in_one_process_too():
     said = r"(?s)A loader process .*\(pid\(s\) 12\).*--dataloader_num_workers"
     with pytest.raises(TrainingError, match=said), lost_process_means():
         raise RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly\nmore lines")
+
+
+class Tensors(torch.utils.data.Dataset):
+    """A batch each; or an error where there is none."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        if self.error is not None:
+            raise self.error
+        return torch.ones(1000)
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionRefusedError(111, "Connection refused"), FileNotFoundError()])
+def test_a_loader_lost_while_its_batch_is_taken_over_is_the_same_message(error: Exception, monkeypatch: Any):
+    def ended(*_: Any) -> None:
+        raise error
+
+    loader = torch.utils.data.DataLoader(Tensors(), num_workers=1, multiprocessing_context="fork")
+    batches = iter(loader)
+    monkeypatch.setattr(multiprocessing.resource_sharer._ResourceSharer, "get_connection", ended)
+    with pytest.raises(TrainingError, match="A loader process of this run was lost"), lost_process_means():
+        next(batches)
+
+
+def test_an_error_of_the_data_itself_passes_as_it_is():
+    with pytest.raises(FileNotFoundError, match="nosuch"), lost_process_means():
+        next(iter(torch.utils.data.DataLoader(Tensors(FileNotFoundError("nosuch")))))
 
 
 def test_alone_a_broken_connection_is_not_of_another_process():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -45,6 +46,21 @@ def from_first(value: T) -> T:
     return shared[0]
 
 
+def _loader_lost(error: Exception) -> TrainingError:
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return TrainingError(
+        f"A loader process of this run was lost: {said}\n"
+        "Most often the machine ran out of memory, or a container of shared memory (/dev/shm): lower "
+        "--dataloader_num_workers or the batch. The same command goes on from the last whole checkpoint."
+    )
+
+
+def _met_in_loader(error: BaseException) -> bool:
+    """Whether it came up while this process took over a batch from a loader's process."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return "torch.utils.data.dataloader" in modules and any(name.startswith("multiprocessing.") for name in modules)
+
+
 @contextmanager
 def lost_process_means() -> Iterator[None]:
     """Turn a broken connection to another process, or a loader's end, into one message; other errors pass.
@@ -53,13 +69,13 @@ def lost_process_means() -> Iterator[None]:
     """
     try:
         yield
+    except (EOFError, OSError) as error:
+        if not _met_in_loader(error):  # it died while a batch of its was taken over
+            raise
+        raise _loader_lost(error) from error
     except RuntimeError as error:  # torch.distributed raises kinds of it
         if "DataLoader worker (pid" in str(error):
-            raise TrainingError(
-                f"A loader process of this run was lost: {str(error).strip().splitlines()[0][:200]}\n"
-                "Most often the machine ran out of memory, or a container of shared memory (/dev/shm): lower "
-                "--dataloader_num_workers or the batch. The same command goes on from the last whole checkpoint."
-            ) from error
+            raise _loader_lost(error) from error
         if not _are_several() or not any(sign in str(error).lower() for sign in _SIGNS_OF_LOSS):
             raise
         raise TrainingError(
