@@ -1,6 +1,6 @@
 """All comparisons with the original's way of working, one after the other, and the table in docs/performance.md.
 
-`make bench` runs this: under 15 minutes on two quiet cores. `--only c1 c5` measures a part and leaves the other rows
+`make bench` runs this: about 15 minutes on two quiet cores. `--only c1 c5` measures a part and leaves the other rows
 as they were.
 """
 

@@ -18,7 +18,7 @@ from torch import nn
 __all__ = ["PROCESSOR_ATTENTION", "use_processor_attention"]
 
 PROCESSOR_ATTENTION = "speechtune_processor"  # as `config._attn_implementation` names it; never saved
-MAX_FRAMES = 1000  # above, the fused kernel is faster
+MAX_FRAMES = 1000  # above, what the scores take of memory counts
 
 
 def use_processor_attention(model: Any) -> bool:
