@@ -163,7 +163,7 @@ def _synchronize() -> None:
 def device_name() -> str:
     import torch
 
-    return torch.cuda.getdevice_name() if has_gpu() else "processor"
+    return torch.cuda.get_device_name() if has_gpu() else "processor"
 
 
 def _peak_memory_gb() -> float:

@@ -6,6 +6,9 @@ import sys
 
 
 def main() -> int:
+    from speechtune.machine import set_up_libraries
+
+    set_up_libraries()  # as the command does, before anything loads torch
     from peer import note_first_step
     from transformers import trainer
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from speechtune.config import Command, Kind
 from speechtune.errors import OptionError, SpeechtuneError
+from speechtune.machine import set_up_libraries
 
 __all__ = ["main", "run_cli", "run_script"]
 
@@ -38,11 +39,7 @@ def run_script(kind: Kind, argv: Sequence[str] | None = None) -> int:
 
 def run_cli(command: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
     """Run a command and turn what it raises into an exit code, with at most one message."""
-    # How long threads that wait for each other spin before they sleep; torch's OpenMP reads it when it is loaded, so
-    # it stands here. Spinning as long as they like takes the cores from the loader and from other programs; sleeping at
-    # once costs a small model a third of its speed (docs/log.md).
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    set_up_libraries()
     try:
         with _log_shown():
             code = command(argv)

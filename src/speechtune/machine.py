@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-__all__ = ["NumberFormat", "choose_num_workers", "choose_number_format", "keep_freed_memory"]
+__all__ = ["NumberFormat", "choose_num_workers", "choose_number_format", "keep_freed_memory", "set_up_libraries"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,20 @@ class NumberFormat:
         torch.set_float32_matmul_precision(self.matmul)
         if self.on_cpu:
             keep_freed_memory()
+
+
+def set_up_libraries() -> None:
+    """Set what torch and its libraries read from the environment once, when they are loaded: call it before that.
+
+    What the user has set stays.
+    """
+    # How long threads that wait for each other spin before they sleep. Spinning as long as they like takes the cores
+    # from the loader and from other programs; sleeping at once costs a small model a third of its speed (docs/log.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # Tensors of 2 MB and more in huge pages (Linux): a quarter of the page faults. They cost most where memory is new,
+    # as in a run's first evaluation (docs/performance.md).
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def choose_number_format(wish: str, *, use_cpu: bool = False) -> NumberFormat:

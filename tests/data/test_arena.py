@@ -486,6 +486,19 @@ def test_an_arena_that_is_dropped_closes_its_files(tmp_path):
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+def test_an_arena_that_lives_until_the_interpreter_ends_says_nothing(tmp_path):
+    work = (
+        "import ctypes, os, sys, numpy\n"
+        "from speechtune.data import arena_files\nfrom speechtune.data.arena import Arena\n"
+        "os.kept = Arena(sys.argv[1], 16000, min_free_bytes=0)\n"
+        # Modules that outlive the interpreter's clean-up lose their names, the arena's own before those of `os`.
+        "[ctypes.pythonapi.Py_IncRef(ctypes.py_object(module)) for module in (arena_files, os)]\n"
+        "assert os.kept.put('clip', numpy.ones(100, numpy.int16))"
+    )
+    done = subprocess.run([sys.executable, "-c", work, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_usage_and_clearing(tmp_path):
     folder = arena_folder(tmp_path, RATE)
     assert arena_usage(folder).num_clips == 0 and arena_folders(tmp_path) == []

@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 import time
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +134,9 @@ class Arena:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def __del__(self) -> None:
-        if hasattr(self, "_descriptors"):
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # When the interpreter ends, what closing needs may be gone already; the system closes the files.
+        if hasattr(self, "_descriptors") and not _is_finalizing():
             self._close()
 
     def __len__(self) -> int:
