@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from common import Result, main
-from ctc_step import Ours, Peer, compare, memory_worse, model_config, padding_share
+from ctc_step import Ours, Peer, Sides, compare, memory_worse, model_config, padding_share
 
 
 def measure(tiny: bool = False) -> list[Result]:
     config = model_config(tiny)
-    sides = {"ours": (Ours, {"config": config}), "peer": (Peer, {"config": config, "grouped": True})}
+    sides: Sides = {"ours": (Ours, {"config": config}), "peer": (Peer, {"config": config, "grouped": True})}
     steps, rounds = (2, 1) if tiny else (1, 4)
     measured = compare(sides, "cv", rounds=rounds, steps=steps, scale=0.2 if tiny else 1)
     padding = f"padding {padding_share(Ours, 'cv'):.1%} against {padding_share(Peer, 'cv', grouped=True):.1%}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from common import Result, main
-from ctc_step import Ours, Peer, compare, letters, model_config
+from ctc_step import Ours, Peer, Sides, compare, letters, model_config
 
 
 def measure(tiny: bool = False) -> list[Result]:
@@ -13,7 +13,7 @@ def measure(tiny: bool = False) -> list[Result]:
 
     automatic = "bf16" if choose_number_format("auto", use_cpu=True).bf16 else "fp32"
     config = model_config(tiny)
-    sides = {
+    sides: Sides = {
         "ours": (Ours, {"config": config, "precision": automatic}),
         "fp32": (Peer, {"config": config}),
         "bf16": (Peer, {"config": config, "precision": "bf16"}),

@@ -209,11 +209,11 @@ def measure(tiny: bool = False) -> list[Result]:
         cpu, wall = measured.ratios(margin, "peer")
         what = f"Whisper step, tiny, {margin} s after the clip"
         results.append(Result("C4", what, target, cpu, wall, worse="" if note else worse, note=note))
-    for margin, words, target in ((None, "30 s", 8.0), (1.0, "1 s after the clip", 8.0)):
+    for margin_s, words, target in ((None, "30 s", 8.0), (1.0, "1 s after the clip", 8.0)):
         for peer, against in (("peer", "peer that trains all"), ("frozen peer", "peer with a frozen encoder")):
-            cpu, wall = measured.ratios(f"kept {margin}", peer)
+            cpu, wall = measured.ratios(f"kept {margin_s}", peer)
             what = f"Whisper step, frozen encoder's output kept ({words}), against the {against}"
-            size_mb = 2 * sizes["d_model"] * (1500 if margin is None else 300) / 1e6
+            size_mb = 2 * sizes["d_model"] * (1500 if margin_s is None else 300) / 1e6
             results.append(
                 Result("C4", what, target, cpu, wall, worse=f"{size_mb:.2f} MB of disk a clip; states in float16")
             )

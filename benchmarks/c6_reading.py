@@ -65,7 +65,7 @@ def _worker(pipe: Any, side: str, corpus: Path, folder: Path, audio_s: float, pa
         loader, filled = peer_loader(corpus, folder)
     pipe.send(filled)
     while pipe.recv():
-        pipe.send(cost_of(lambda: [_read(loader) for _ in range(passes)], audio_s=audio_s * passes))
+        pipe.send(cost_of(lambda: _read(loader, passes), audio_s=audio_s * passes))
 
 
 def ours_loader(corpus: Path, folder: Path) -> Any:
@@ -110,9 +110,10 @@ def peer_loader(corpus: Path, folder: Path) -> tuple[Any, Cost]:
     return loader, filled
 
 
-def _read(loader: Any) -> None:
-    for _ in loader:
-        pass
+def _read(loader: Any, passes: int = 1) -> None:
+    for _ in range(passes):
+        for _ in loader:
+            pass
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ real audio.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import resource
 import tempfile
@@ -69,6 +70,12 @@ class _Side:
 
     def batch(self, rows: Sequence[int], durations_s: NDArray[np.float64]) -> Any:
         raise NotImplementedError
+
+    def plan(self, durations_s: NDArray[np.float64]) -> list[list[int]]:
+        raise NotImplementedError
+
+
+Sides = dict[str, tuple[type[_Side], dict[str, Any]]]
 
 
 class Peer(_Side):
@@ -166,9 +173,7 @@ def letters(duration_s: float, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(3, 29, int(duration_s * LETTERS_PER_S))
 
 
-def compare(
-    sides: dict[str, tuple[type[_Side], dict[str, Any]]], corpus: str, *, rounds: int, steps: int, scale: float = 1.0
-) -> Rounds:
+def compare(sides: Sides, corpus: str, *, rounds: int, steps: int, scale: float = 1.0) -> Rounds:
     """Let the sides take turns, a step each, in `rounds` of `steps` steps; each in a process of its own.
 
     Args:
@@ -214,7 +219,7 @@ def _worker(
     while (number := pipe.recv()) is not None:
         rows = plan[number]
         batch = side.batch(rows, durations_s)
-        pipe.send(cost_of(lambda batch=batch: side.step(batch), audio_s=float(durations_s[rows].sum())))
+        pipe.send(cost_of(functools.partial(side.step, batch), audio_s=float(durations_s[rows].sum())))
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
 
 
@@ -245,6 +250,6 @@ def model_config(tiny: bool) -> dict[str, Any]:
 def padding_share(side: type[_Side], corpus: str, *, grouped: bool = False) -> float:
     """Share of padding in an epoch of a side's batches."""
     durations_s = lengths_like(corpus, NUM_CLIPS)
-    plan = side.plan(SimpleNamespace(grouped=grouped), durations_s)  # type: ignore[attr-defined]
+    plan = side.plan(SimpleNamespace(grouped=grouped), durations_s)  # type: ignore[arg-type]
     padded = sum(len(rows) * durations_s[rows].max() for rows in plan)
     return 1 - float(sum(durations_s[rows].sum() for rows in plan)) / float(padded)

@@ -67,7 +67,9 @@ def measure(args: argparse.Namespace, margin_s: float | None) -> dict[str, Any]:
     config = TrainConfig(
         model_name_or_path=args.model, encoder_context="full" if margin_s is None else margin_s, force=True
     )
-    recogniser = seq2seq_for_training(config, load_config(source_of(config)), corpus_language="tr")
+    source = source_of(config)
+    assert source is not None
+    recogniser = seq2seq_for_training(config, load_config(source), corpus_language="tr")
     data = {language: _splits(args, language) for language in LANGUAGES}
     row: dict[str, Any] = {"margin_s": margin_s, "before": _evaluate(recogniser, data)}
     optimizer = torch.optim.AdamW(
@@ -155,6 +157,7 @@ def _evaluate(recogniser: Any, data: dict[str, Any]) -> dict[str, Any]:
             normalise=part["normalise"],
             with_loss=False,
         )
+        assert made is not None
         rows = [(h.reference.split(), h.hypothesis.split()) for h in made.hypotheses]
         loops = sum(len(said) > 2 * len(meant) for meant, said in rows)
         found[language] = {

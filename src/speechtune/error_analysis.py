@@ -146,7 +146,7 @@ def _grouped(rows: Iterable[Hypothesis], key: Callable[[Hypothesis], tuple[float
         Group(
             name=place[1],
             num_utterances=len(group),
-            words=sum((row.words for row in group), EditCounts()),
+            words=EditCounts.total(row.words for row in group),
             duration_s=math.fsum(row.duration_s for row in group if not math.isnan(row.duration_s)),
         )
         for place, group in sorted(members.items(), key=lambda item: item[0])

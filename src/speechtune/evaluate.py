@@ -49,11 +49,11 @@ class Evaluation:
 
     @property
     def words(self) -> EditCounts:
-        return sum((h.words for h in self.hypotheses), EditCounts())
+        return EditCounts.total(h.words for h in self.hypotheses)
 
     @property
     def characters(self) -> EditCounts:
-        return sum((h.characters for h in self.hypotheses), EditCounts())
+        return EditCounts.total(h.characters for h in self.hypotheses)
 
     def counts(self, metric: str) -> list[EditCounts]:
         """Edit counts of each utterance by one metric."""
@@ -66,7 +66,7 @@ class Evaluation:
 
     def metrics(self, names: Sequence[str] = ("wer", "cer"), *, prefix: str = "eval") -> dict[str, float]:
         """Flat figures, named as the Hugging Face scripts name them; nan where there is nothing to count."""
-        rates = {name: sum(self.counts(name), EditCounts()).rate for name in names}
+        rates = {name: EditCounts.total(self.counts(name)).rate for name in names}
         flat: dict[str, float] = {f"{prefix}_{n}": rate if self.hypotheses else math.nan for n, rate in rates.items()}
         if self.loss_items or self.infinite_losses or self.nan_losses:
             flat[f"{prefix}_loss"] = self.loss_sum / self.loss_items if self.loss_items else math.nan
@@ -88,7 +88,7 @@ class Evaluation:
         table: dict[str, dict[str, float]] = {}
         for name in names:
             counts = self.counts(name)
-            total = sum(counts, EditCounts())
+            total = EditCounts.total(counts)
             low, high = confidence_interval(counts, groups=speakers) if counts else (math.nan, math.nan)
             table[name] = {"rate": total.rate if counts else math.nan, **asdict(total), "low": low, "high": high}
         return table

@@ -46,7 +46,7 @@ class Evaluation:
             return given
         field_name = {"wer": "words", "cer": "characters"}.get(metric)
         if self.rows and field_name:
-            total = sum((getattr(row, field_name) for row in self.rows), EditCounts())
+            total = EditCounts.total(getattr(row, field_name) for row in self.rows)
             return {"rate": total.rate, **{name: getattr(total, name) for name in _COUNTS}}
         rate: Any = self.results.get(f"eval_{metric}")
         return {"rate": float(rate)} if _is_finite(rate) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class EditCounts:
-    """Counts of one alignment of a reference with a hypothesis; add them to get a corpus' counts."""
+    """Counts of one alignment of a reference with a hypothesis; their `total` is a corpus' counts."""
 
     hits: int = 0
     substitutions: int = 0
@@ -65,13 +66,16 @@ class EditCounts:
             return float("inf") if self.edits else 0.0
         return self.edits / self.reference_length
 
-    def __add__(self, other: EditCounts) -> EditCounts:
-        return EditCounts(
-            self.hits + other.hits,
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-        )
+    @classmethod
+    def total(cls, counts: Iterable[EditCounts]) -> EditCounts:
+        """Their sum: a corpus' counts."""
+        hits = substitutions = deletions = insertions = 0
+        for one in counts:
+            hits += one.hits
+            substitutions += one.substitutions
+            deletions += one.deletions
+            insertions += one.insertions
+        return cls(hits, substitutions, deletions, insertions)
 
 
 @dataclass(frozen=True, slots=True)

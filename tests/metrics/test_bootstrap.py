@@ -19,7 +19,7 @@ def corpus(num_utterances: int, rate: float, *, seed: int = 0, length: int = 10)
 
 def test_interval_is_as_wide_as_theory_says():
     counts = corpus(2000, 0.2)
-    rate = sum(counts, EditCounts()).rate
+    rate = EditCounts.total(counts).rate
     low, high = confidence_interval(counts)
     standard_error = math.sqrt(0.2 * 0.8 / 20_000)
     assert low < rate < high
@@ -94,7 +94,7 @@ def test_probability_of_improvement_sees_what_intervals_dont():
         EditCounts(hits=c.hits + 1, substitutions=c.substitutions - 1) if c.substitutions and rng.random() < 0.05 else c
         for c in worse
     ]
-    assert confidence_interval(worse)[0] < sum(better, EditCounts()).rate, "the intervals overlap"
+    assert confidence_interval(worse)[0] < EditCounts.total(better).rate, "the intervals overlap"
     assert probability_of_improvement(worse, better) > 0.99
     assert probability_of_improvement(better, worse) < 0.01
 

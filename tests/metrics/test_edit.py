@@ -49,8 +49,8 @@ def test_counts_equal_those_of_jiwer(reference, hypothesis):
 def test_rate_of_the_sum_equals_the_corpus_rate_of_jiwer():
     pairs = random_pairs(200)
     references, hypotheses = map(list, zip(*pairs, strict=True))
-    assert sum((word_edits(*pair) for pair in pairs), EditCounts()).rate == jiwer.wer(references, hypotheses)
-    assert sum((character_edits(*pair) for pair in pairs), EditCounts()).rate == jiwer.cer(references, hypotheses)
+    assert EditCounts.total(word_edits(*pair) for pair in pairs).rate == jiwer.wer(references, hypotheses)
+    assert EditCounts.total(character_edits(*pair) for pair in pairs).rate == jiwer.cer(references, hypotheses)
 
 
 def test_empty_reference_counts_every_word_as_inserted():
@@ -94,12 +94,6 @@ def test_align_shows_each_step_in_order():
         EditOp("insertion", None, "f"),
     ]
     assert align([], []) == []
-
-
-def test_tokens_with_equal_hashes_are_not_confused():
-    assert hash(-1) == hash(-2)
-    assert count_edits([-1], [-2]) == EditCounts(substitutions=1)
-    assert count_edits(["a"], [97]) == EditCounts(substitutions=1)
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=8), st.lists(st.sampled_from(WORDS), max_size=8))

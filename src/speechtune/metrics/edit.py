@@ -1,13 +1,13 @@
 """Alignment of a reference with a hypothesis at the smallest number of edits: the ground of WER, CER and PER.
 
-rapidfuzz aligns; tokens that are no strings are numbered first, since it compares hashes and hash(-1) == hash(-2).
+rapidfuzz aligns; tokens are strings, which it compares by their 64-bit hashes.
 Where several alignments need equally few edits, the split into substitutions, deletions and insertions is rapidfuzz'
 choice, as in jiwer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from rapidfuzz.distance import Levenshtein
@@ -21,11 +21,11 @@ class EditOp(NamedTuple):
     """One step of an alignment, from left to right."""
 
     kind: Literal["hit", "substitution", "deletion", "insertion"]
-    reference: Hashable  # the token; None for an insertion
-    hypothesis: Hashable  # the token; None for a deletion
+    reference: str | None  # the token; None for an insertion
+    hypothesis: str | None  # None for a deletion
 
 
-def align(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list[EditOp]:
+def align(reference: Sequence[str], hypothesis: Sequence[str]) -> list[EditOp]:
     """Turn `reference` into `hypothesis`, step by step.
 
     Args:
@@ -36,7 +36,7 @@ def align(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list
         One operation a token: N + insertions of them.
     """
     ops: list[EditOp] = []
-    for run in Levenshtein.opcodes(*_comparable(reference, hypothesis)):
+    for run in Levenshtein.opcodes(reference, hypothesis):
         expected, found = reference[run.src_start : run.src_end], hypothesis[run.dest_start : run.dest_end]
         if run.tag == "equal":
             ops += [EditOp("hit", *pair) for pair in zip(expected, found, strict=True)]
@@ -49,31 +49,20 @@ def align(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> list
     return ops
 
 
-def count_edits(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> EditCounts:
+def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> EditCounts:
     """Count the operations of `align`.
 
     Args:
         reference: tokens, shape (N,). May be empty: then every token of the hypothesis is an insertion.
         hypothesis: tokens, shape (M,).
     """
-    reference, hypothesis = _comparable(reference, hypothesis)
-    # Cheaper than opcodes: nothing to do for what is equal. And as tuples: no object an edit.
-    tags = [tag for tag, _, _ in Levenshtein.editops(reference, hypothesis).as_list()]
-    deletions, insertions = tags.count("delete"), tags.count("insert")
-    substitutions = len(tags) - deletions - insertions
+    edits = Levenshtein.editops(reference, hypothesis)
+    if not edits:
+        return EditCounts(len(reference))
+    deletions = 0
+    for kind, _, _ in edits.as_list():  # as tuples: cheaper than an object an edit
+        if kind == "delete":
+            deletions += 1
+    insertions = deletions + len(hypothesis) - len(reference)
+    substitutions = len(edits) - deletions - insertions
     return EditCounts(len(reference) - substitutions - deletions, substitutions, deletions, insertions)
-
-
-def _comparable(
-    reference: Sequence[Hashable], hypothesis: Sequence[Hashable]
-) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
-    """The same sequences for rapidfuzz, which compares hashes: strings as they are, others numbered."""
-    if isinstance(reference, str) and isinstance(hypothesis, str):
-        return reference, hypothesis
-    if {str}.issuperset(map(type, reference)) and {str}.issuperset(map(type, hypothesis)):
-        return reference, hypothesis
-    numbers: dict[Hashable, int] = {}
-    return (
-        [numbers.setdefault(token, len(numbers)) for token in reference],
-        [numbers.setdefault(token, len(numbers)) for token in hypothesis],
-    )
