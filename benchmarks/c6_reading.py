@@ -76,7 +76,7 @@ def ours_loader(corpus: Path, folder: Path) -> Any:
     from speechtune.data.arena import Arena
     from speechtune.data.batching import BatchSettings
     from speechtune.data.dataset import BatchMaker, SpeechDataset, StepSampler, training_loader
-    from speechtune.data.prepare import prepare_split
+    from speechtune.data.prepare import Limits, prepare_split
     from speechtune.data.reading import AudioReader
     from speechtune.machine import choose_number_format
     from speechtune.models.inputs import input_for
@@ -88,7 +88,8 @@ def ours_loader(corpus: Path, folder: Path) -> Any:
     labeller = Labeller(tokenizer.get_vocab(), unk_token="[UNK]", word_delimiter_token="|")
     split = prepare_split(table, [text.lower() for text in table.texts], encode=labeller, limits=None)
     reader = AudioReader(16_000, arena=Arena(folder / "arena", 16_000))
-    dataset = SpeechDataset(split, BatchMaker(reader, input_for(Wav2Vec2FeatureExtractor(return_attention_mask=False))))
+    model_input = input_for(Wav2Vec2FeatureExtractor(return_attention_mask=False))
+    dataset = SpeechDataset(split, BatchMaker(reader, model_input, limits=Limits()))  # training looks at each clip
     sampler = StepSampler(table.durations_s, BatchSettings(utterances_per_step=BATCH))
     return training_loader(dataset, sampler, num_workers=0, pin_memory=False)
 

@@ -13,7 +13,7 @@ LAYERS = [
         "arguments", "config", "errors", "options", "types",
     },
     {
-        "audio", "containers", "corpora", "ffmpeg", "metrics", "mp3", "screen", "text",
+        "audio", "containers", "corpora", "ffmpeg", "metrics", "mp3", "pcm", "screen", "text",
     },
     {
         "data", "decode", "machine", "models",

@@ -32,6 +32,7 @@ from speechtune import ffmpeg
 from speechtune.containers import find_missing_end, kind_of, sphere_fields
 from speechtune.errors import AudioError
 from speechtune.mp3 import Mp3Scan, scan_mp3
+from speechtune.pcm import Samples, full_scale
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -142,22 +143,24 @@ def load_audio(audio: str | bytes, sampling_rate: int, *, name: str = "") -> npt
         return samples
 
 
-def signal_problem(samples: npt.NDArray[np.float32], sampling_rate: int) -> str | None:
+def signal_problem(samples: Samples, sampling_rate: int) -> str | None:
     """Why decoded audio may be useless for speech recognition: 'non_finite', 'too_short', 'silent', 'clipped' or None.
 
     Args:
-        samples: float32 (num_samples,).
+        samples: float32 or int16 (num_samples,).
         sampling_rate: in Hz.
     """
     if len(samples) < MIN_SPEECH_S * sampling_rate:
         return "non_finite" if not np.isfinite(samples).all() else "too_short"
-    low, high = float(samples.min()), float(samples.max())
+    scale = full_scale(samples)
+    low, high = float(samples.min()) / scale, float(samples.max()) / scale
     if not math.isfinite(high - low):
         return "non_finite"
     if high - low < 2 * SILENCE_PEAK:
         return "silent"
     if max(high, -low) >= CLIPPED_LEVEL:
-        num_clipped = int(np.count_nonzero(np.abs(samples) >= CLIPPED_LEVEL))
+        level = CLIPPED_LEVEL * scale
+        num_clipped = int(np.count_nonzero(samples >= level) + np.count_nonzero(samples <= -level))
         if num_clipped > CLIPPED_SHARE * len(samples):
             return "clipped"
     return None

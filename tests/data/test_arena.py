@@ -23,11 +23,10 @@ from speechtune.data.arena import (
     arena_folders,
     arena_usage,
     clear_arena,
-    dequantise,
-    quantise,
 )
 from speechtune.data.arena_files import RECORD
 from speechtune.data.clip_index import ClipIndex, key_words
+from speechtune.pcm import dequantise, quantise
 
 RATE = 16000
 WRITER = """
@@ -70,19 +69,6 @@ def sole_file(folder: Path, suffix: str) -> Path:
 
 
 # --- rounding ---------------------------------------------------------------------------------------------------------
-
-
-def test_every_16_bit_value_comes_back_exactly():
-    pcm = np.arange(-32768, 32768).astype(np.int16)
-    np.testing.assert_array_equal(quantise(dequantise(pcm)), pcm)
-    assert dequantise(pcm).dtype == np.float32
-    assert dequantise(pcm)[0] == -1.0
-
-
-def test_rounding_is_to_the_nearest_and_clips():
-    samples = np.array([0.0, 0.4, 0.6, 1.5, 2.5, -0.6, 40000, -40000], np.float32) / 32768
-    np.testing.assert_array_equal(quantise(samples), [0, 0, 1, 2, 2, -1, 32767, -32768])
-    assert np.abs(dequantise(quantise(samples[:6])) - samples[:6]).max() <= 0.5 / 32768
 
 
 # --- storing and reading ----------------------------------------------------------------------------------------------

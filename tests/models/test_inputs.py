@@ -13,6 +13,7 @@ from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor, 
 
 from speechtune.errors import ModelError
 from speechtune.models.inputs import FbankInput, WaveformInput, input_for
+from speechtune.pcm import dequantise
 
 RATE = 16_000
 LENGTHS = [1, 2, 7, 8, 127, 128, 129, 400, 4_096, 16_001, 100_003]
@@ -27,6 +28,12 @@ def theirs(extractor: Any, samples: np.ndarray) -> np.ndarray:
     return np.asarray(extractor(samples, sampling_rate=RATE)["input_values"][0], np.float32)
 
 
+def ours(extractor: Any, samples: np.ndarray) -> np.ndarray:
+    """What a model is given of one recording."""
+    waveform = WaveformInput(extractor)
+    return waveform.pad([waveform.features(samples)])["input_values"][0]
+
+
 def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
     return left.dtype == right.dtype == np.float32 and left.tobytes() == right.tobytes()
 
@@ -38,7 +45,7 @@ def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
 def test_normalised_samples_are_those_of_transformers_to_the_bit(num_samples: int):
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
     for samples in (noise(num_samples), noise(num_samples, mean=0.5), audio_files.voice(num_samples / RATE, RATE)):
-        assert same_bits(WaveformInput(extractor).features(samples), theirs(extractor, samples))
+        assert same_bits(ours(extractor, samples), theirs(extractor, samples))
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,25 +58,34 @@ def test_normalised_samples_are_those_of_transformers_to_the_bit(num_samples: in
 def test_normalised_samples_are_those_of_transformers_at_any_loudness(num_samples, scale, mean, seed):
     samples = noise(num_samples, scale=scale, mean=mean, seed=seed)
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
-    assert same_bits(WaveformInput(extractor).features(samples), theirs(extractor, samples))
+    assert same_bits(ours(extractor, samples), theirs(extractor, samples))
+
+
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_16_bit_samples_become_what_their_values_become(do_normalize: bool):
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
+    pcm = np.random.default_rng(0).integers(-32768, 32768, 5_001).astype(np.int16)
+    assert same_bits(ours(extractor, pcm), theirs(extractor, dequantise(pcm)))
+    banks = FbankInput(SeamlessM4TFeatureExtractor())
+    assert same_bits(banks.features(pcm), banks.features(dequantise(pcm)))
 
 
 def test_silence_stays_silence_and_nothing_is_divided_by_zero():
-    made = WaveformInput(Wav2Vec2FeatureExtractor(do_normalize=True)).features(np.full(100, 0.25, np.float32))
+    made = ours(Wav2Vec2FeatureExtractor(do_normalize=True), np.full(100, 0.25, np.float32))
     assert made.tolist() == [0.0] * 100
 
 
 def test_the_samples_given_are_not_changed():
     samples = noise(1000)
     before = samples.copy()
-    WaveformInput(Wav2Vec2FeatureExtractor(do_normalize=True)).features(samples)
+    ours(Wav2Vec2FeatureExtractor(do_normalize=True), samples)
     assert same_bits(samples, before)
 
 
 def test_without_normalisation_samples_are_as_they_were():
     extractor = Wav2Vec2FeatureExtractor(do_normalize=False)
     samples = noise(1000, mean=0.5)
-    assert same_bits(WaveformInput(extractor).features(samples), samples)
+    assert same_bits(ours(extractor, samples), samples)
     assert same_bits(theirs(extractor, samples), samples)
 
 

@@ -11,6 +11,8 @@ Our own columns begin with '#'; the others are the corpus' own, all text, under 
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
 import math
 import os
@@ -82,7 +84,7 @@ class SplitTable:
         self._tables = [open_arrow(part.table) for part in self._parts]
         names = ("#id", "#audio", "#key", "#duration_s", "#speaker", "#language", "#source", self._text_column)
         self._cells = [{name: t[name] for name in names if name in t.column_names} for t in self._tables]
-        self._starts = np.cumsum([0, *(len(table) for table in self._tables)])
+        self._starts = [0, *itertools.accumulate(len(table) for table in self._tables)]
         self._facts = [json.loads(table.schema.metadata[b"speechtune"]) for table in self._tables]
         self._durations_s: NDArray[np.float32] | None = None
 
@@ -94,7 +96,7 @@ class SplitTable:
         self._open()
 
     def __len__(self) -> int:
-        return int(self._starts[-1]) if self._indices is None else len(self._indices)
+        return self._starts[-1] if self._indices is None else len(self._indices)
 
     def __repr__(self) -> str:
         return f"SplitTable({self._parts[0].label if self._parts else ''} {self.split}: {len(self)} utterances)"
@@ -130,8 +132,8 @@ class SplitTable:
             raise IndexError(f"row {index} of {len(self)}")
         index = int(index) % len(self)
         row = index if self._indices is None else int(self._indices[index])
-        part = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return part, row - int(self._starts[part])
+        part = bisect.bisect_right(self._starts, row) - 1
+        return part, row - self._starts[part]
 
     def _packed(self, part: int, row: int, source: int) -> Packed:
         table, kept = self._tables[part], self._facts[part]["sources"][source]
@@ -231,7 +233,7 @@ class SplitTable:
         assert tables, "nothing to concatenate"
         if len(tables) == 1:
             return tables[0]
-        starts = np.cumsum([0, *(int(table._starts[-1]) for table in tables)])
+        starts = np.cumsum([0, *(table._starts[-1] for table in tables)])
         indices: NDArray[np.int64] | None = None
         if any(table._indices is not None for table in tables):
             chosen = [np.arange(t._starts[-1]) if t._indices is None else t._indices for t in tables]

@@ -43,6 +43,7 @@ from speechtune.data.arena_files import (
     segment_sizes,
 )
 from speechtune.data.clip_index import ClipIndex, Found, key_words, rows_of
+from speechtune.pcm import Samples, quantise
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,40 +55,13 @@ __all__ = [
     "arena_folders",
     "arena_usage",
     "clear_arena",
-    "dequantise",
-    "quantise",
 ]
 
-FULL_SCALE = 32768
 REFRESH_S = 1.0  # between two looks for what other processes stored
 RETRY_S = 60.0  # after a failed write, or a full disk
 MIN_FREE_BYTES, MIN_FREE_SHARE, MAX_RESERVE_BYTES = 1 << 30, 0.05, 20 << 30  # of the disk, left to others
 
 _MAX_OPEN_SEGMENTS = 64  # file descriptors a process holds for reading
-
-
-def quantise(samples: npt.NDArray[np.float32] | npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-    """Round samples to 16 bits: 32768 x to the nearest integer (ties to even), then limited to [-32768, 32767].
-
-    16-bit recordings that need no resampling come back bit by bit. Others change by at most 1/65536 of full scale
-    (-96 dB); what lies beyond full scale is clipped.
-
-    Args:
-        samples: float32 (num_samples,), finite; int16 is given back as it is.
-    """
-    if samples.dtype == np.int16:
-        return samples.astype(np.int16, copy=False)
-    scaled = samples * np.float32(FULL_SCALE)
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1, out=scaled)
-    return scaled.astype(np.int16)
-
-
-def dequantise(pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
-    """Samples as float32 in [-1, 1), (num_samples,): a new array. Exact: quantise(dequantise(pcm)) equals pcm."""
-    samples = pcm.astype(np.float32)
-    samples *= np.float32(1 / FULL_SCALE)
-    return samples
 
 
 class Arena:
@@ -157,7 +131,7 @@ class Arena:
                 pcm = self._read_any(words)
         return pcm
 
-    def put(self, key: str, samples: npt.NDArray[np.float32] | npt.NDArray[np.int16]) -> bool:
+    def put(self, key: str, samples: Samples) -> bool:
         """Store a clip, rounded as `quantise` says; int16 is stored as it is.
 
         Args:

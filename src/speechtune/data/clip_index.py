@@ -76,7 +76,7 @@ class ClipIndex:
         """All places of a clip; usually none or one."""
         places = []
         for high, rows in (self._large, self._small):
-            position = int(np.searchsorted(high, np.uint64(key[0])))
+            position = int(high.searchsorted(np.uint64(key[0]))) if len(high) else 0
             while position < len(high) and int(high[position]) == key[0]:
                 if int(rows["key_low"][position]) == key[1]:
                     places.append(Found(rows, position))

@@ -52,7 +52,7 @@ class Batch:
     """Padded inputs of B utterances and what belongs to them.
 
     Args:
-        utterances: without their audio, length B; empty for a stand-in of silence.
+        utterances: without audio that was given as bytes, length B; empty for a stand-in of silence.
         texts: their normalised transcripts.
         rows: their numbers in the split; hypotheses are put in this order.
         inputs: the model's keyword arguments, padded, (B, T, ...).
@@ -123,12 +123,12 @@ class BatchMaker:
 
     def __call__(self, items: Sequence[Item], left_out: Sequence[LeftOut] = ()) -> Batch:
         kept: list[Item] = []
-        features: list[NDArray[np.float32]] = []
+        features: list[Any] = []
         left_out = list(left_out)
         seconds = 0.0
         for item in items:
             try:
-                samples = self.reader.samples(item.utterance)
+                samples = self.reader.pcm(item.utterance)
                 if self.limits is not None:
                     _check_decoded(item, samples, self.reader.sampling_rate, self.limits)
                 features.append(self.model_input.features(samples))
@@ -144,7 +144,7 @@ class BatchMaker:
             features, labels = [self.model_input.features(silence)], [np.zeros(0, np.int64)]
         inputs = self.model_input.pad(features, min_length=self.min_length)
         return Batch(
-            utterances=[replace(item.utterance, audio="") for item in kept],
+            utterances=[_without_bytes(item.utterance) for item in kept],
             texts=[item.text for item in kept],
             rows=[item.row for item in kept],
             inputs={name: torch.from_numpy(value) for name, value in inputs.items()},
@@ -156,7 +156,12 @@ class BatchMaker:
         )
 
 
-def _check_decoded(item: Item, samples: NDArray[np.float32], sampling_rate: int, limits: Limits) -> None:
+def _without_bytes(utterance: Utterance) -> Utterance:
+    """Batches travel between processes: a path may, the bytes of a recording need not."""
+    return utterance if isinstance(utterance.audio, str) else replace(utterance, audio="")
+
+
+def _check_decoded(item: Item, samples: NDArray[np.int16], sampling_rate: int, limits: Limits) -> None:
     """Raise AudioError where training can't use what came out of the decoder, whatever the header said."""
     where, duration_s = item.utterance.file, len(samples) / sampling_rate
     problem = signal_problem(samples, sampling_rate)

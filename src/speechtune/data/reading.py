@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechtune.audio import load_audio
-from speechtune.data.arena import Arena, dequantise, quantise
+from speechtune.data.arena import Arena
+from speechtune.pcm import dequantise, quantise
 from speechtune.types import Utterance
 
 __all__ = ["AudioReader"]
@@ -28,7 +29,11 @@ class AudioReader:
         self.arena = arena
 
     def samples(self, utterance: Utterance) -> NDArray[np.float32]:
-        """Mono samples (num_samples,) float32.
+        """Mono samples (num_samples,) float32 in [-1, 1); else as `pcm`."""
+        return dequantise(self.pcm(utterance))
+
+    def pcm(self, utterance: Utterance) -> NDArray[np.int16]:
+        """Mono samples (num_samples,) in 16 bits, read-only or not.
 
         Raises:
             AudioError: the recording can't be used.
@@ -38,4 +43,4 @@ class AudioReader:
             pcm = quantise(load_audio(utterance.audio, self.sampling_rate, name=utterance.file))
             if self.arena is not None:
                 self.arena.put(utterance.audio_key, pcm)
-        return dequantise(pcm)
+        return pcm

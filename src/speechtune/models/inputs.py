@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechtune.errors import ModelError
+from speechtune.pcm import FULL_SCALE, Samples, dequantise
 
 __all__ = ["FbankInput", "ModelInput", "WaveformInput", "input_for"]
 
@@ -22,17 +23,20 @@ Array = NDArray[np.float32]
 
 
 class ModelInput:
-    """One recording's samples -> features; a list of features -> padded arrays with a mask where there is padding."""
+    """One recording's samples -> features; a list of features -> padded arrays with a mask where there is padding.
+
+    Samples are (num_samples,): float32 in [-1, 1], or 16 bits as they are kept (see pcm.py).
+    """
 
     name: str  # keyword of the model's forward
     sampling_rate: int
     feature_extractor: Any
 
-    def features(self, samples: Array) -> Array:
-        """(num_samples,) float32 -> features of this recording alone, time first."""
+    def features(self, samples: Samples) -> Any:
+        """Features of this recording alone, time first: float32, or what `pad` makes them of as it lays them out."""
         raise NotImplementedError
 
-    def pad(self, features: Sequence[Array], *, min_length: int = 0) -> dict[str, NDArray[Any]]:
+    def pad(self, features: Sequence[Any], *, min_length: int = 0) -> dict[str, NDArray[Any]]:
         """Stack features to (B, T, ...), padded at the end to the longest (and to `min_length`).
 
         `attention_mask` (B, T) int32 is there only where something was padded: attention without a mask is faster.
@@ -41,12 +45,18 @@ class ModelInput:
         longest = max(int(lengths.max()), min_length)
         batch = np.empty((len(features), longest, *features[0].shape[1:]), np.float32)
         for row, values in zip(batch, features, strict=True):
-            row[: len(values)] = values
+            self._lay(values, row[: len(values)])
             row[len(values) :] = self._padding_value()
         padded: dict[str, NDArray[Any]] = {self.name: batch}
         if (lengths < longest).any() and self._wants_mask():
-            padded["attention_mask"] = (np.arange(longest)[None, :] < lengths[:, None]).astype(np.int32)
+            padded["attention_mask"] = mask = np.ones((len(features), longest), np.int32)
+            for row, length in zip(mask, lengths, strict=True):
+                row[length:] = 0
         return padded
+
+    def _lay(self, values: Any, row: Array) -> None:
+        """Put a recording's features into its part of the batch."""
+        row[:] = values
 
     def _padding_value(self) -> float:
         return float(getattr(self.feature_extractor, "padding_value", 0.0))
@@ -66,13 +76,19 @@ class WaveformInput(ModelInput):
         self.do_normalize = bool(feature_extractor.do_normalize)
         self.mask = padding != "original" or bool(feature_extractor.return_attention_mask)
 
-    def features(self, samples: Array) -> Array:
-        if not self.do_normalize:
-            return samples
-        # (samples - mean) / sqrt(var + 1e-7) in numpy's own order of sums, to the bit, with half of its memory traffic.
-        centred = samples - samples.mean()
-        centred /= np.sqrt(np.multiply(centred, centred).mean() + 1e-7)
-        return centred
+    def features(self, samples: Samples) -> Samples:
+        return samples
+
+    def _lay(self, values: Samples, row: Array) -> None:
+        """Normalised in their place in the batch, while they are in the processor's cache."""
+        row[:] = values
+        if values.dtype == np.int16:
+            row *= np.float32(1 / FULL_SCALE)
+        if self.do_normalize and len(row):
+            # (samples - mean) / sqrt(var + 1e-7), in numpy's own order of sums: transformers' to the bit.
+            num_samples = np.float32(len(row))
+            row -= np.add.reduce(row) / num_samples
+            row /= np.sqrt(np.add.reduce(row * row) / num_samples + 1e-7)
 
     def _wants_mask(self) -> bool:
         return self.mask
@@ -88,7 +104,8 @@ class FbankInput(ModelInput):
         self.feature_extractor = feature_extractor
         self.sampling_rate = int(feature_extractor.sampling_rate)
 
-    def features(self, samples: Array) -> Array:
+    def features(self, samples: Samples) -> Array:
+        samples = dequantise(samples)
         if len(samples) < self._min_samples:  # else it fails, or says that nothing is there
             samples = np.pad(samples, (0, self._min_samples - len(samples)))
         made = self.feature_extractor(samples, sampling_rate=self.sampling_rate, return_attention_mask=True)

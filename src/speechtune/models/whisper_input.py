@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from speechtune.errors import AudioError
 from speechtune.models.inputs import Array, ModelInput
+from speechtune.pcm import Samples, dequantise
 
 __all__ = ["WhisperInput"]
 
@@ -60,13 +61,13 @@ class WhisperInput(ModelInput):
         """Longest clip that fits into the encoder."""
         return float(self.feature_extractor.n_samples) / self.sampling_rate
 
-    def features(self, samples: Array) -> Array:
-        """(num_samples,) float32 -> (T, F) float32.
+    def features(self, samples: Samples) -> Array:
+        """(num_samples,) -> (T, F) float32.
 
         Raises:
             AudioError: over 30 s, where `no_longer` is set.
         """
-        extractor = self.feature_extractor
+        extractor, samples = self.feature_extractor, dequantise(samples)
         num_samples = len(samples)
         if num_samples > extractor.n_samples and self.no_longer:
             raise AudioError(
