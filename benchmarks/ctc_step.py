@@ -120,7 +120,7 @@ class Ours(_Side):
         from transformers import Wav2Vec2FeatureExtractor
 
         from speechtune.machine import choose_number_format
-        from speechtune.models.attention import use_processor_attention
+        from speechtune.models.attention import use_own_attention
         from speechtune.models.ctc import CtcRecogniser
         from speechtune.models.inputs import input_for
         from speechtune.models.padding import make_padding_invariant
@@ -129,8 +129,7 @@ class Ours(_Side):
         number_format = choose_number_format(precision, use_cpu=True)
         number_format.apply()
         self.matmul = number_format.matmul
-        if self.bf16:
-            use_processor_attention(self.model)
+        use_own_attention(self.model)
         with tempfile.TemporaryDirectory() as folder:
             tokenizer = letter_tokenizer(Path(folder))
         self.recogniser = CtcRecogniser(

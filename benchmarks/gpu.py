@@ -38,6 +38,7 @@ from gpu_clock import (
 )
 from page import write_table
 
+RESULTS = Path(__file__).parent / "gpu.json"
 NUM_CLIPS = 4000
 BASE = {"model_type": "wav2vec2", "mask_time_prob": 0.05, "layerdrop": 0.0, "vocab_size": 32, "pad_token_id": 0}
 LARGE = {**BASE, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
@@ -84,7 +85,7 @@ def main() -> int:
     parser.add_argument("--batch_seconds", type=float, help="instead of each goal's own")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--compile", action="store_true", help="torch.compile, by TrainingArguments")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "gpu.json")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--no_table", action="store_true")
     args = parser.parse_args()
     rows = []
@@ -98,7 +99,7 @@ def main() -> int:
                 continue
             rows.append(measure(goal, corpus, folder, args))
             print(json.dumps(rows[-1], indent=1), flush=True)
-            if not args.tiny:
+            if not args.tiny or args.results != RESULTS:
                 args.results.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     if not (args.tiny or args.no_table):
         write_table("gpu", table(rows))

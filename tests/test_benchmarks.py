@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +110,33 @@ def test_recorded_results_are_readable():
         pytest.skip("no results were recorded: make bench")
     rows = json.loads(path.read_text("utf-8"))
     assert all(common.Result(**row).goal.startswith("C") for part in rows.values() for row in part["results"])
+
+
+def test_the_gpu_benchmark_runs_on_a_processor(tmp_path: Path):
+    path = tmp_path / "gpu.json"
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--tiny", "--peer", "--only", "G1", "G4"]
+    done = subprocess.run([*command, "--results", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads(path.read_text("utf-8"))
+    assert [row["goal"] for row in rows] == ["G1", "G4"]
+    for row in rows:
+        assert 0 < row["share"] < 1 and row["audio_s_a_step"] > 0 and 0 <= row["data_wait_share"] < 1
+    assert rows[0]["ratio"] == pytest.approx(rows[0]["hours_per_hour"] / rows[0]["peer"]["hours_per_hour"], abs=0.01)
+
+
+def test_what_the_gpu_benchmark_calls_is_there(monkeypatch: pytest.MonkeyPatch):
+    """What only a GPU would run, with a GPU that says yes to everything."""
+    import gpu
+    import gpu_clock
+
+    for name, value in (("is_available", True), ("get_device_name", "H100"), ("max_memory_allocated", 2e9)):
+        assert hasattr(torch.cuda, name)
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    assert (gpu_clock.device_name(), gpu_clock._peak_memory_gb()) == ("H100", 2.0)
+    with gpu_clock.syncs_counted() as counts:
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+    assert sum(counts.values()) == 1
+    row = {"goal": "G1", "model": "m", "device": "H100", "torch": "2", "hours_per_hour": 9000.0, "share": 0.38}
+    row |= {"audio_s_a_step": 1200.0, "step_ms": 480.0, "data_wait_share": 0.001, "peak_memory_gb": 20.0, "syncs": {}}
+    assert "| G1 | m | 9,000 | ≥ 8,000 | 38% |" in gpu.table([{**row, "top_ten": [{"name": "gemm", "share": 0.5}]}])

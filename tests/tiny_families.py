@@ -48,6 +48,14 @@ MEL_ENCODER: dict[str, Any] = {
 }
 MEL_DROPOUT = {"dropout": 0.0, "layerdrop": 0.0, "subsampling_conv_channels": 8}
 
+SPEC_AUGMENT = {
+    "mask_time_prob": 0.4,
+    "mask_time_length": 2,
+    "mask_feature_prob": 0.3,
+    "mask_feature_length": 2,
+    "mask_feature_min_masks": 0,
+}  # which WavLM's config lacks: transformers fails without
+
 # name: (model type, config, attention implementation)
 FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "wav2vec2 group norm": ("wav2vec2", GROUP, "sdpa"),
@@ -148,6 +156,22 @@ def tiny_model(name: str) -> Any:
             if buffer_name.endswith(("running_mean", "running_var")):
                 buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
     return model.eval()
+
+
+def augmented_model(name: str) -> Any:
+    """A model of the family in training mode, with heavy masks over time and channels."""
+    model = tiny_model(name)
+    for module in model.modules():
+        if hasattr(module, "_mask_hidden_states"):
+            for option, value in SPEC_AUGMENT.items():
+                setattr(module.config, option, value)
+            if not hasattr(module, "masked_spec_embed"):
+                module.masked_spec_embed = torch.nn.Parameter(torch.full((module.config.hidden_size,), 0.3))
+    return model.train()
+
+
+def lengths_for(model: Any) -> list[int]:
+    return [1000, 800] if input_name(model) == "input_values" else [50, 40]
 
 
 def input_name(model: Any) -> str:

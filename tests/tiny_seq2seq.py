@@ -19,6 +19,7 @@ from speechtune.data.dataset import Batch, BatchMaker, Item
 from speechtune.models import warmstart
 from speechtune.models.seq2seq import Seq2SeqRecogniser
 from speechtune.models.seq2seq_setup import load_seq2seq, seq2seq_for_training
+from speechtune.pcm import quantise
 from speechtune.types import Utterance
 
 RATE = 16_000
@@ -101,8 +102,8 @@ class Voices:
 
     sampling_rate = RATE
 
-    def samples(self, utterance: Utterance) -> np.ndarray:
-        return voice(utterance.duration_s)
+    def pcm(self, utterance: Utterance) -> np.ndarray:
+        return quantise(voice(utterance.duration_s))
 
 
 def voice(duration_s: float) -> np.ndarray:

@@ -33,7 +33,7 @@ from speechtune.data.dataset import (
 )
 from speechtune.data.streaming import StreamDataset
 from speechtune.evaluate import Evaluation, recognise_split
-from speechtune.models.attention import use_processor_attention
+from speechtune.models.attention import use_own_attention
 from speechtune.models.recogniser import Recogniser
 from speechtune.processes import gathered
 from speechtune.progress import evaluation_progress
@@ -86,8 +86,7 @@ class SpeechTrainer(ResumingTrainer):
         self.normalise, self.metric_names = normalise, tuple(metric_names)
         self.check_left_out = check_left_out
         self.loss_is_scaled_for_ga = True
-        if args.bf16 and args.device.type == "cpu":
-            use_processor_attention(recogniser.model)
+        use_own_attention(recogniser.model)
         if hasattr(recogniser, "autocast"):  # parts of a model that are called apart from its forward
             recogniser.autocast = self.accelerator.autocast
         self.last_evaluation: Evaluation | None = None

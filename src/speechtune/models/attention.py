@@ -1,28 +1,37 @@
-"""Attention for training in bf16 on a processor: plain products and a softmax, instead of torch's fused kernel.
+"""Attention that fits the machine, for models that attend by SDPA; where nothing below applies it is transformers' own.
 
-The backward pass of torch's fused kernel is slow there in bf16: forward and backward take 1.3 to 2.8 times as long as
-plain products, and with dropout, where there is no fused kernel, about twice (Zen 5, torch 2.13;
-benchmarks/attention.py). In float32 the fused kernel is the faster one, and past a thousand frames its smaller memory
-counts in bf16 too; there, and wherever no gradient is asked for, this is transformers' own SDPA.
+On a processor, training in bf16: plain products and a softmax. The backward pass of torch's fused kernel is slow there
+in bf16: forward and backward take 1.3 to 2.8 times as long as plain products, and with dropout, where there is no
+fused kernel, about twice (Zen 5, torch 2.13; benchmarks/attention.py). In float32 the fused kernel is the faster one,
+and past a thousand frames its smaller memory counts in bf16 too.
 
-transformers' "eager" attention is no way to have it: under autocast its softmax is computed in float32.
+On a GPU in half precision: flash attention also over padded batches. A mask rules it out, so padding is told apart by
+lengths (torch's varlen kernel), without packing: an utterance's frames and the padding behind them are two sequences
+that lie next to each other, and what padding makes of itself is never looked at. The kernel is held against the masked
+one when it is first wanted, and left alone where it fails or differs.
+
+And no mask is asked whether it masks anything: on a GPU the answer is waited for in every step.
+
+transformers' "eager" attention is no way to have plain products: under autocast its softmax is computed in float32.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["PROCESSOR_ATTENTION", "use_processor_attention"]
+__all__ = ["OWN_ATTENTION", "use_own_attention"]
 
-PROCESSOR_ATTENTION = "speechtune_processor"  # as `config._attn_implementation` names it; never saved
-MAX_FRAMES = 1000  # above, what the scores take of memory counts
+OWN_ATTENTION = "speechtune"  # as `config._attn_implementation` names it; never saved
+MAX_FRAMES = 1000  # of plain products: above, what the scores take of memory counts
+MAX_HEAD_SIZE = 256  # of flash attention
 
 
-def use_processor_attention(model: Any) -> bool:
-    """Let a model that attends by SDPA train with plain products; checkpoints and evaluation are the same.
+def use_own_attention(model: Any) -> bool:
+    """Let a model attend by the functions of this file; checkpoints stay the same.
 
     Returns:
         Whether it does now: models with attention of their own, and those set to another one, are left alone.
@@ -34,15 +43,31 @@ def use_processor_attention(model: Any) -> bool:
     if model.config._attn_implementation != "sdpa" or not model._can_set_attn_implementation():
         return False
 
-    def attention(module: nn.Module, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
-        if _plain_is_faster(module, query, key, mask, options):
-            return _plain_attention(query, key, value, mask, options), None
-        return sdpa_attention_forward(module, query, key, value, mask, **options)
+    def attention(module: nn.Module, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
+        if _plain_is_faster(module, query, key, attention_mask, options):
+            return _plain_attention(query, key, value, attention_mask, options), None
+        if _can_tell_by_lengths(module, query, key, attention_mask, options):
+            return _attention_by_lengths(query, key, value, attention_mask, scale=options.get("scaling")), None
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
-    AttentionInterface.register(PROCESSOR_ATTENTION, attention)
-    AttentionMaskInterface.register(PROCESSOR_ATTENTION, sdpa_mask)
-    model.set_attn_implementation(PROCESSOR_ATTENTION)
+    def make_mask(*args: Any, attention_mask: Any = None, **options: Any) -> Any:
+        if attention_mask is not None and attention_mask.device.type != "cpu":
+            options |= {"allow_is_bidirectional_skip": False, "allow_is_causal_skip": False}
+        return sdpa_mask(*args, attention_mask=attention_mask, **options)
+
+    AttentionInterface.register(OWN_ATTENTION, attention)
+    AttentionMaskInterface.register(OWN_ATTENTION, make_mask)
+    model.set_attn_implementation(OWN_ATTENTION)
     return True
+
+
+def _is_plain(module: nn.Module, options: dict[str, Any]) -> bool:
+    """Nothing but queries, keys, values and a mask."""
+    extras = (options.get(name) for name in ("position_bias", "softcap", "cache"))
+    return getattr(module, "num_key_value_groups", 1) == 1 and all(extra is None for extra in extras)
+
+
+# ---- on a processor
 
 
 def _plain_is_faster(
@@ -56,11 +81,8 @@ def _plain_is_faster(
         and query.dtype == torch.bfloat16
         and query.device.type == "cpu"
         and key.shape[2] <= MAX_FRAMES
-        and getattr(module, "num_key_value_groups", 1) == 1
         and not causal
-        and options.get("position_bias") is None
-        and options.get("softcap") is None
-        and options.get("cache") is None
+        and _is_plain(module, options)
     )
 
 
@@ -83,3 +105,79 @@ def _plain_attention(
                 scores = scores + mask.to(scores).clamp_min(lowest)
         weights = nn.functional.dropout(scores.softmax(-1), options.get("dropout", 0.0))
         return (weights @ value).transpose(1, 2).contiguous()
+
+
+# ---- on a GPU
+
+
+def _can_tell_by_lengths(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, options: dict[str, Any]
+) -> bool:
+    """Whether a mask says nothing but which frames at the end are padding, and the kernel takes the rest."""
+    return (
+        query.device.type == "cuda"
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and mask is not None
+        and mask.dtype == torch.bool
+        and query.shape[2] == key.shape[2]
+        and query.shape[3] <= MAX_HEAD_SIZE
+        and query.shape[3] % 8 == 0
+        and getattr(module, "is_causal", None) is False  # else the mask also hides what comes later
+        and not options.get("dropout")
+        and _is_plain(module, options)
+        and _kernel_is_right(query.device)
+    )
+
+
+def _attention_by_lengths(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    scale: float | None,
+) -> torch.Tensor:
+    """Queries, keys, values (B, heads, T, dim), mask (B, 1, T, T), True where a key is real -> (B, T, heads, dim).
+
+    Rows of padded frames are finite and mean nothing.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    batch_size, num_heads, num_frames, head_size = query.shape
+    lengths = mask[:, 0, 0].sum(-1)
+    starts = num_frames * torch.arange(batch_size + 1, device=query.device)
+    ends = torch.stack([starts[:-1] + lengths, starts[1:]], dim=1).flatten()  # of each utterance, then of its padding
+    bounds = torch.cat([starts[:1], ends]).to(torch.int32)
+    queries, keys, values = (part.transpose(1, 2).reshape(-1, num_heads, head_size) for part in (query, key, value))
+    made: Any = varlen_attn(queries, keys, values, bounds, bounds, num_frames, num_frames, scale=scale)
+    return made.view(batch_size, num_frames, num_heads, head_size)
+
+
+@functools.cache
+def _kernel_is_right(device: torch.device) -> bool:
+    """Whether this torch and GPU have the kernel, and it gives what the masked one gives, up to bf16."""
+    lengths = torch.tensor([48, 40, 1, 17], device=device)
+    real = torch.arange(48, device=device) < lengths[:, None]
+    mask = real[:, None, None].expand(4, 1, 48, 48)
+    generator = torch.Generator(device).manual_seed(0)  # the training's random numbers stay as they are
+    parts = [
+        torch.randn(4, 48, 2, 64, device=device, generator=generator).bfloat16().requires_grad_() for _ in range(3)
+    ]
+    found = []
+    try:
+        for by_lengths in (True, False):
+            with torch.enable_grad():
+                query, key, value = (part.transpose(1, 2) for part in parts)
+                made = (
+                    _attention_by_lengths(query, key, value, mask, scale=None)
+                    if by_lengths
+                    else nn.functional.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2)
+                )
+                made = made.float() * real[:, :, None, None]
+                found.append((made, *torch.autograd.grad(made.square().sum(), parts)))
+    except Exception:  # of a torch without it, or a GPU: any error means that it does not serve here
+        return False
+    return all(
+        bool((one.float() - other.float()).norm() < 2e-2 * other.float().norm())
+        for one, other in zip(*found, strict=True)
+    )

@@ -89,7 +89,8 @@ class CtcRecogniser(Recogniser):
         return num_frames(self.model.config, np.asarray(input_lengths).astype(np.int64))
 
     def losses(self, model: Any, batch: Any) -> torch.Tensor:
-        logits = model(**batch.inputs).logits
+        with self.knowing_lengths(batch):
+            logits = model(**batch.inputs).logits
         if not len(batch):
             return logits.float().sum()[None] * 0.0
         return self._ctc(logits, batch)

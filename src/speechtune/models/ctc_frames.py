@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from speechtune.errors import TextError
 
-__all__ = ["min_ctc_frames", "num_fbank_frames", "num_frames"]
+__all__ = ["min_ctc_frames", "num_encoder_frames", "num_fbank_frames", "num_frames"]
 
 Lengths = NDArray[np.int64]
 
@@ -56,10 +56,17 @@ def num_frames(config: Any, input_lengths: ArrayLike) -> Lengths:
     """
     lengths = np.asarray(input_lengths, np.int64)
     encoder = getattr(config, "encoder", None) or getattr(config, "encoder_config", None) or config
-    return np.maximum(_frames(encoder, lengths), 0)
+    lengths = num_encoder_frames(encoder, lengths)
+    if getattr(encoder, "add_adapter", False):
+        # Of the wav2vec2 family the adapter pads so that only its stride counts, as transformers does.
+        kernel_size = encoder.adapter_kernel_size if encoder.model_type == "wav2vec2-bert" else 1
+        for _ in range(encoder.num_adapter_layers):
+            lengths = _convolved(lengths, kernel_size, encoder.adapter_stride, padding=kernel_size // 2)
+    return np.maximum(lengths, 0)
 
 
-def _frames(config: Any, lengths: Lengths) -> Lengths:
+def num_encoder_frames(config: Any, lengths: Lengths) -> Lengths:
+    """As `num_frames`, of a speech encoder's own config, before an adapter; negative where the input is too short."""
     model_type = str(config.model_type)
     if model_type.startswith("parakeet"):
         padding = (config.subsampling_conv_kernel_size - 1) // 2
@@ -77,11 +84,6 @@ def _frames(config: Any, lengths: Lengths) -> Lengths:
     if model_type != "wav2vec2-bert":
         for kernel_size, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             lengths = np.maximum(_convolved(lengths, kernel_size, stride), 0)
-    if getattr(config, "add_adapter", False):
-        # Of the wav2vec2 family the adapter pads so that only its stride counts, as transformers does.
-        kernel_size = config.adapter_kernel_size if model_type == "wav2vec2-bert" else 1
-        for _ in range(config.num_adapter_layers):
-            lengths = _convolved(lengths, kernel_size, config.adapter_stride, padding=kernel_size // 2)
     return lengths
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from speechtune.models.inputs import ModelInput
+from speechtune.models.spec_augment import draw_masks_on_host
 
 __all__ = ["Recognised", "Recogniser"]
 
@@ -49,6 +52,7 @@ class Recogniser(ABC):
         self.tokenizer = tokenizer
         self.model_input = model_input
         self.training_input = model_input  # may refuse what can only be recognised
+        self._input_lengths = draw_masks_on_host(model)
 
     @property
     def sampling_rate(self) -> int:
@@ -58,6 +62,10 @@ class Recogniser(ABC):
     def min_input_length(self) -> int:
         """Inputs are padded to at least this many samples or frames."""
         return 0
+
+    def knowing_lengths(self, batch: Any) -> AbstractContextManager[None]:
+        """Around a training pass: the model need not ask the GPU how long the batch's inputs are."""
+        return self._input_lengths.being(torch.tensor(batch.input_lengths))
 
     @abstractmethod
     def encode(self, text: str) -> Sequence[int]:

@@ -100,7 +100,8 @@ class Seq2SeqRecogniser(Recogniser):
     def losses(self, model: Any, batch: Any) -> torch.Tensor:
         self._refuse_long_clips(batch)
         if self.context is None or (self.context.margin_s is None and self.encoder_cache is None):
-            return self._losses(model, batch.inputs, batch.labels, batch.label_lengths)
+            with self.knowing_lengths(batch):
+                return self._losses(model, batch.inputs, batch.labels, batch.label_lengths)
         features = batch.inputs["input_features"]
         groups = self.context.groups(batch.input_lengths)
         parts: list[torch.Tensor] = []
@@ -125,6 +126,8 @@ class Seq2SeqRecogniser(Recogniser):
         tokens = decoder_inputs(labels, start=self.start, pad=self.end)
         head = None if _is_sharded(model) or _is_compiled(model) else self.model.get_output_embeddings()
         inputs = {**inputs, "decoder_input_ids": tokens}
+        if self.context is not None:  # without it Whisper looks for packed sequences, and a GPU is waited for
+            inputs["decoder_attention_mask"] = torch.ones_like(tokens)
         smoothing = self.label_smoothing if torch.is_grad_enabled() else 0.0
         losses = token_losses(model, inputs, labels, lengths, head=head, smoothing=smoothing)
         if max(label_lengths) > limit:
@@ -142,7 +145,8 @@ class Seq2SeqRecogniser(Recogniser):
 
         def compute(places: Sequence[int]) -> torch.Tensor:
             inputs = _select(batch.inputs, places, frames)
-            return self._encoded_frames(inputs["input_features"], inputs.get("attention_mask"))
+            with self._input_lengths.being(torch.tensor([batch.input_lengths[place] for place in places])):
+                return self._encoded_frames(inputs["input_features"], inputs.get("attention_mask"))
 
         if self.encoder_cache is None or not batch.utterances:
             return compute(places)
