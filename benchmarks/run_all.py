@@ -78,10 +78,12 @@ def machine_line() -> str:
             torch.nn.functional.linear(values, weight)
             seconds.append(time.process_time() - start_s)
         speeds.append(f"{name} {2 * 2000 * 768 * 3072 / min(seconds) / 1e9:.0f}")
-    with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-        model = next(
-            (line.partition(":")[2].strip() for line in file if line.startswith("model name")), platform.machine()
-        )
+    facts: dict[str, str] = {}
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        facts.setdefault(line.partition(":")[0].strip(), line.partition(":")[2].strip())
+    model = facts.get("model name", platform.machine())
+    if "cpu family" in facts:  # the name of a virtual machine's processor says little
+        model += f" (family {facts['cpu family']}, model {facts['model']})"
     cores = len(os.sched_getaffinity(0))
     return (
         f"{model}, {cores} cores; matrix products on one core, GFLOP/s: {', '.join(speeds)}; torch {torch.__version__}"

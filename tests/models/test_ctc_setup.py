@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,21 @@ def test_a_head_that_stood_for_other_letters_starts_anew(
     assert other.model.lm_head.weight.shape == before.weight.shape  # which is why transformers would keep it
     assert not torch.equal(other.model.lm_head.weight, before.weight)
     assert not other.model.lm_head.bias.any() and "head: starts anew" in caplog.text
+
+
+def test_a_head_of_which_nobody_knows_the_letters_starts_anew(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        shutil.copy(folder / name, bare)
+    before = load_ctc(TrainConfig(model_name_or_path=str(folder))).model.lm_head
+    with caplog.at_level(logging.INFO, "speechtune"):
+        other = for_training(tmp_path / "other", texts=["ab cd e"], model_name_or_path=bare)
+    assert other.model.lm_head.weight.shape == before.weight.shape
+    assert not torch.equal(other.model.lm_head.weight, before.weight)
+    assert "its tokenizer can't be had" in caplog.text
 
 
 def test_a_head_that_stood_for_the_same_letters_is_gone_on_with(folder: Path, tmp_path: Path):

@@ -98,9 +98,11 @@ def ctc_for_training(
     )
     feature_extractor = feature_extractor_of(extractor_source, model_config)
     model = ctc_model(source, model_config, tokenizer=tokenizer, head_may_change=made_here)
-    if source and made_here and language is None and _has_other_letters(source, model, tokenizer):
-        log.info("head: starts anew, since the checkpoint's stands for other letters")
-        initialise(model, ["lm_head"])
+    if source and made_here and language is None:
+        reason = _why_head_is_useless(source, model, tokenizer)
+        if reason:
+            log.info(f"head: starts anew, since {reason}")
+            initialise(model, ["lm_head"])
     if language is not None:
         freeze_all_but_adapters(model)
     elif config.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
@@ -136,18 +138,18 @@ def _choose_adapter(model: Any, tokenizer: Any, config: TrainConfig) -> None:
         ) from error
 
 
-def _has_other_letters(source: Source, model: Any, tokenizer: Any) -> bool:
-    """Whether a checkpoint with a trained head wrote other letters with it; False where it came without a tokenizer."""
+def _why_head_is_useless(source: Source, model: Any, tokenizer: Any) -> str:
+    """Why a checkpoint's trained head doesn't stand for this vocabulary; empty where it does, or it has none."""
     from transformers import AutoTokenizer
 
     had_head = any("CTC" in name for name in model.config.architectures or ())
     if not had_head or not hasattr(model, "lm_head"):
-        return False
+        return ""
     try:
         before = source.load("tokenizer", AutoTokenizer.from_pretrained)
     except ModelError:
-        return False
-    return bool(before.get_vocab() != tokenizer.get_vocab())
+        return "nothing says which letters the checkpoint's stands for: its tokenizer can't be had"
+    return "" if before.get_vocab() == tokenizer.get_vocab() else "the checkpoint's stands for other letters"
 
 
 def given_tokenizer(config: TrainConfig, source: Source | None) -> Any:

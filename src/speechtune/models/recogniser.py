@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from speechtune.models.inputs import ModelInput
-from speechtune.models.spec_augment import draw_masks_on_host
 
 __all__ = ["Recognised", "Recogniser"]
 
@@ -48,6 +46,8 @@ class Recogniser(ABC):
     max_duration_s: float | None = None  # longest recording that can be trained on
 
     def __init__(self, model: Any, *, tokenizer: Any, model_input: ModelInput) -> None:
+        from speechtune.models.spec_augment import draw_masks_on_host
+
         self.model = model
         self.tokenizer = tokenizer
         self.model_input = model_input
@@ -65,6 +65,8 @@ class Recogniser(ABC):
 
     def knowing_lengths(self, batch: Any) -> AbstractContextManager[None]:
         """Around a training pass: the model need not ask the GPU how long the batch's inputs are."""
+        import torch
+
         return self._input_lengths.being(torch.tensor(batch.input_lengths))
 
     @abstractmethod
