@@ -209,10 +209,6 @@ def compare(sides: Sides, corpus: str, *, rounds: int, steps: int, scale: float 
 def _worker(
     pipe: Any, side_class: type[_Side], options: dict[str, Any], corpus: str, num_steps: int, scale: float
 ) -> None:
-    if issubclass(side_class, Ours):
-        from speechtune.machine import set_up_libraries
-
-        set_up_libraries()
     one_thread()
     side = side_class(**options)
     durations_s = lengths_like(corpus, NUM_CLIPS) * scale

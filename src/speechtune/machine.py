@@ -45,9 +45,6 @@ def set_up_libraries() -> None:
     # from the loader and from other programs; sleeping at once costs a small model a third of its speed (docs/log.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # Tensors of 2 MB and more in huge pages (Linux): a quarter of the page faults. They cost most where memory is new,
-    # as in a run's first evaluation (docs/performance.md).
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def choose_number_format(wish: str, *, use_cpu: bool = False) -> NumberFormat:
