@@ -201,7 +201,7 @@ def measure(tiny: bool = False) -> list[Result]:
     sides: dict[str, Any] = {"peer": Peer(sizes), **{f"{m:g}": Ours(sizes, margin_s=m) for m in (0.0, 1.0, 8.0)}}
     sides["frozen peer"] = Peer(sizes, frozen=True)
     sides |= {f"kept {m}": Ours(sizes, margin_s=m, frozen=True) for m in (None, 1.0)}
-    measured = compare(sides, rounds=1 if tiny else 3, steps=1, scale=0.3 if tiny else 1.0)
+    measured = compare(sides, rounds=1 if tiny else 2, steps=1, scale=0.3 if tiny else 1.0)
     worse = "a model must be tuned for a margin under 8 s (see the table of Whisper's context)"
     results = []
     for margin, target in (("0", 5.5), ("1", 5.5), ("8", 2.0)):
