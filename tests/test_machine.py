@@ -79,7 +79,8 @@ def test_workers_are_the_users_number_or_fit_the_cores(monkeypatch: pytest.Monke
 
 def test_what_libraries_read_from_the_environment_is_set_unless_the_user_did(monkeypatch: pytest.MonkeyPatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what is here now comes back
+        monkeypatch.delenv(name)
     machine.set_up_libraries()
     assert os.environ["GOMP_SPINCOUNT"] == "10000"
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")

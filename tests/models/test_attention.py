@@ -4,6 +4,7 @@ import itertools
 from types import SimpleNamespace
 
 import pytest
+import tiny_seq2seq
 import torch
 from transformers import AutoModelForCTC, Wav2Vec2Config, WavLMConfig
 
@@ -174,7 +175,7 @@ def test_a_kernel_that_fails_or_differs_is_left_alone(monkeypatch):
         ({}, True),
         ({"dtype": torch.float32}, False),
         ({"dropout": 0.1}, False),
-        ({"is_causal": True}, False),
+        ({"is_speech_encoder": False}, False),
         ({"device": "cpu"}, False),
         ({"keys": 7}, False),
         ({"position_bias": 1}, False),
@@ -182,14 +183,25 @@ def test_a_kernel_that_fails_or_differs_is_left_alone(monkeypatch):
 )
 def test_lengths_are_enough_only_where_a_mask_says_nothing_else(change, fits, monkeypatch):
     monkeypatch.setattr(attention, "_kernel_is_right", lambda device: True)
-    values = {"dtype": torch.bfloat16, "device": "cuda", "keys": 30, "is_causal": False, **change}
+    values = {"dtype": torch.bfloat16, "device": "cuda", "keys": 30, "is_speech_encoder": True, **change}
     query, key = (
         SimpleNamespace(
             device=torch.device(values["device"]), dtype=values["dtype"], shape=torch.Size((3, 4, frames, 64))
         )
         for frames in (30, values["keys"])
     )
-    module = SimpleNamespace(is_causal=values["is_causal"])
+    module = SimpleNamespace(_masks_padding_only=values["is_speech_encoder"])
     mask = torch.ones(3, 1, 30, 30, dtype=torch.bool)
     options = {name: values.get(name) for name in ("dropout", "position_bias")}
     assert attention._can_tell_by_lengths(module, query, key, mask, options) is fits
+
+
+def test_lengths_are_looked_at_in_speech_encoders_alone():
+    """A decoder's attention to the encoder may have as many queries as keys, and ends elsewhere."""
+    recogniser = tiny_seq2seq.for_training("facebook/wav2vec2-base+facebook/bart-base")
+    assert use_own_attention(recogniser.model)
+    marked = {
+        name for name, module in recogniser.model.named_modules() if getattr(module, "_masks_padding_only", False)
+    }
+    assert "encoder.encoder.layers.0.attention" in marked
+    assert not any(name.startswith(("decoder", "encoder.adapter")) for name in marked)

@@ -55,6 +55,10 @@ def use_own_attention(model: Any) -> bool:
             options |= {"allow_is_bidirectional_skip": False, "allow_is_causal_skip": False}
         return sdpa_mask(*args, attention_mask=attention_mask, **options)
 
+    for encoder in model.modules():
+        if hasattr(encoder, "_mask_hidden_states"):  # wav2vec2 and its kin
+            for module in encoder.encoder.modules():
+                module._masks_padding_only = True
     AttentionInterface.register(OWN_ATTENTION, attention)
     AttentionMaskInterface.register(OWN_ATTENTION, make_mask)
     model.set_attn_implementation(OWN_ATTENTION)
@@ -113,16 +117,20 @@ def _plain_attention(
 def _can_tell_by_lengths(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, options: dict[str, Any]
 ) -> bool:
-    """Whether a mask says nothing but which frames at the end are padding, and the kernel takes the rest."""
+    """Whether a mask says nothing but which frames at the end are padding, and the kernel takes the rest.
+
+    That is known of the transformers of speech encoders alone: elsewhere a mask may hide what comes later, or what is
+    far, or be that of a decoder's attention to an encoder, whose queries end elsewhere.
+    """
     return (
-        query.device.type == "cuda"
+        getattr(module, "_masks_padding_only", False)
+        and query.device.type == "cuda"
         and query.dtype in (torch.bfloat16, torch.float16)
         and mask is not None
         and mask.dtype == torch.bool
         and query.shape[2] == key.shape[2]
         and query.shape[3] <= MAX_HEAD_SIZE
         and query.shape[3] % 8 == 0
-        and getattr(module, "is_causal", None) is False  # else the mask also hides what comes later
         and not options.get("dropout")
         and _is_plain(module, options)
         and _kernel_is_right(query.device)
