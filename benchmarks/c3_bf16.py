@@ -1,4 +1,4 @@
-"""C3: the number format that speechtune picks by itself where the processor has bf16, against fp32 and bf16 peers."""
+"""C3: the precision that speechtune picks by itself where the processor has bf16, against fp32 and bf16 peers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ctc_step import Ours, Peer, Sides, compare, letters, model_config
 
 
 def measure(tiny: bool = False) -> list[Result]:
-    from speechtune.machine import choose_number_format
+    from speechtune.plan.hardware import choose_precision
 
-    automatic = "bf16" if choose_number_format("auto", use_cpu=True).bf16 else "fp32"
+    automatic = "bf16" if choose_precision("auto", use_cpu=True).bf16 else "fp32"
     config = model_config(tiny)
     sides: Sides = {
         "ours": (Ours, {"config": config, "precision": automatic}),

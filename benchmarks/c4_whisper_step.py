@@ -103,12 +103,12 @@ class Ours(_Side):
     """A margin after the clip; buckets; a frozen encoder's output kept from the epoch before."""
 
     def __init__(self, sizes: dict[str, int], *, margin_s: float | None, frozen: bool = False) -> None:
-        from speechtune.machine import choose_number_format
         from speechtune.models.seq2seq import Seq2SeqRecogniser
-        from speechtune.models.whisper_context import EncoderContext
-        from speechtune.models.whisper_input import WhisperInput
+        from speechtune.models.whisper.context import EncoderContext
+        from speechtune.models.whisper.input import WhisperInput
+        from speechtune.plan.hardware import choose_precision
 
-        super().__init__(sizes, frozen=frozen, matmul=choose_number_format("fp32", use_cpu=True).matmul)
+        super().__init__(sizes, frozen=frozen, matmul=choose_precision("fp32", use_cpu=True).matmul)
         self.context = EncoderContext(margin_s, 3000)
         self.input = WhisperInput(self.extractor, frames=self.context.frames)
         self.recogniser = Seq2SeqRecogniser(

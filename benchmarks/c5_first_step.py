@@ -10,7 +10,7 @@ from commands import folder_bytes, train_ours, train_peer
 from common import Result, cost_of, lengths_like, main, run_command, tiny_ctc, write_corpus
 
 HOURS = 10.0
-IMPORTS = "import speechtune.train, speechtune.trainer; from transformers import Wav2Vec2ForCTC"
+IMPORTS = "import speechtune.training.run, speechtune.training.trainer; from transformers import Wav2Vec2ForCTC"
 DISTINCT = 200
 
 

@@ -72,22 +72,22 @@ def ours_loader(corpus: Path, folder: Path) -> Any:
     """A training loader in the main process, its arena still empty."""
     from transformers import Wav2Vec2FeatureExtractor
 
+    from speechtune.audio.cache import AudioCache
+    from speechtune.audio.reader import AudioReader
     from speechtune.corpora import open_corpus
-    from speechtune.data.arena import Arena
     from speechtune.data.batching import BatchSettings
     from speechtune.data.dataset import BatchMaker, SpeechDataset, StepSampler, training_loader
     from speechtune.data.prepare import Limits, prepare_split
-    from speechtune.data.reading import AudioReader
-    from speechtune.machine import choose_number_format
     from speechtune.models.inputs import input_for
+    from speechtune.plan.hardware import choose_precision
     from speechtune.text.vocab import Labeller
 
-    choose_number_format("auto", use_cpu=True).apply()  # as a run does
+    choose_precision("auto", use_cpu=True).apply()  # as a run does
     table = open_corpus(str(corpus), None, cache_dir=str(folder)).read("train", text_column="sentence", progress=False)
     tokenizer = letter_tokenizer(folder / "tokenizer")
     labeller = Labeller(tokenizer.get_vocab(), unk_token="[UNK]", word_delimiter_token="|")
     split = prepare_split(table, [text.lower() for text in table.texts], encode=labeller, limits=None)
-    reader = AudioReader(16_000, arena=Arena(folder / "arena", 16_000))
+    reader = AudioReader(16_000, arena=AudioCache(folder / "arena", 16_000))
     model_input = input_for(Wav2Vec2FeatureExtractor(return_attention_mask=False))
     dataset = SpeechDataset(split, BatchMaker(reader, model_input, limits=Limits()))  # training looks at each clip
     sampler = StepSampler(table.durations_s, BatchSettings(utterances_per_step=BATCH))

@@ -97,12 +97,12 @@ def _batches(num_clips: int) -> list[list[int]]:
 
 
 def _ours(durations_s: np.ndarray, texts: list[str], tokenizer: Any, folder: Path) -> Any:
-    """Ready batches and a stand-in -> a function that evaluates and gives back the WER."""
+    """Ready batches and a stand-in -> a function that evaluates and returns the WER."""
     import torch
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor
 
     from speechtune.data.dataset import Batch
-    from speechtune.evaluate import recognise_split
+    from speechtune.evaluation.evaluate import recognise_split
     from speechtune.models.ctc import CtcRecogniser
     from speechtune.models.inputs import input_for
     from speechtune.types import Utterance
@@ -198,8 +198,8 @@ def _pairs(texts: list[str]) -> list[tuple[str, str]]:
 
 
 def _score_ours(pairs: list[tuple[str, str]]) -> tuple[int, int, int, int]:
-    from speechtune.metrics.cer import character_edits
-    from speechtune.metrics.wer import word_edits
+    from speechtune.evaluation.metrics.cer import character_edits
+    from speechtune.evaluation.metrics.wer import word_edits
     from speechtune.types import EditCounts
 
     words = EditCounts.total(word_edits(*pair) for pair in pairs)

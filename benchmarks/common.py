@@ -99,7 +99,7 @@ def cost_of(work: Callable[[], Any], *, audio_s: float = 1.0) -> Cost:
 
 
 def run_command(command: Sequence[str], *, cwd: Path | None = None, expect: int | None = 0, **env: str) -> str:
-    """Run a process of its own on one thread; gives back its output.
+    """Run a process of its own on one thread; returns its output.
 
     Raises:
         RuntimeError: it failed; the end of its output is in the message.
@@ -192,7 +192,7 @@ def write_corpus(
 def base_shaped(num_layers: int = 2, *, vocab_size: int = 32, **more: Any) -> dict[str, Any]:
     """wav2vec2-base with fewer of its 12 layers, its CNN and positional convolution cut by the same share.
 
-    Their proportions decide what a number format gains; the whole model would take minutes a step here.
+    Their proportions decide what a precision gains; the whole model would take minutes a step here.
     """
     share = num_layers / 12
     return {

@@ -2,7 +2,7 @@
 
 A step is forward, loss, backward, clipping and AdamW on 8 utterances (the Trainer's default). The peer pads random
 batches (or those of transformers' own length-grouped sampler) and runs the model as it comes. Ours are speechtune's
-buckets, its padding that changes no answer (masked norms and attention), its loss and its number format. Each side's
+buckets, its padding that changes no answer (masked norms and attention), its loss and its precision. Each side's
 steps are drawn from its own plan of an epoch of 2,000 clips, evenly over their lengths, and costs are per second of
 real audio.
 """
@@ -119,16 +119,16 @@ class Ours(_Side):
         super().__init__(config, precision=precision)
         from transformers import Wav2Vec2FeatureExtractor
 
-        from speechtune.machine import choose_number_format
         from speechtune.models.attention import use_own_attention
         from speechtune.models.ctc import CtcRecogniser
         from speechtune.models.inputs import input_for
         from speechtune.models.padding import make_padding_invariant
+        from speechtune.plan.hardware import choose_precision
 
         make_padding_invariant(self.model)
-        number_format = choose_number_format(precision, use_cpu=True)
-        number_format.apply()
-        self.matmul = number_format.matmul
+        precision = choose_precision(precision, use_cpu=True)
+        precision.apply()
+        self.matmul = precision.matmul
         use_own_attention(self.model)
         with tempfile.TemporaryDirectory() as folder:
             tokenizer = letter_tokenizer(Path(folder))

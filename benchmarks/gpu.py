@@ -136,30 +136,30 @@ def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tu
     """speechtune's trainer over a filled arena."""
     from transformers import TrainingArguments
 
+    from speechtune.audio.cache import AudioCache
+    from speechtune.audio.reader import AudioReader
     from speechtune.corpora import open_corpus
-    from speechtune.data.arena import Arena
     from speechtune.data.batching import BatchSettings
     from speechtune.data.dataset import BatchMaker, SpeechDataset
     from speechtune.data.prepare import prepare_split
-    from speechtune.data.reading import AudioReader
-    from speechtune.machine import choose_num_workers, choose_number_format
-    from speechtune.trainer import SpeechTrainer
+    from speechtune.plan.hardware import choose_num_workers, choose_precision
+    from speechtune.training.trainer import SpeechTrainer
 
     recogniser = _recogniser(goal, folder, tiny=args.tiny)
     table = open_corpus(str(corpus), None, cache_dir=str(folder / "cache")).read(
         "train", text_column="sentence", progress=False
     )
-    reader = AudioReader(16_000, arena=Arena(folder / "arena", 16_000))
+    reader = AudioReader(16_000, arena=AudioCache(folder / "arena", 16_000))
     for row in range(len(table)):
         reader.samples(table[row])
     split = prepare_split(table, list(table.texts), encode=_encoder(goal), limits=None)
     make_batch = BatchMaker(reader, recogniser.training_input, min_length=recogniser.min_input_length)
-    number_format = choose_number_format("auto")
-    number_format.apply()
+    precision = choose_precision("auto")
+    precision.apply()
     settings = TrainingArguments(
         **_common_arguments(folder, args),
-        bf16=number_format.bf16,
-        fp16=number_format.fp16,
+        bf16=precision.bf16,
+        fp16=precision.fp16,
         dataloader_num_workers=choose_num_workers(args.workers, has_gpu=has_gpu()) if not args.tiny else 0,
         remove_unused_columns=False,
         torch_compile=args.compile,
@@ -238,8 +238,8 @@ def _recogniser(goal: Goal, folder: Path, *, tiny: bool) -> Any:
     from speechtune.models.inputs import input_for
     from speechtune.models.padding import make_padding_invariant
     from speechtune.models.seq2seq import Seq2SeqRecogniser
-    from speechtune.models.whisper_context import EncoderContext
-    from speechtune.models.whisper_input import WhisperInput
+    from speechtune.models.whisper.context import EncoderContext
+    from speechtune.models.whisper.input import WhisperInput
 
     if not goal.whisper:
         model = build_ctc(tiny_ctc() if tiny else goal.sizes)

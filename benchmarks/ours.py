@@ -6,13 +6,13 @@ import sys
 
 
 def main() -> int:
-    from speechtune.machine import set_up_libraries
+    from speechtune.plan.hardware import set_up_libraries
 
     set_up_libraries()  # as the command does, before anything loads torch
     from peer import note_first_step
     from transformers import trainer
 
-    from speechtune.cli import main as speechtune
+    from speechtune.cli.main import main as speechtune
 
     callback = note_first_step()
     trainer.DEFAULT_CALLBACKS.append(type(callback))

@@ -69,7 +69,7 @@ def measure(hours: float) -> dict[str, Any]:
             "index": _row(index),
             "memory_mb": memory_mb,
             "index_mb": folder_bytes(folder / "index") / 1e6,
-            "arena_mb": folder_bytes(out / "cache" / "arena") / 1e6,
+            "audio_cache_mb": folder_bytes(out / "cache" / "arena") / 1e6,
             "whole": _row(whole),
         }
 
@@ -90,7 +90,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         times = [
             f"{row[k]['cpu_s']:.1f} s ({row[k]['wall_s']:.1f} s)" for k in ("index", "first_step", "first_step_indexed")
         ]
-        sizes = [f"{row[key]:,.1f} MB" for key in ("memory_mb", "index_mb", "arena_mb")]
+        sizes = [f"{row[key]:,.1f} MB" for key in ("memory_mb", "index_mb", "audio_cache_mb")]
         lines.append("| " + " | ".join([f"{row['hours']:g} h", f"{row['clips']:,}", *times, *sizes]) + " |")
     return "\n".join(lines)
 

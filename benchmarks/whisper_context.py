@@ -55,16 +55,16 @@ def measure(args: argparse.Namespace, margin_s: float | None) -> dict[str, Any]:
     """One context: evaluate, train, evaluate."""
     import torch
 
-    from speechtune.config import TrainConfig
-    from speechtune.machine import choose_number_format
     from speechtune.models.ctc_setup import source_of
     from speechtune.models.loading import load_config
     from speechtune.models.seq2seq_setup import seq2seq_for_training
+    from speechtune.options.table import Settings
+    from speechtune.plan.hardware import choose_precision
 
     torch.manual_seed(0)
-    number_format = choose_number_format("auto", use_cpu=True)
-    number_format.apply()
-    config = TrainConfig(
+    precision = choose_precision("auto", use_cpu=True)
+    precision.apply()
+    config = Settings(
         model_name_or_path=args.model, encoder_context="full" if margin_s is None else margin_s, force=True
     )
     source = source_of(config)
@@ -75,11 +75,11 @@ def measure(args: argparse.Namespace, margin_s: float | None) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
         [p for p in recogniser.model.parameters() if p.requires_grad], lr=LEARNING_RATE, weight_decay=0.0
     )
-    recogniser.autocast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=number_format.bf16)
+    recogniser.autocast = lambda: torch.autocast("cpu", torch.bfloat16, enabled=precision.bf16)
     row["train_cpu_s"] = cost_of(lambda: _train(recogniser, optimizer, data, args)).cpu_s
     recogniser.autocast = type(recogniser).autocast
     row["after"] = _evaluate(recogniser, data)
-    row["bf16_training"] = number_format.bf16
+    row["bf16_training"] = precision.bf16
     return row
 
 
@@ -101,9 +101,9 @@ def _set_language(recogniser: Any, language: str) -> None:
 
 
 def _dataset(recogniser: Any, table: Any, normalise: Any) -> Any:
+    from speechtune.audio.reader import AudioReader
     from speechtune.data.dataset import BatchMaker, SpeechDataset
     from speechtune.data.prepare import prepare_split
-    from speechtune.data.reading import AudioReader
 
     texts = [normalise(text).strip() for text in table.texts]
     split = prepare_split(table, texts, encode=recogniser.encode, limits=None)
@@ -141,7 +141,7 @@ def _evaluate(recogniser: Any, data: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from speechtune.data.dataset import evaluation_loader
-    from speechtune.evaluate import recognise_split
+    from speechtune.evaluation.evaluate import recognise_split
 
     found: dict[str, Any] = {}
     for language, part in data.items():

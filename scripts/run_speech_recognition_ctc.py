@@ -5,7 +5,7 @@ With --target_language it trains MMS adapters, as the README's commands expect. 
 `speechtune train`.
 """
 
-from speechtune.cli import run_script
+from speechtune.cli.main import run_script
 
 if __name__ == "__main__":
     raise SystemExit(run_script("ctc"))

@@ -4,7 +4,7 @@
 Everything but the adapters and the output layer stays as it is; they are saved as adapter.LANGUAGE.safetensors.
 """
 
-from speechtune.cli import run_script
+from speechtune.cli.main import run_script
 
 if __name__ == "__main__":
     raise SystemExit(run_script("ctc_adapter"))

@@ -4,7 +4,7 @@
 A stream has no end to count from, so --max_steps is needed, and a tokenizer beforehand (`speechtune vocab` makes one).
 """
 
-from speechtune.cli import run_script
+from speechtune.cli.main import run_script
 
 if __name__ == "__main__":
     raise SystemExit(run_script("ctc_streaming"))

@@ -4,7 +4,7 @@
 `--help` lists the options; what runs is `speechtune train`.
 """
 
-from speechtune.cli import run_script
+from speechtune.cli.main import run_script
 
 if __name__ == "__main__":
     raise SystemExit(run_script("seq2seq"))

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from speechtune import cli
-from speechtune.compat import parse_options
-from speechtune.config import Kind
-from speechtune.options import own_options
+from speechtune.cli import main as cli
+from speechtune.options.option import own_options
+from speechtune.options.parse import parse_options
+from speechtune.options.table import Kind
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -14,12 +14,12 @@ import tiny_seq2seq
 import torch
 from trained_folders import ctc_folder
 
-from speechtune.config import TrainConfig
 from speechtune.data.dataset import Batch
 from speechtune.models.attention import use_own_attention
 from speechtune.models.ctc_setup import load_ctc
 from speechtune.models.padding import make_padding_invariant
 from speechtune.models.spec_augment import draw_masks_on_host
+from speechtune.options.table import Settings
 from speechtune.types import Utterance
 
 META = torch.device("meta")
@@ -36,7 +36,7 @@ def test_no_family_waits(name: str):
     use_own_attention(model)
     lengths = draw_masks_on_host(model)
     model.to(META)
-    with lengths.being(torch.tensor(real)):
+    with lengths.set_to(torch.tensor(real)):
         logits = model(**{key: value.to(META) for key, value in inputs.items()}).logits
     logits.sum().backward()
 
@@ -50,7 +50,7 @@ def test_waiting_is_noticed():
 
 
 def test_ctc_losses_wait_for_nothing(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    recogniser = load_ctc(TrainConfig(model_name_or_path=str(ctc_folder(tmp_path / "run"))))
+    recogniser = load_ctc(Settings(model_name_or_path=str(ctc_folder(tmp_path / "run"))))
     model = recogniser.model.train()
     use_own_attention(model)
     clips = [np.random.default_rng(n).standard_normal(n).astype(np.float32) for n in (16_000, 12_000)]

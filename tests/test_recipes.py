@@ -23,7 +23,7 @@ from standins.running import (
     warm_start,
 )
 
-from speechtune.compat import parse_options
+from speechtune.options.parse import parse_options
 
 README = ROOT.parent / "shared" / "seed" / "speech-recognition-examples.md"
 NOT_OURS = {"digits.yaml"}  # and demo*.yaml: recipes of other corpora, tested elsewhere
@@ -150,7 +150,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def test_a_recipe_trains_two_steps_scores_and_loads(
     path: Path, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from speechtune.cli import main
+    from speechtune.cli.main import main
 
     recipe = load(path)
     models = recipe["recipe"]["readme"]["model"].split(" and ")

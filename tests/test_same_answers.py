@@ -11,12 +11,12 @@ import soundfile
 import torch
 from tiny_families import tiny_model
 
+from speechtune.audio.cache import AudioCache
+from speechtune.audio.reader import AudioReader
 from speechtune.corpora import open_corpus
-from speechtune.data.arena import Arena
 from speechtune.data.batching import BatchSettings
 from speechtune.data.dataset import BatchMaker, SpeechDataset, StepSampler, evaluation_loader, training_loader
 from speechtune.data.prepare import prepare_split
-from speechtune.data.reading import AudioReader
 from speechtune.models.ctc_frames import num_frames
 from speechtune.models.inputs import WaveformInput
 from speechtune.models.padding import make_padding_invariant
@@ -56,7 +56,7 @@ def dataset(table: Any, *, arena: Path | None = None) -> SpeechDataset:
     from transformers import Wav2Vec2FeatureExtractor
 
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
-    reader = AudioReader(16_000, arena=None if arena is None else Arena(arena, 16_000))
+    reader = AudioReader(16_000, arena=None if arena is None else AudioCache(arena, 16_000))
     split = prepare_split(table, table.texts, encode=lambda text: [1, 2], limits=None)
     return SpeechDataset(split, BatchMaker(reader, WaveformInput(extractor)))
 
@@ -93,7 +93,7 @@ def test_each_utterance_has_the_logits_it_has_alone(corpus: Any, model: Any):
     assert_same(logits_of(model, evaluation_loader(dataset(corpus), batch_size=8)), alone)
 
 
-def test_arena_empty_full_or_absent_gives_the_same_batches(corpus: Any, tmp_path: Path):
+def test_audio_cache_empty_full_or_absent_gives_the_same_batches(corpus: Any, tmp_path: Path):
     without = list(trained_on(corpus, "bucketed", 4))
     filling = list(trained_on(corpus, "bucketed", 4, arena=tmp_path / "arena"))
     filled = list(trained_on(corpus, "bucketed", 4, arena=tmp_path / "arena"))

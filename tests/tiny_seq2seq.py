@@ -14,12 +14,12 @@ import audio_files
 import numpy as np
 from standins.models import stand_in
 
-from speechtune.config import TrainConfig
+from speechtune.audio.pcm import quantise
 from speechtune.data.dataset import Batch, BatchMaker, Item
 from speechtune.models import warmstart
 from speechtune.models.seq2seq import Seq2SeqRecogniser
 from speechtune.models.seq2seq_setup import load_seq2seq, seq2seq_for_training
-from speechtune.pcm import quantise
+from speechtune.options.table import Settings
 from speechtune.types import Utterance
 
 RATE = 16_000
@@ -69,7 +69,7 @@ def joined(*, encoder: str = "facebook/wav2vec2-base", decoder: str = "facebook/
 
 
 def loaded(name: str, *, generation: dict[str, Any] | None = None, **options: Any) -> Seq2SeqRecogniser:
-    config = TrainConfig(model_name_or_path=name if name[0] == "/" else checkpoint(name), **options)
+    config = Settings(model_name_or_path=name if name[0] == "/" else checkpoint(name), **options)
     recogniser = load_seq2seq(config, training_args=arguments(**(generation or SHORT)))
     recogniser.model.eval()
     return recogniser
@@ -82,7 +82,7 @@ def for_training(name: str = "openai/whisper-small", **options: Any) -> Seq2SeqR
     generation = options.pop("generation", SHORT)
     corpus_language = options.pop("corpus_language", "tr")
     recogniser = seq2seq_for_training(
-        TrainConfig(model_name_or_path=folder, **options),
+        Settings(model_name_or_path=folder, **options),
         AutoConfig.from_pretrained(folder),
         training_args=arguments(**generation),
         corpus_language=corpus_language,

@@ -4,7 +4,7 @@
     ├── OptionError             an option is unknown, misspelt, missing or contradicts another
     ├── CorpusError             a corpus, split or column is not there or can't be read
     │   └── ArchiveError        an archive is torn or unsafe (.., links, bombs)
-    ├── AudioError              one recording can't be used; caught per utterance, which is then left out and listed
+    ├── AudioError              one recording can't be used; caught per utterance, which is then skipped and listed
     ├── TextError               transcripts can't be used: empty vocabulary, unknown language, labels too long
     ├── ModelError              a model, tokenizer or checkpoint doesn't fit
     ├── OutputError             the output folder is in use, not writable, or full

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["EditCounts", "Hypothesis", "LeftOut", "Utterance"]
+__all__ = ["EditCounts", "Hypothesis", "Skipped", "Utterance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class Utterance:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """One utterance that is not used, and why. Counted, listed in left_out.jsonl, never silent."""
+class Skipped:
+    """One utterance that is not used, and why. Counted, listed in skipped.jsonl, never silent."""
 
     split: str
     id: str
@@ -35,7 +35,7 @@ class LeftOut:
     duration_s: float = float("nan")
 
     def as_json(self) -> dict[str, Any]:
-        """Row of left_out.jsonl; an unknown duration is null."""
+        """Row of skipped.jsonl; an unknown duration is null."""
         row = asdict(self)
         if row["duration_s"] != row["duration_s"]:
             row["duration_s"] = None

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-import speechtune.corpora.bar as bar
-from speechtune.corpora.cache import cache_folder, replacing
+import speechtune.terminal.bar as bar
+from speechtune.corpora.cache import cache_folder
+from speechtune.files import replacing
 
 
 def test_the_variable_wins_over_the_option_and_the_option_over_the_home_folder(monkeypatch, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from standins.corpora import write_audio
 
-import speechtune.corpora.headers as headers
+import speechtune.audio.probe as headers
 from speechtune.corpora import open_corpus
 from speechtune.errors import CorpusError
 
@@ -80,13 +80,13 @@ def test_unreadable_clips_are_left_out_with_a_reason_and_kept_with_the_index(tmp
     for _ in range(2):
         table = open_corpus(str(tmp_path)).read("train")
         assert table.texts == ["text 3"]
-        assert [(row.id, row.reason) for row in table.left_out] == [
+        assert [(row.id, row.reason) for row in table.skipped] == [
             ("clips/0", "missing_file"),
             ("clips/1", "undecodable"),
             ("clips/2", "undecodable"),
         ]
-        assert table.left_out[0].file == str(tmp_path / "clips/0.wav")
-        assert table.left_out[0].split == "train"
+        assert table.skipped[0].file == str(tmp_path / "clips/0.wav")
+        assert table.skipped[0].split == "train"
 
 
 def test_corpus_without_a_readable_clip_is_an_error_that_names_the_first(tmp_path):
@@ -104,7 +104,7 @@ def test_known_duration_spares_the_header_but_not_the_presence(tmp_path):
     (tmp_path / "train.csv").write_text("audio,text,duration\na.wav,bir,12.5\nb.wav,iki,3\n", encoding="utf-8")
     table = open_corpus(str(tmp_path)).read("train")
     assert table.durations_s.tolist() == [12.5]
-    assert table.left_out[0].reason == "missing_file"
+    assert table.skipped[0].reason == "missing_file"
 
 
 @pytest.mark.parametrize("nonsense", ["-1", "nan", "inf", "1e30", "soon", "0"])
@@ -120,7 +120,7 @@ def test_torn_index_is_built_again(tmp_path):
     (index,) = index_files()
     table = index.parent / json.loads(index.read_text())["table"]
     for damage in (b"", table.read_bytes()[:50]):
-        from speechtune.corpora.packed import open_arrow
+        from speechtune.audio.packed import open_arrow
 
         open_arrow.cache_clear()
         table.unlink()
@@ -150,7 +150,7 @@ def test_unwritable_cache_says_what_to_do(tmp_path, monkeypatch):
 
 INDEX = """
 import sys
-import speechtune.corpora.headers as headers
+import speechtune.audio.probe as headers
 headers.SERIAL_BELOW = 50
 from speechtune.corpora import open_corpus
 table = open_corpus(sys.argv[1]).read("train")

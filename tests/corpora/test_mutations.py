@@ -99,7 +99,7 @@ def test_mutated_tables(kind, tmp_path_factory):
                 for split in corpus.splits[:2]:
                     table = corpus.read(split)
                     assert all(table[i].text is not None for i in range(len(table)))
-                    assert all(row.reason and row.file for row in table.left_out)
+                    assert all(row.reason and row.file for row in table.skipped)
                 outcomes["rows"] += 1
             except CorpusError as error:
                 assert str(error)
@@ -136,6 +136,6 @@ def test_mutated_shards(ending, tmp_path):
             corpus = open_corpus(str(path.parent))
             assert len(list(corpus.stream("train"))) <= 8
             table = corpus.read("train")
-            assert len(table) + len(table.left_out) <= 8
+            assert len(table) + len(table.skipped) <= 8
         except CorpusError as error:
             assert str(error)

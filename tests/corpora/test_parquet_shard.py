@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from standins.shards import audio_bytes, rows_of, write_parquet
 
-from speechtune.corpora.layout import BadRow, Packed, Row
-from speechtune.corpora.packed import packed_bytes
+from speechtune.audio.packed import Packed, packed_bytes
+from speechtune.corpora.layout import BadRow, Row
 from speechtune.corpora.parquet_shard import arrow_copy, open_parquet, packed_rows, parquet_rows
 from speechtune.errors import CorpusError
 

@@ -22,7 +22,7 @@ def test_common_voice_as_mozilla_ships_it(language, sizes):
     corpus = open_corpus("common_voice", language, corpora_dir=ASSETS)
     tables = [corpus.read(split) for split in ("train", "dev", "test")]
     assert tuple(map(len, tables)) == sizes
-    assert all(not table.left_out for table in tables)
+    assert all(not table.skipped for table in tables)
     assert all(1 < duration_s < 15 for table in tables for duration_s in table.durations_s)
     speakers = [set(table.speakers) for table in tables]
     assert not (speakers[0] & speakers[1] or speakers[0] & speakers[2] or speakers[1] & speakers[2])

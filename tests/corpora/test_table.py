@@ -53,7 +53,7 @@ def test_whole_columns(corpus):
     assert table.durations_s.dtype == np.float32
     assert table.durations_s.shape == (5,)
     assert table.split == "train+test"
-    assert table.left_out == []
+    assert table.skipped == []
 
 
 def test_select_keeps_the_given_order_and_composes(corpus):

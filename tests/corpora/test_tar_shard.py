@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from standins.shards import audio_bytes
 
+from speechtune.audio.packed import Packed
 from speechtune.corpora import tar_shard
-from speechtune.corpora.layout import BadRow, Packed, Row
+from speechtune.corpora.layout import BadRow, Row
 from speechtune.corpora.tar_shard import packed_tar_rows, tar_rows
 from speechtune.errors import CorpusError
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from speechtune.audio.packed import Packed, open_arrow
+from speechtune.audio.probe import Probe
 from speechtune.corpora import writer as writer_module
-from speechtune.corpora.headers import Probe
-from speechtune.corpora.layout import BadRow, Packed, Row
-from speechtune.corpora.packed import open_arrow
+from speechtune.corpora.layout import BadRow, Row
 from speechtune.corpora.table import Part, SplitTable
 from speechtune.corpora.writer import MAX_COLUMNS, TableWriter
 
@@ -25,8 +25,8 @@ def row(id: str, text: str | None = "bir", audio: Any = "/corpus/clips/a.wav", *
 
 
 def written(writer: TableWriter, folder: Path) -> tuple[SplitTable, Part]:
-    part = Part(str(folder / "t.arrow"), str(folder / "left_out.jsonl"), "train", "corpus")
-    writer.write(Path(part.table), Path(part.left_out))
+    part = Part(str(folder / "t.arrow"), str(folder / "skipped.jsonl"), "train", "corpus")
+    writer.write(Path(part.table), Path(part.skipped))
     return SplitTable([part], "text"), part
 
 
@@ -71,8 +71,8 @@ def test_what_can_not_be_read_is_left_out_and_takes_no_id(new: TableWriter, tmp_
     new.leave_out(BadRow("t.tsv:3", "2 columns instead of 3", id="c"))
     table, part = written(new, tmp_path)
     assert table.ids == ["a"]
-    left_out = [(said.split, said.id, said.file, said.reason, said.detail) for said in part.read_left_out()]
-    assert left_out == [
+    skipped = [(said.split, said.id, said.file, said.reason, said.detail) for said in part.read_skipped()]
+    assert skipped == [
         ("train", "a", "/corpus/clips/a.wav", "truncated", "is cut short"),
         ("train", "c", "t.tsv:3", "bad_row", "2 columns instead of 3"),
     ]
@@ -91,16 +91,16 @@ def test_text_with_half_a_surrogate_is_left_out_and_the_rest_is_written(broken: 
     new.add(broken, GOOD)
     new.add(row("good"), GOOD)
     table, part = written(new, tmp_path)
-    (lost,) = part.read_left_out()
+    (lost,) = part.read_skipped()
     assert table.ids == ["good"] and (lost.reason, lost.detail) == ("bad_row", "text with half a surrogate pair")
 
 
 def test_a_table_of_nothing_has_its_columns(new: TableWriter, tmp_path: Path):
-    part = Part(str(tmp_path / "t.arrow"), str(tmp_path / "left_out.jsonl"), "train", "corpus")
-    new.write(Path(part.table), Path(part.left_out))
+    part = Part(str(tmp_path / "t.arrow"), str(tmp_path / "skipped.jsonl"), "train", "corpus")
+    new.write(Path(part.table), Path(part.skipped))
     table = open_arrow(part.table)
     assert len(table) == 0 and {"#id", "#audio", "#duration_s", "#source"} <= set(table.column_names)
-    assert part.read_left_out() == []
+    assert part.read_skipped() == []
 
 
 def test_columns_that_come_late_or_go_are_empty_elsewhere(
@@ -153,5 +153,5 @@ def test_audio_inside_larger_files_keeps_its_place(new: TableWriter, tmp_path: P
 def test_a_table_that_can_not_be_written_leaves_nothing(new: TableWriter, tmp_path: Path):
     new.add(row("a"), GOOD)
     with pytest.raises(OSError):
-        new.write(tmp_path / "none" / "t.arrow", tmp_path / "none" / "left_out.jsonl")
+        new.write(tmp_path / "none" / "t.arrow", tmp_path / "none" / "skipped.jsonl")
     assert list(tmp_path.iterdir()) == []

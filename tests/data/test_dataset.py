@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from reliability.faults import one_nan, silent
 from reliability.tiny import MODEL, write_clip
 
+from speechtune.audio.reader import AudioReader
 from speechtune.data.batching import BatchSettings, EpochPart
 from speechtune.data.dataset import BatchMaker, SpeechDataset, StepSampler, evaluation_loader
 from speechtune.data.prepare import Limits, PreparedSplit
-from speechtune.data.reading import AudioReader
 from speechtune.errors import AudioError
-from speechtune.evaluate import Evaluation, recognise_split
+from speechtune.evaluation.evaluate import Evaluation, recognise_split
 from speechtune.models.inputs import WaveformInput
 from speechtune.types import Utterance
 
@@ -130,7 +130,7 @@ def test_a_batch_is_padded_and_says_how_much_is_real(tmp_path: Path):
     assert batch.inputs["input_values"].shape == (2, 8000) and batch.input_lengths == [8000, 4000]
     assert batch.inputs["attention_mask"].sum(1).tolist() == [8000, 4000]
     assert batch.labels.tolist() == [[1, 2, 3], [1, 2, 3]] and batch.label_lengths == [3, 3]
-    assert batch.rows == [0, 1] and batch.seconds == 0.75 and batch.left_out == []
+    assert batch.rows == [0, 1] and batch.seconds == 0.75 and batch.skipped == []
 
 
 def test_recordings_dont_travel_twice(tmp_path: Path):
@@ -147,7 +147,7 @@ def test_what_training_cannot_use_leaves_the_batch(fault: Any, reason: str, tmp_
     split = split_of(tmp_path, [0.5, 0.25, 0.4])
     fault(tmp_path / "1.wav")
     batch = SpeechDataset(split, maker(Limits())).__getitems__([0, 1, 2])
-    assert batch.rows == [0, 2] and [(row.id, row.reason) for row in batch.left_out] == [("id1", reason)]
+    assert batch.rows == [0, 2] and [(row.id, row.reason) for row in batch.skipped] == [("id1", reason)]
 
 
 def test_evaluation_recognises_whatever_can_be_decoded(tmp_path: Path):
@@ -162,7 +162,7 @@ def test_a_clip_that_is_not_as_long_as_its_header_says_is_looked_at_again(tmp_pa
     write_clip(tmp_path / "1.wav", 0.1, seed=1)
     limits = Limits(min_duration_s=0.2)
     batch = SpeechDataset(split, maker(limits)).__getitems__([0, 1])
-    assert [(row.id, row.reason) for row in batch.left_out] == [("id1", "too_short")]
+    assert [(row.id, row.reason) for row in batch.skipped] == [("id1", "too_short")]
 
 
 @pytest.mark.parametrize("rows", [[], [1]])
@@ -171,14 +171,14 @@ def test_a_batch_of_nothing_is_a_second_of_silence_without_weight(rows: list[int
     (tmp_path / "1.wav").unlink()
     batch = SpeechDataset(split, maker(Limits())).__getitems__(rows)
     assert len(batch) == 0 and batch.seconds == 0 and batch.inputs["input_values"].shape == (1, 16_000)
-    assert [row.reason for row in batch.left_out] == ["missing_file"] * len(rows)
+    assert [row.reason for row in batch.skipped] == ["missing_file"] * len(rows)
 
 
 def test_a_record_of_a_shard_that_is_gone_is_named(tmp_path: Path):
     split = split_of(tmp_path, [0.5, 0.25], gone=(1,))
     batch = SpeechDataset(split, maker(Limits())).__getitems__([0, 1])
     assert batch.rows == [0]
-    assert [(row.id, row.reason, row.detail) for row in batch.left_out] == [
+    assert [(row.id, row.reason, row.detail) for row in batch.skipped] == [
         ("id1", "truncated", "shard.tar: is cut short.")
     ]
 

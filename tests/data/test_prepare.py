@@ -10,14 +10,14 @@ import pytest
 
 from speechtune.data.prepare import (
     Limits,
-    check_share_left_out,
+    check_share_skipped,
     prepare_split,
     reason_to_leave_out,
     summary_line,
 )
 from speechtune.errors import CorpusError
 from speechtune.models.ctc_frames import min_ctc_frames
-from speechtune.types import LeftOut, Utterance
+from speechtune.types import Skipped, Utterance
 
 LIMITS = Limits(
     min_duration_s=1.0,
@@ -64,18 +64,18 @@ class Table:
 
     split = "train"
 
-    def __init__(self, durations_s: list[float], left_out: list[LeftOut]) -> None:
-        self.durations_s, self.left_out = np.asarray(durations_s, np.float32), left_out
+    def __init__(self, durations_s: list[float], skipped: list[Skipped]) -> None:
+        self.durations_s, self.skipped = np.asarray(durations_s, np.float32), skipped
 
     def __getitem__(self, row: int) -> Utterance:
         return Utterance(f"id{row}", "", "", "", float(self.durations_s[row]), f"{row}.wav")
 
     def select(self, rows: np.ndarray) -> Table:
-        return Table(self.durations_s[rows].tolist(), self.left_out)
+        return Table(self.durations_s[rows].tolist(), self.skipped)
 
 
 def test_a_prepared_split_has_the_labels_of_what_is_used_and_names_the_rest():
-    torn = LeftOut("train", "torn", "torn.wav", "truncated")
+    torn = Skipped("train", "torn", "torn.wav", "truncated")
     table = Table([2.0, 30.0, 3.0, 2.0], [torn])
     split = prepare_split(table, ["ab", "c", "", "d"], encode=lambda text: [ord(c) - 96 for c in text], limits=LIMITS)
     assert len(split) == 2 and split.texts == ["ab", "d"]
@@ -93,26 +93,26 @@ def test_evaluation_keeps_every_row_that_can_be_read():
 
 
 def test_the_summary_counts_reasons_and_hours():
-    rows = [LeftOut("train", str(i), f"{i}.wav", "too_long", duration_s=36.0) for i in range(3)]
-    rows.append(LeftOut("train", "x", "x.wav", "missing_file"))
-    assert summary_line("train", rows, total=1000, path="out/left_out.jsonl") == (
-        "train: left out 4 of 1000 utterances (0.4%, 0.03 h): 3 too long, 1 missing -> out/left_out.jsonl"
+    rows = [Skipped("train", str(i), f"{i}.wav", "too_long", duration_s=36.0) for i in range(3)]
+    rows.append(Skipped("train", "x", "x.wav", "missing_file"))
+    assert summary_line("train", rows, total=1000, path="out/skipped.jsonl") == (
+        "train: skipped 4 of 1000 utterances (0.4%, 0.03 h): 3 too long, 1 missing -> out/skipped.jsonl"
     )
 
 
-def check(rows: list[LeftOut], total: int, **how: object) -> None:
-    settings = {"max_share": 0.05, "strict": False, "path": str(Path("left_out.jsonl")), **how}
-    check_share_left_out("train", rows, total=total, **settings)  # type: ignore[arg-type]
+def check(rows: list[Skipped], total: int, **how: object) -> None:
+    settings = {"max_share": 0.05, "strict": False, "path": str(Path("skipped.jsonl")), **how}
+    check_share_skipped("train", rows, total=total, **settings)  # type: ignore[arg-type]
 
 
-def broken(number: int, reason: str = "truncated") -> list[LeftOut]:
-    return [LeftOut("train", str(i), f"{i}.wav", reason, "is cut short") for i in range(number)]
+def broken(number: int, reason: str = "truncated") -> list[Skipped]:
+    return [Skipped("train", str(i), f"{i}.wav", reason, "is cut short") for i in range(number)]
 
 
 def test_a_share_at_the_limit_passes():
     check([], 0)
     check(broken(5), 100)
-    with pytest.raises(CorpusError, match=r"6 of 100 can't be used, over --max_left_out 0\.05.*0\.wav: is cut short"):
+    with pytest.raises(CorpusError, match=r"6 of 100 can't be used, over --max_skipped 0\.05.*0\.wav: is cut short"):
         check(broken(6), 100)
 
 

@@ -14,7 +14,7 @@ from speechtune.data.dataset import stream_loader
 from speechtune.data.prepare import Limits
 from speechtune.data.streaming import StreamDataset
 from speechtune.errors import CorpusError
-from speechtune.types import LeftOut, Utterance
+from speechtune.types import Skipped, Utterance
 
 
 class Stream:
@@ -24,17 +24,17 @@ class Stream:
 
     def __init__(self, number: int, bad: tuple[int, ...] = ()) -> None:
         self.number, self.bad = number, bad
-        self.mine, self.left_out = (0, 1), []
+        self.mine, self.skipped = (0, 1), []
 
     def share(self, consumer: int, num_consumers: int, *, by: str = "auto") -> Stream:
         other = copy.copy(self)
-        other.mine, other.left_out = (consumer, num_consumers), []
+        other.mine, other.skipped = (consumer, num_consumers), []
         return other
 
     def __iter__(self) -> Iterator[Utterance]:
         for index in range(self.mine[0], self.number, self.mine[1]):
             if index in self.bad:
-                self.left_out.append(LeftOut("train", str(index), f"{index}.wav", "truncated"))
+                self.skipped.append(Skipped("train", str(index), f"{index}.wav", "truncated"))
             else:
                 yield Utterance(str(index), "", str(index), "bir", 1.0 + index / 10, f"{index}.wav")
 
@@ -45,7 +45,7 @@ class Made:
     def __init__(self, items: Any) -> None:
         self.ids = [item.utterance.id for item in items]
         self.rows = [item.row for item in items]
-        self.left_out: list[LeftOut] = []
+        self.skipped: list[Skipped] = []
 
 
 def dataset(stream: Stream, **how: Any) -> StreamDataset:
@@ -114,21 +114,21 @@ def test_evaluation_of_the_first_so_many(processes: int):
 def test_what_cannot_be_read_is_named_wherever_it_lies(bad: tuple[int, ...]):
     batches = list(dataset(Stream(7, bad), limits=None))
     assert ids(batches) == [str(index) for index in range(7) if index not in bad]
-    assert sorted(int(row.id) for batch in batches for row in batch.left_out) == list(bad)
+    assert sorted(int(row.id) for batch in batches for row in batch.skipped) == list(bad)
     if len(bad) < 7:
         batches = list(islice(iter(dataset(Stream(7, bad))), 8))
-        assert {int(row.id) for batch in batches for row in batch.left_out} == set(bad)
+        assert {int(row.id) for batch in batches for row in batch.skipped} == set(bad)
 
 
 def test_what_training_cannot_use_is_named():
     batches = list(islice(iter(dataset(Stream(10), limits=Limits(max_duration_s=1.5))), 6))
     assert set(ids(batches)) == {"0", "1", "2", "3", "4", "5"}
-    rows = {row.id: row.reason for batch in batches for row in batch.left_out}
+    rows = {row.id: row.reason for batch in batches for row in batch.skipped}
     assert rows == dict.fromkeys(["6", "7", "8", "9"], "too_long")
 
 
 def test_a_process_without_anything_to_train_on_is_an_error():
-    with pytest.raises(CorpusError, match=r"process 3 finds no utterance to train on \(0 left out\)"):
+    with pytest.raises(CorpusError, match=r"process 3 finds no utterance to train on \(0 skipped\)"):
         next(iter(dataset(Stream(3), rank=3, world_size=4)))
-    with pytest.raises(CorpusError, match=r"\(3 left out\)"):
+    with pytest.raises(CorpusError, match=r"\(3 skipped\)"):
         next(iter(dataset(Stream(3), limits=Limits(max_duration_s=0.5))))

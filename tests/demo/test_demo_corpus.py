@@ -6,9 +6,10 @@ import csv
 import hashlib
 from pathlib import Path
 
+import make_demo_base_model as base_recipe
 import pytest
 
-from speechtune.demo import base_recipe, corpus
+from speechtune.demo import corpus
 from speechtune.demo.corpus import RELEASE, RELEASE_UNSEEN_VOICE, UNSEEN_VARIANTS, VARIANTS, build_corpus, sentences
 from speechtune.demo.synthesis import available
 from speechtune.errors import OutputError

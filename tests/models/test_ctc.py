@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trained_folders import ctc_folder
 
-from speechtune.config import TrainConfig
 from speechtune.data.dataset import Batch
 from speechtune.models.ctc import CtcRecogniser
 from speechtune.models.ctc_frames import min_ctc_frames, num_frames
 from speechtune.models.ctc_setup import load_ctc
 from speechtune.models.inputs import WaveformInput
 from speechtune.models.loading import ctc_tokenizer
+from speechtune.options.table import Settings
 from speechtune.types import Utterance
 
 RATE = 16_000
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(folder: Path, **options: Any) -> CtcRecogniser:
-    recogniser = load_ctc(TrainConfig(model_name_or_path=str(folder), **options))
+    recogniser = load_ctc(Settings(model_name_or_path=str(folder), **options))
     recogniser.model.eval()
     return recogniser
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from trained_folders import ctc_folder
 
-from speechtune.config import TrainConfig
 from speechtune.errors import ModelError, OptionError, TextError
 from speechtune.models.ctc import CtcRecogniser
 from speechtune.models.ctc_setup import ctc_for_training, load_ctc, source_of
 from speechtune.models.opening import model_config_of
+from speechtune.options.table import Settings
 
 TINY = {
     "model_type": "wav2vec2",
@@ -40,7 +40,7 @@ def for_training(out: Path, *, texts: Any = ("ba", "a c"), eval_texts: Any = (),
     how = {name: options.pop(name) for name in ("raw_texts", "phones", "width_given") if name in options}
     if "model_name_or_path" not in options:
         options.setdefault("model_config", TINY)
-    config = TrainConfig(**{name: str(v) if isinstance(v, Path) else v for name, v in options.items()})
+    config = Settings(**{name: str(v) if isinstance(v, Path) else v for name, v in options.items()})
     return ctc_for_training(
         config, model_config_of(config), train_texts=texts, eval_texts=eval_texts, folder=out, where="corpus/tr", **how
     )
@@ -140,7 +140,7 @@ def test_weights_in_half_precision_are_trained_in_float32(folder: Path, tmp_path
     AutoModelForCTC.from_pretrained(folder).bfloat16().save_pretrained(half)
     made = for_training(tmp_path / "out", model_name_or_path=half)
     assert {parameter.dtype for parameter in made.model.parameters()} == {torch.float32}
-    opened = load_ctc(TrainConfig(model_name_or_path=str(half)))
+    opened = load_ctc(Settings(model_name_or_path=str(half)))
     assert {parameter.dtype for parameter in opened.model.parameters()} == {torch.float32}
 
 
@@ -217,13 +217,13 @@ def test_the_adapters_width_is_the_checkpoints_unless_named(tmp_path: Path):
 
 
 def test_a_trained_folder_is_opened_with_its_own_vocabulary(folder: Path):
-    recogniser = load_ctc(TrainConfig(model_name_or_path=str(folder)))
+    recogniser = load_ctc(Settings(model_name_or_path=str(folder)))
     assert list(recogniser.encode("a e")) == [1, 0, 5] and recogniser.model_input.sampling_rate == 16_000
 
 
 def test_random_weights_can_not_be_opened():
     with pytest.raises(OptionError, match="can only be trained"):
-        load_ctc(TrainConfig(model_config=TINY))
+        load_ctc(Settings(model_config=TINY))
 
 
 @pytest.mark.parametrize("missing", ["vocab.json", "preprocessor_config.json", "model.safetensors"])
@@ -233,20 +233,20 @@ def test_what_a_folder_lacks_is_a_message_with_its_name(missing: str, tmp_path: 
         path.unlink()
     (folder / missing).unlink()
     with pytest.raises(ModelError) as caught:
-        load_ctc(TrainConfig(model_name_or_path=str(folder)))
+        load_ctc(Settings(model_name_or_path=str(folder)))
     assert str(caught.value).startswith(f"{folder}: no usable ")
 
 
 def test_a_model_without_adapters_has_no_languages(folder: Path):
     with pytest.raises(ModelError, match=r"no adapters for --target_language tur\. Its languages: none"):
-        load_ctc(TrainConfig(model_name_or_path=str(folder), target_language="tur"))
+        load_ctc(Settings(model_name_or_path=str(folder), target_language="tur"))
 
 
 def test_hub_options_come_along_with_the_name(tmp_path: Path):
-    source = source_of(TrainConfig(model_name_or_path="a/b", token="t", model_revision="v2", cache_dir=str(tmp_path)))
+    source = source_of(Settings(model_name_or_path="a/b", token="t", model_revision="v2", cache_dir=str(tmp_path)))
     assert source is not None and source.name == "a/b"
     assert source.hub_options == {"cache_dir": str(tmp_path), "revision": "v2", "token": "t"}
-    assert source_of(TrainConfig(model_config=TINY)) is None
+    assert source_of(Settings(model_config=TINY)) is None
 
 
 # ---- the head of a checkpoint
@@ -255,7 +255,7 @@ def test_hub_options_come_along_with_the_name(tmp_path: Path):
 def test_a_head_that_stood_for_other_letters_starts_anew(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    before = load_ctc(TrainConfig(model_name_or_path=str(folder))).model.lm_head
+    before = load_ctc(Settings(model_name_or_path=str(folder))).model.lm_head
     with caplog.at_level(logging.INFO, "speechtune"):
         other = for_training(tmp_path / "other", texts=["xyz wv"], model_name_or_path=folder)
     assert other.model.lm_head.weight.shape == before.weight.shape  # which is why transformers would keep it
@@ -270,7 +270,7 @@ def test_a_head_of_which_nobody_knows_the_letters_starts_anew(
     bare.mkdir()
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         shutil.copy(folder / name, bare)
-    before = load_ctc(TrainConfig(model_name_or_path=str(folder))).model.lm_head
+    before = load_ctc(Settings(model_name_or_path=str(folder))).model.lm_head
     with caplog.at_level(logging.INFO, "speechtune"):
         other = for_training(tmp_path / "other", texts=["ab cd e"], model_name_or_path=bare)
     assert other.model.lm_head.weight.shape == before.weight.shape
@@ -279,6 +279,6 @@ def test_a_head_of_which_nobody_knows_the_letters_starts_anew(
 
 
 def test_a_head_that_stood_for_the_same_letters_is_gone_on_with(folder: Path, tmp_path: Path):
-    before = load_ctc(TrainConfig(model_name_or_path=str(folder))).model.lm_head
+    before = load_ctc(Settings(model_name_or_path=str(folder))).model.lm_head
     same = for_training(tmp_path / "same", texts=["ab cd e"], model_name_or_path=folder)
     assert torch.equal(same.model.lm_head.weight, before.weight)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_seq2seq import CLIPS, batch_of, for_training
 
-from speechtune.data.arena import Arena
+from speechtune.audio.cache import AudioCache
 from speechtune.errors import OptionError
 from speechtune.models.encoder_cache import EncoderCache, weights_hash
 
@@ -40,7 +40,7 @@ def counted(recogniser) -> list[int]:
 def test_the_second_epoch_computes_nothing_and_has_the_same_loss(context: object, on_disk: bool, tmp_path: Path):
     recogniser = for_training(freeze_encoder=True, encoder_cache=True, encoder_context=context)
     plain = recogniser.losses(recogniser.model, batch_of(recogniser, training=True))
-    recogniser.keep_encoded(Arena(tmp_path / "encoder", 0) if on_disk else Dictionary())
+    recogniser.keep_encoded(AudioCache(tmp_path / "encoder", 0) if on_disk else Dictionary())
     calls = counted(recogniser)
     first = recogniser.losses(recogniser.model, batch_of(recogniser, training=True))
     assert sum(calls) == 3

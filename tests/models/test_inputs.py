@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
+from speechtune.audio.pcm import dequantise
 from speechtune.errors import ModelError
 from speechtune.models.inputs import FbankInput, WaveformInput, input_for
-from speechtune.pcm import dequantise
 
 RATE = 16_000
 LENGTHS = [1, 2, 7, 8, 127, 128, 129, 400, 4_096, 16_001, 100_003]

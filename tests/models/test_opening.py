@@ -8,10 +8,10 @@ import pytest
 import tiny_seq2seq
 from trained_folders import ctc_folder
 
-from speechtune.config import TrainConfig
 from speechtune.errors import ModelError
 from speechtune.models.loading import random_config
 from speechtune.models.opening import family_of, model_config_of, open_recogniser
+from speechtune.options.table import Settings
 
 
 @pytest.mark.parametrize(
@@ -33,18 +33,18 @@ def test_the_type_tells_the_family(model_type: str, family: str):
 
 def test_a_config_is_the_checkpoints_the_named_ones_or_that_of_random_weights(tmp_path: Path):
     one, other = ctc_folder(tmp_path / "one"), ctc_folder(tmp_path / "other", letters="ab")
-    assert model_config_of(TrainConfig(model_name_or_path=str(one))).vocab_size == 8
-    assert model_config_of(TrainConfig(model_name_or_path=str(one), config_name=str(other))).vocab_size == 5
-    assert model_config_of(TrainConfig(model_config={"model_type": "hubert"})).model_type == "hubert"
+    assert model_config_of(Settings(model_name_or_path=str(one))).vocab_size == 8
+    assert model_config_of(Settings(model_name_or_path=str(one), config_name=str(other))).vocab_size == 5
+    assert model_config_of(Settings(model_config={"model_type": "hubert"})).model_type == "hubert"
 
 
 def test_each_kind_is_opened_by_its_own_recogniser(tmp_path: Path):
-    assert open_recogniser(TrainConfig(model_name_or_path=str(ctc_folder(tmp_path / "ctc")))).kind == "ctc"
+    assert open_recogniser(Settings(model_name_or_path=str(ctc_folder(tmp_path / "ctc")))).kind == "ctc"
     whisper = tiny_seq2seq.checkpoint("openai/whisper-small")
-    assert open_recogniser(TrainConfig(model_name_or_path=whisper, language="tr")).kind == "seq2seq"
+    assert open_recogniser(Settings(model_name_or_path=whisper, language="tr")).kind == "seq2seq"
 
 
 def test_a_model_of_text_is_refused(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelError):
-        open_recogniser(TrainConfig(model_name_or_path=str(tmp_path)))
+        open_recogniser(Settings(model_name_or_path=str(tmp_path)))

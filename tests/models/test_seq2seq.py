@@ -176,7 +176,7 @@ def test_a_clip_over_30_s_leaves_a_training_batch_by_name():
     recogniser = for_training()
     assert recogniser.max_duration_s == 30.0
     batch = batch_of(recogniser, [(1.0, "bir"), (31.0, "iki")], training=True)
-    assert [row.reason for row in batch.left_out] == ["too_long"]
+    assert [row.reason for row in batch.skipped] == ["too_long"]
     assert len(batch) == 1
 
 

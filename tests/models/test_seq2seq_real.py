@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from speechtune.audio import load_audio
-from speechtune.config import TrainConfig
+from speechtune.audio.decode import load_audio
+from speechtune.audio.reader import AudioReader
 from speechtune.data.dataset import BatchMaker, Item
-from speechtune.data.reading import AudioReader
 from speechtune.models.seq2seq_setup import load_seq2seq
+from speechtune.options.table import Settings
 from speechtune.types import Utterance
 
 WEIGHTS = Path(os.environ.get("SPEECHTUNE_WHISPER_BASE", "/nowhere"))
@@ -58,7 +58,7 @@ def plain_texts() -> list[str]:
 
 def our_texts(**options: object) -> list[str]:
     recogniser = load_seq2seq(
-        TrainConfig(model_name_or_path=str(WEIGHTS), language="tr", **options)  # type: ignore[arg-type]
+        Settings(model_name_or_path=str(WEIGHTS), language="tr", **options)  # type: ignore[arg-type]
     )
     recogniser.model.eval()
     make_batch = BatchMaker(AudioReader(16_000), recogniser.model_input)
@@ -78,7 +78,7 @@ def test_our_text_is_that_of_plain_generate_clip_by_clip():
 
 
 def test_a_margin_of_8_s_says_nearly_the_same():
-    from speechtune.metrics.cer import character_edits
+    from speechtune.evaluation.metrics.cer import character_edits
 
     edits = [
         character_edits(plain, ours) for plain, ours in zip(plain_texts(), our_texts(encoder_context=8.0), strict=True)

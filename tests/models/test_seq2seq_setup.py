@@ -13,10 +13,10 @@ from tiny_seq2seq import arguments, batch_of, checkpoint, for_training, joined, 
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
-from speechtune.config import TrainConfig
 from speechtune.errors import ModelError, OptionError
 from speechtune.models.seq2seq_families import FAMILIES, check_family
 from speechtune.models.seq2seq_setup import seq2seq_for_training
+from speechtune.options.table import Settings
 
 WHISPER = "openai/whisper-small"
 JOINED = "facebook/wav2vec2-base+facebook/bart-base"
@@ -131,9 +131,9 @@ def test_random_weights_need_a_tokenizer_and_then_train():
     settings = {**sizes, "model_type": "whisper", "decoder_start_token_id": 317}
     config = AutoConfig.for_model(**settings)
     with pytest.raises(OptionError, match="needs a tokenizer"):
-        seq2seq_for_training(TrainConfig(model_config=settings), config, training_args=arguments())
+        seq2seq_for_training(Settings(model_config=settings), config, training_args=arguments())
     recogniser = seq2seq_for_training(
-        TrainConfig(model_config=settings, tokenizer_name_or_path=checkpoint(WHISPER)),
+        Settings(model_config=settings, tokenizer_name_or_path=checkpoint(WHISPER)),
         config,
         training_args=arguments(),
         corpus_language="hi",
@@ -218,7 +218,7 @@ def test_evaluation_takes_a_checkpoint_as_it_is():
 def loaded_from_nothing() -> None:
     from speechtune.models.seq2seq_setup import load_seq2seq
 
-    load_seq2seq(TrainConfig(model_config={"model_type": "whisper"}))
+    load_seq2seq(Settings(model_config={"model_type": "whisper"}))
 
 
 def test_weights_are_float32_whatever_they_were_saved_in(tmp_path: Path):

@@ -37,13 +37,13 @@ def test_masks_are_those_of_transformers(name: str, is_padded: bool):
     wanted, wanted_gradients = trained_on(model, inputs)
     lengths = draw_masks_on_host(model)
     assert torch.equal(trained_on(model, inputs)[0], wanted), "not told any lengths"
-    with lengths.being(torch.tensor(real)):
+    with lengths.set_to(torch.tensor(real)):
         found, gradients = trained_on(model, inputs)
     torch.testing.assert_close(found, wanted)
     assert gradients.keys() == wanted_gradients.keys()
     for parameter, gradient in gradients.items():
         torch.testing.assert_close(gradient, wanted_gradients[parameter], msg=parameter)
-    with torch.no_grad(), lengths.being(torch.tensor(real)):
+    with torch.no_grad(), lengths.set_to(torch.tensor(real)):
         assert not torch.equal(model.eval()(**inputs).logits, wanted), "nothing was masked"
 
 
@@ -55,7 +55,7 @@ def test_whispers_masks_are_those_of_transformers():
     found = []
     for lengths in (None, torch.tensor([300, 180])):
         np.random.seed(3)
-        with recogniser._input_lengths.being(lengths):
+        with recogniser._input_lengths.set_to(lengths):
             found.append(whisper._mask_input_features(features.clone(), attention_mask=mask))
     assert torch.equal(*found)
     assert not torch.equal(found[0], features)

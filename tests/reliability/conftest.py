@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _quick_collections() -> None:
     """Each run collects garbage several times; what torch and transformers made on import is none."""
-    import speechtune.trainer  # noqa: F401
+    import speechtune.training.trainer  # noqa: F401
 
     gc.freeze()
 

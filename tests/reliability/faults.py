@@ -60,14 +60,14 @@ AUDIO_FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 def spoil(corpus: Path, split: str, row: int, fault: str) -> str:
-    """Give a row of the corpus an audio fault; gives back the file's path in the manifest."""
+    """Give a row of the corpus an audio fault; returns the file's path in the manifest."""
     name = str(read_manifest(corpus, split)[row]["audio"])
     AUDIO_FAULTS[fault][0](corpus / name)
     return name
 
 
 def change_row(corpus: Path, split: str, row: int, **fields: Any) -> str:
-    """Change a row's fields in the manifest; gives back its file's path there."""
+    """Change a row's fields in the manifest; returns its file's path there."""
     rows = read_manifest(corpus, split)
     rows[row] |= fields
     write_manifest(corpus, split, rows)
@@ -108,9 +108,9 @@ def full_disk_at_third_checkpoint(largest_bytes: int = 60_000) -> None:
     """From the third checkpoint on, no file may grow beyond this: the weights fit, the optimiser's state does not."""
     import resource
 
-    import speechtune.resuming_trainer
+    import speechtune.training.resuming_trainer
 
-    begin, calls = speechtune.resuming_trainer.begin_checkpoint, 0
+    begin, calls = speechtune.training.resuming_trainer.begin_checkpoint, 0
 
     def begin_on_full_disk(folder: Path, step: int) -> Path:
         nonlocal calls
@@ -119,7 +119,7 @@ def full_disk_at_third_checkpoint(largest_bytes: int = 60_000) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, resource.RLIM_INFINITY))
         return begin(folder, step)
 
-    speechtune.resuming_trainer.begin_checkpoint = begin_on_full_disk
+    speechtune.training.resuming_trainer.begin_checkpoint = begin_on_full_disk
 
 
 def full_disk_for_weights() -> None:
@@ -127,13 +127,13 @@ def full_disk_for_weights() -> None:
     full_disk_at_third_checkpoint(20_000)
 
 
-def full_arena() -> None:
+def full_audio_cache() -> None:
     """The disk fills up while clips are put into the arena."""
     import errno
 
-    import speechtune.data.arena_files
+    import speechtune.audio.cache_files
 
-    write, calls = speechtune.data.arena_files._write_all, 0
+    write, calls = speechtune.audio.cache_files._write_all, 0
 
     def write_some(descriptor: int, data: memoryview) -> None:
         nonlocal calls
@@ -142,7 +142,7 @@ def full_arena() -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(descriptor, data)
 
-    speechtune.data.arena_files._write_all = write_some
+    speechtune.audio.cache_files._write_all = write_some
 
 
 def kill_loader() -> None:

@@ -160,10 +160,10 @@ def serve() -> None:
     import torch.distributed  # noqa: F401
     import transformers.models.wav2vec2.modeling_wav2vec2  # noqa: F401
 
-    import speechtune.cli
-    import speechtune.report
-    import speechtune.train
-    import speechtune.trainer  # noqa: F401
+    import speechtune.cli.main
+    import speechtune.reporting.report
+    import speechtune.training.run
+    import speechtune.training.trainer  # noqa: F401
 
     gc.freeze()  # what the imports made is no garbage, and is not copied into the forks
     children: dict[int, tuple[float, list[int]]] = {}
@@ -231,7 +231,7 @@ def _child(question: dict[str, Any], rank: int, port: str) -> int:
         _write_seen(Path(question["seen"]), rank)
     if question["setup"]:
         _attribute(question["setup"])[2]()
-    from speechtune.cli import main
+    from speechtune.cli.main import main
 
     return main(question["start"])
 
@@ -275,7 +275,7 @@ def _die_at(target: str, number: int, kill_with: Sequence[int], *, group: bool) 
 
 def _write_seen(folder: Path, rank: int) -> None:
     """Write what each step of training is made of, when it is about to be taken."""
-    from speechtune.trainer import SpeechTrainer
+    from speechtune.training.trainer import SpeechTrainer
 
     folder.mkdir(parents=True, exist_ok=True)
     step_taken = SpeechTrainer._get_grad_norm

@@ -15,8 +15,8 @@ from reliability.faults import change_row
 from reliability.forks import ForkServer
 from reliability.tiny import RANDOMNESS, assert_same_weights, read_json, read_manifest, run, words, write_manifest
 
-from speechtune.checkpoint import MANIFEST, finish_checkpoint
 from speechtune.errors import CorpusError, OutputError
+from speechtune.training.checkpoint import MANIFEST, finish_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -228,12 +228,12 @@ def test_a_full_disk_ends_both_of_two_processes(server: ForkServer, finished: tu
     assert not list((tmp_path / "out").glob("tmp-*"))
 
 
-def test_a_disk_that_fills_up_under_the_arena_is_no_matter(
+def test_a_disk_that_fills_up_under_the_audio_cache_is_no_matter(
     server: ForkServer, finished: tuple[Path, Path], tmp_path: Path
 ):
     command = ["train", *words(finished[0], tmp_path / "out", *RANDOMNESS, "--save_steps", "4")]
     how = {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}
-    full = server.run(command, setup="reliability.faults:full_arena", environment=how)
+    full = server.run(command, setup="reliability.faults:full_audio_cache", environment=how)
     assert full.code == 0, full.output
     assert_same_weights(tmp_path / "out", finished[1])
 
@@ -254,7 +254,7 @@ def test_a_full_disk_under_the_results_is_one_message(
     finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     output = copy_of(finished, tmp_path)
-    monkeypatch.setattr("speechtune.evaluate.write_atomically", no_space)
+    monkeypatch.setattr("speechtune.evaluation.evaluate.write_atomically", no_space)
     with pytest.raises(OutputError, match=rf"no space left while writing the results(.|\n)*{output}/checkpoint-12"):
         again(finished, output)
 

@@ -1,4 +1,4 @@
-"""One bad recording or transcript among good ones: left out, counted, named; never a stop, never a silent NaN."""
+"""One bad recording or transcript among good ones: skipped, counted, named; never a stop, never a silent NaN."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from reliability.tiny import assert_same_weights, losses, read_json, read_rows, 
 from speechtune.errors import CorpusError, TrainingError
 from speechtune.models.ctc import CtcRecogniser
 
-ONE_IN_TWELVE = ["--max_left_out", "0.09"]
+ONE_IN_TWELVE = ["--max_skipped", "0.09"]
 ONE_EPOCH = ["--num_train_epochs", "1", "--save_steps", "100"]
 
 
-def left_out(folder: Path) -> list[tuple[str, str, str]]:
-    return [(row["split"], Path(row["file"]).name, row["reason"]) for row in read_rows(folder / "left_out.jsonl")]
+def skipped(folder: Path) -> list[tuple[str, str, str]]:
+    return [(row["split"], Path(row["file"]).name, row["reason"]) for row in read_rows(folder / "skipped.jsonl")]
 
 
 def assert_trained(folder: Path, *, num_losses: int = 6) -> None:
@@ -33,7 +33,7 @@ def assert_trained(folder: Path, *, num_losses: int = 6) -> None:
 def test_a_bad_recording_in_training_is_left_out_and_named(fault: str, corpus: Path, tmp_path: Path):
     name = spoil(corpus, "train", 5, fault)
     assert run(*words(corpus, tmp_path / "out", *ONE_EPOCH, *ONE_IN_TWELVE)) == 0
-    assert left_out(tmp_path / "out") == [("train", Path(name).name, AUDIO_FAULTS[fault][1])]
+    assert skipped(tmp_path / "out") == [("train", Path(name).name, AUDIO_FAULTS[fault][1])]
     assert_trained(tmp_path / "out")
     assert not (tmp_path / "out" / "bad_steps.jsonl").exists()
 
@@ -41,22 +41,22 @@ def test_a_bad_recording_in_training_is_left_out_and_named(fault: str, corpus: P
 @pytest.mark.parametrize("fault", AUDIO_FAULTS)
 def test_a_bad_recording_in_evaluation_is_left_out_where_it_cannot_be_decoded(fault: str, corpus: Path, tmp_path: Path):
     name = spoil(corpus, "test", 2, fault)
-    assert run(*words(corpus, tmp_path / "out", *ONE_EPOCH, "--max_left_out", "0.3")) == 0
+    assert run(*words(corpus, tmp_path / "out", *ONE_EPOCH, "--max_skipped", "0.3")) == 0
     results = read_json(tmp_path / "out" / "eval_results.json")
     is_scored = fault in ("silent", "clipped")
     assert results["eval_samples"] == (4 if is_scored else 3)
     assert math.isfinite(results["eval_loss"]) and math.isfinite(results["eval_wer"])
     expected = [] if is_scored else [("test", Path(name).name, AUDIO_FAULTS[fault][1])]
-    assert left_out(tmp_path / "out") == expected
-    assert results["protocol"]["left_out"] == len(expected)
+    assert skipped(tmp_path / "out") == expected
+    assert results["protocol"]["skipped"] == len(expected)
 
 
 @pytest.mark.parametrize("text", ["", "?!"])
-def test_an_empty_transcript_in_training_is_left_out(text: str, corpus: Path, tmp_path: Path):
+def test_an_empty_transcript_in_training_is_skipped(text: str, corpus: Path, tmp_path: Path):
     name = change_row(corpus, "train", 5, text=text)
     more = [*ONE_EPOCH, *ONE_IN_TWELVE, "--chars_to_ignore", "?", "!"]
     assert run(*words(corpus, tmp_path / "out", *more)) == 0
-    assert left_out(tmp_path / "out") == [("train", Path(name).name, "empty_transcript")]
+    assert skipped(tmp_path / "out") == [("train", Path(name).name, "empty_transcript")]
     assert_trained(tmp_path / "out")
 
 
@@ -64,18 +64,18 @@ def test_an_empty_transcript_in_evaluation_is_scored(corpus: Path, tmp_path: Pat
     change_row(corpus, "test", 2, text="")
     assert run(*words(corpus, tmp_path / "out", *ONE_EPOCH)) == 0
     results = read_json(tmp_path / "out" / "eval_results.json")
-    assert results["eval_samples"] == 4 and left_out(tmp_path / "out") == []
+    assert results["eval_samples"] == 4 and skipped(tmp_path / "out") == []
 
 
 # Row 0 lasts 0.3 s: 14 frames. Ten equal labels need nine blanks between them: 19 frames.
-@pytest.mark.parametrize(("text", "is_left_out"), [("bibibibibibibi", False), ("b" * 7, False), ("b" * 8, True)])
-def test_labels_that_need_more_frames_than_there_are_are_left_out(
-    text: str, is_left_out: bool, corpus: Path, tmp_path: Path
+@pytest.mark.parametrize(("text", "is_skipped"), [("bibibibibibibi", False), ("b" * 7, False), ("b" * 8, True)])
+def test_labels_that_need_more_frames_than_there_are_are_skipped(
+    text: str, is_skipped: bool, corpus: Path, tmp_path: Path
 ):
     change_row(corpus, "train", 0, text=text)
     assert run(*words(corpus, tmp_path / "out", *ONE_EPOCH, *ONE_IN_TWELVE)) == 0
-    expected = [("train", "000.wav", "fewer_frames_than_labels")] if is_left_out else []
-    assert left_out(tmp_path / "out") == expected
+    expected = [("train", "000.wav", "fewer_frames_than_labels")] if is_skipped else []
+    assert skipped(tmp_path / "out") == expected
     assert_trained(tmp_path / "out")
 
 
@@ -90,29 +90,29 @@ def test_labels_that_need_more_frames_than_there_are_count_in_evaluation(corpus:
 def test_a_recording_shorter_than_its_table_says_is_left_out_when_it_is_decoded(corpus: Path, tmp_path: Path):
     change_row(corpus, "train", 0, text="b" * 8, duration=3.0)
     assert run(*words(corpus, tmp_path / "out", *ONE_EPOCH, *ONE_IN_TWELVE)) == 0
-    assert left_out(tmp_path / "out") == [("train", "000.wav", "fewer_frames_than_labels")]
+    assert skipped(tmp_path / "out") == [("train", "000.wav", "fewer_frames_than_labels")]
     assert_trained(tmp_path / "out")
 
 
-def test_a_file_that_is_gone_since_it_was_indexed_is_left_out(corpus: Path, tmp_path: Path):
-    assert run(*words(corpus, tmp_path / "first", *ONE_EPOCH, "--arena_max_gb", "0")) == 0
+def test_a_file_that_is_gone_since_it_was_indexed_is_skipped(corpus: Path, tmp_path: Path):
+    assert run(*words(corpus, tmp_path / "first", *ONE_EPOCH, "--audio_cache_max_gb", "0")) == 0
     (corpus / "train" / "003.wav").write_bytes(b"")
-    more = [*ONE_EPOCH, *ONE_IN_TWELVE, "--arena_max_gb", "0"]
+    more = [*ONE_EPOCH, *ONE_IN_TWELVE, "--audio_cache_max_gb", "0"]
     assert run(*words(corpus, tmp_path / "out", *more)) == 0
-    assert [row[:2] for row in left_out(tmp_path / "out")] == [("train", "003.wav")]
+    assert [row[:2] for row in skipped(tmp_path / "out")] == [("train", "003.wav")]
 
 
 def test_too_many_bad_recordings_met_while_training_stop_it_with_the_first(corpus: Path, tmp_path: Path):
     for row in (3, 5, 7):
         spoil(corpus, "train", row, "one_nan")
-    with pytest.raises(CorpusError, match=r"left out [23] of 12.*non-finite(.|\n)*over --max_left_out 0.09(.|\n)*wav"):
-        run(*words(corpus, tmp_path / "out", "--max_left_out", "0.09"))
-    assert {reason for *_, reason in left_out(tmp_path / "out")} == {"non_finite"}
+    with pytest.raises(CorpusError, match=r"skipped [23] of 12.*non-finite(.|\n)*over --max_skipped 0.09(.|\n)*wav"):
+        run(*words(corpus, tmp_path / "out", "--max_skipped", "0.09"))
+    assert {reason for *_, reason in skipped(tmp_path / "out")} == {"non_finite"}
 
 
 def test_too_many_bad_recordings_met_in_evaluation_stop_it(corpus: Path, tmp_path: Path):
     spoil(corpus, "test", 1, "one_nan")
-    with pytest.raises(CorpusError, match="evaluation: left out 1 of 4 utterances"):
+    with pytest.raises(CorpusError, match="evaluation: skipped 1 of 4 utterances"):
         run(*words(corpus, tmp_path / "out", *ONE_EPOCH))
     assert not (tmp_path / "out" / "eval_results.json").exists()
 
@@ -120,14 +120,14 @@ def test_too_many_bad_recordings_met_in_evaluation_stop_it(corpus: Path, tmp_pat
 def test_strict_stops_at_the_first_bad_recording(corpus: Path, tmp_path: Path):
     spoil(corpus, "train", 5, "one_nan")
     with pytest.raises(CorpusError, match=r"005\.wav(.|\n)*--strict allows none"):
-        run(*words(corpus, tmp_path / "out", "--max_left_out", "1", "--strict"))
+        run(*words(corpus, tmp_path / "out", "--max_skipped", "1", "--strict"))
 
 
 def test_an_evaluation_of_nothing_has_no_error_rate(corpus: Path, tmp_path: Path):
     for row in range(4):
         spoil(corpus, "test", row, "one_nan")
     with pytest.raises(CorpusError, match="Nothing is left to use"):
-        run(*words(corpus, tmp_path / "out", *ONE_EPOCH, "--max_left_out", "1"))
+        run(*words(corpus, tmp_path / "out", *ONE_EPOCH, "--max_skipped", "1"))
 
 
 # ---- non-finite steps
@@ -207,10 +207,10 @@ def test_two_processes_leave_out_and_name_what_either_meets(server: ForkServer, 
     for row in (3, 8):
         spoil(corpus, "train", row, "one_nan")
     spoil(corpus, "test", 1, "one_nan")
-    command = ["train", *words(corpus, tmp_path / "out", *ONE_EPOCH, "--max_left_out", "0.5")]
+    command = ["train", *words(corpus, tmp_path / "out", *ONE_EPOCH, "--max_skipped", "0.5")]
     ended = server.run(command, processes=2, environment={"SPEECHTUNE_CACHE": str(tmp_path / "cache")})
     assert ended.codes == [0, 0], ended.output
-    assert sorted(left_out(tmp_path / "out")) == [
+    assert sorted(skipped(tmp_path / "out")) == [
         ("test", "001.wav", "non_finite"),
         ("train", "003.wav", "non_finite"),
         ("train", "008.wav", "non_finite"),
@@ -234,10 +234,10 @@ def test_two_processes_skip_a_bad_step_together(server: ForkServer, corpus: Path
     assert "005.wav" in json.dumps(row)
 
 
-def test_two_processes_stop_together_where_too_much_is_left_out(server: ForkServer, corpus: Path, tmp_path: Path):
+def test_two_processes_stop_together_where_too_much_is_skipped(server: ForkServer, corpus: Path, tmp_path: Path):
     for row in (3, 5, 7):
         spoil(corpus, "train", row, "one_nan")
-    command = ["train", *words(corpus, tmp_path / "out", "--max_left_out", "0.09")]
+    command = ["train", *words(corpus, tmp_path / "out", "--max_skipped", "0.09")]
     ended = server.run(command, processes=2, environment={"SPEECHTUNE_CACHE": str(tmp_path / "cache")})
     assert ended.codes == [2, 2], ended.output
-    assert "over --max_left_out 0.09" in ended.output and "Traceback" not in ended.output
+    assert "over --max_skipped 0.09" in ended.output and "Traceback" not in ended.output

@@ -22,7 +22,7 @@ from reliability.tiny import (
     write_manifest,
 )
 
-STEP = "speechtune.trainer:SpeechTrainer.compute_loss"
+STEP = "speechtune.training.trainer:SpeechTrainer.compute_loss"
 FOUR = ["--per_device_train_batch_size", "4"]
 
 
@@ -134,7 +134,7 @@ def test_loader_workers_change_nothing(corpus: Path, tmp_path: Path):
     assert read_rows(tmp_path / "0" / "hypotheses.jsonl") == read_rows(tmp_path / "2" / "hypotheses.jsonl")
 
 
-def test_the_arena_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_audio_cache_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Also for recordings that don't fit into 16 bits at the model's rate: at 44.1 kHz, as floats."""
     corpus = tmp_path / "corpus"
     rows = []
@@ -144,7 +144,12 @@ def test_the_arena_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write_manifest(corpus, "train", rows)
     write_manifest(corpus, "test", rows[:2])
     monkeypatch.setenv("SPEECHTUNE_CACHE", str(tmp_path / "cache"))
-    arenas = {"off": ["--arena_max_gb", "0"], "empty": [], "full": [], "too small": ["--arena_max_gb", "0.00003"]}
+    arenas = {
+        "off": ["--audio_cache_max_gb", "0"],
+        "empty": [],
+        "full": [],
+        "too small": ["--audio_cache_max_gb", "0.00003"],
+    }
     for name, more in arenas.items():
         if name == "too small":
             monkeypatch.setenv("SPEECHTUNE_CACHE", str(tmp_path / "other"))

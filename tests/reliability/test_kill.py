@@ -13,20 +13,20 @@ KILLED = -9
 EVALUATING = ["--eval_strategy", "steps", "--eval_steps", "3", "--save_total_limit", "2"]
 POINTS = [
     ("speechtune.models.ctc_setup:ctc_model", 1),  # the vocabulary is in the output folder, nothing else
-    ("speechtune.data.arena_files:_write_all", 6),  # samples in the arena without their record
-    ("speechtune.trainer:SpeechTrainer.compute_loss", 8),  # in the second epoch, beside a checkpoint
-    ("speechtune.resuming_trainer:finish_checkpoint", 2),  # all files written, not yet renamed
-    ("speechtune.resuming_trainer:DataState.write", 3),  # amid the files of a checkpoint
-    ("speechtune.trainer:recognise_split", 2),  # in an evaluation
+    ("speechtune.audio.cache_files:_write_all", 6),  # samples in the arena without their record
+    ("speechtune.training.trainer:SpeechTrainer.compute_loss", 8),  # in the second epoch, beside a checkpoint
+    ("speechtune.training.resuming_trainer:finish_checkpoint", 2),  # all files written, not yet renamed
+    ("speechtune.training.resuming_trainer:DataState.write", 3),  # amid the files of a checkpoint
+    ("speechtune.training.trainer:recognise_split", 2),  # in an evaluation
 ]
 MORE_POINTS = [
     ("speechtune.corpora.writer:TableWriter.write", 1),  # the index of the training split is read, not yet written
     ("speechtune.corpora.index:json.dump", 2),  # the second index has its table, not its last file
-    ("speechtune.trainer:SpeechTrainer.compute_loss", 1),  # before the first step
-    ("speechtune.checkpoint:write_atomically", 4),  # somewhere in a checkpoint's manifest or before
-    ("speechtune.resuming_trainer:rotate_checkpoints", 3),
-    ("speechtune.session:Session._save_model", 1),  # trained, not saved
-    ("speechtune.evaluate:write_evaluation", 1),
+    ("speechtune.training.trainer:SpeechTrainer.compute_loss", 1),  # before the first step
+    ("speechtune.training.checkpoint:write_atomically", 4),  # somewhere in a checkpoint's manifest or before
+    ("speechtune.training.resuming_trainer:rotate_checkpoints", 3),
+    ("speechtune.training.session:Session._save_model", 1),  # trained, not saved
+    ("speechtune.evaluation.evaluate:write_evaluation", 1),
 ]
 
 
@@ -100,7 +100,7 @@ def test_killed_when_some_of_the_models_files_have_moved_it_is_written_anew(
 def test_a_batch_size_that_was_found_is_kept(server: ForkServer, undisturbed: Undisturbed, tmp_path: Path):
     cache, setup = {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}, "reliability.faults:random_batch_seconds"
     command = ["train", *words(undisturbed.corpus, tmp_path / "out", *RANDOMNESS, "--batch_seconds", "auto")]
-    kill_at = ("speechtune.trainer:SpeechTrainer.compute_loss", 4)
+    kill_at = ("speechtune.training.trainer:SpeechTrainer.compute_loss", 4)
     assert server.run(command, setup=setup, environment=cache, kill_at=kill_at).code == KILLED
     for _ in range(2):
         ended = server.run(command, setup=setup, environment=cache)

@@ -108,12 +108,12 @@ def test_damaged_recordings(tmp_path: Path, used: set[str]):
         output = tmp_path / str(number)
         more = ["--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--save_strategy", "no"]
         with at_most(60):
-            assert run(*words(corpus, output, *more, "--max_left_out", "1")) == 0
-        left_out = {row["file"] for row in read_rows(output / "left_out.jsonl")}
+            assert run(*words(corpus, output, *more, "--max_skipped", "1")) == 0
+        skipped = {row["file"] for row in read_rows(output / "skipped.jsonl")}
         files = {str(corpus / "train" / f"{index:03}.wav") for index in range(8)}
-        assert files <= used | left_out and not used & left_out
+        assert files <= used | skipped and not used & skipped
         assert not (output / "bad_steps.jsonl").exists()
-        outcomes.append(len(left_out))
+        outcomes.append(len(skipped))
         shutil.rmtree(output)
     assert max(outcomes) > 0
 
@@ -135,7 +135,7 @@ def test_damaged_tables(name: str, tmp_path: Path):
         more = ["--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--save_strategy", "no"]
         with at_most(60):
             try:
-                assert run(*words(corpus, output, *more, "--max_left_out", "1")) == 0
+                assert run(*words(corpus, output, *more, "--max_skipped", "1")) == 0
                 outcomes.add("trained")
                 assert read_json(output / "train_results.json")["train_samples"] > 0
             except SpeechtuneError as error:

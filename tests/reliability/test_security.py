@@ -109,25 +109,25 @@ def test_any_file_name_works(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     output = tmp_path / "an output\n✓"
     with caplog.at_level(logging.INFO, "speechtune"):
         assert run(*words(corpus, output, "--num_train_epochs", "1")) == 0
-    assert read_rows(output / "left_out.jsonl") == []
+    assert read_rows(output / "skipped.jsonl") == []
     found = {Path(row["file"]).name for row in read_rows(output / "hypotheses.jsonl")}
     assert found == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bad_file_of_any_name_is_named_on_one_line(name: str, tmp_path: Path):
+    from speechtune.audio.reader import AudioReader
     from speechtune.data.dataset import BatchMaker, Item
-    from speechtune.data.prepare import check_share_left_out
-    from speechtune.data.reading import AudioReader
+    from speechtune.data.prepare import check_share_skipped
     from speechtune.types import Utterance
 
     one_nan(tmp_path / name)
     utterance = Utterance(name, str(tmp_path / name), name, "bir", 0.5, str(tmp_path / name))
     batch = BatchMaker(AudioReader(16_000), _NoFeatures(), split="train")([Item(0, utterance, "bir", [])])
-    (row,) = batch.left_out
+    (row,) = batch.skipped
     assert row.reason == "non_finite" and row.file == str(tmp_path / name) and row.detail.isprintable()
     with pytest.raises(CorpusError) as caught:
-        check_share_left_out("train", [row], total=3, max_share=0.1, strict=False, path="left_out.jsonl")
+        check_share_skipped("train", [row], total=3, max_share=0.1, strict=False, path="skipped.jsonl")
     assert all(line.isprintable() for line in str(caught.value).split("\n")) and str(caught.value).count("\n") == 2
 
 

@@ -13,7 +13,7 @@ import pytest
 from reliability.forks import Ended, ForkServer, read_seen
 from reliability.tiny import CALM, RANDOMNESS, assert_same_weights, read_json, words, write_corpus
 
-STEP = "speechtune.trainer:SpeechTrainer.compute_loss"
+STEP = "speechtune.training.trainer:SpeechTrainer.compute_loss"
 EVALUATION_BATCH = "speechtune.models.ctc:CtcRecogniser.recognise"
 EVALUATING = ["--eval_strategy", "steps", "--eval_steps", "4", "--save_steps", "4", "--load_best_model_at_end"]
 
@@ -128,7 +128,7 @@ def test_a_second_ctrl_c_leaves_at_once(reference: Reference, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "where", ["speechtune.corpora.writer:TableWriter.write", "speechtune.evaluate:write_evaluation"]
+    "where", ["speechtune.corpora.writer:TableWriter.write", "speechtune.evaluation.evaluate:write_evaluation"]
 )
 def test_ctrl_c_outside_the_training_leaves_without_a_traceback(where: str, reference: Reference, tmp_path: Path):
     output, cache = tmp_path / "out", {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}
@@ -166,7 +166,11 @@ def test_a_signal_to_one_of_two_processes_amid_an_evaluation_stops_both(referenc
 
 @pytest.mark.parametrize(
     "where",
-    [STEP, pytest.param(EVALUATION_BATCH, marks=pytest.mark.long), "speechtune.resuming_trainer:DataState.write"],
+    [
+        STEP,
+        pytest.param(EVALUATION_BATCH, marks=pytest.mark.long),
+        "speechtune.training.resuming_trainer:DataState.write",
+    ],
 )
 def test_a_lost_process_ends_the_others_with_a_message(where: str, reference: Reference, tmp_path: Path):
     output = tmp_path / "out"

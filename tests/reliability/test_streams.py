@@ -37,7 +37,7 @@ def test_killed_on_a_stream_the_same_command_ends_with_the_same_weights(
     assert whole.code == 0, whole.output
     how = {"environment": cache, "seen": tmp_path / "seen-killed"}
     for call in (6, 2):  # the second time, between two checkpoints of the resumed run
-        kill_at = ("speechtune.trainer:SpeechTrainer.compute_loss", call)
+        kill_at = ("speechtune.training.trainer:SpeechTrainer.compute_loss", call)
         assert server.run(commands["killed"], kill_at=kill_at, **how).code == -9
     again = server.run(commands["killed"], **how)
     assert again.code == 0 and "going on from" in again.output, again.output
@@ -63,7 +63,7 @@ def test_too_much_that_cannot_be_used_stops_a_stream_too(tmp_path: Path):
             "standins.shards.audio_bytes", lambda key: silence.getvalue() if key.endswith("1") else tone_of(key)
         )
         write_tar(shards / "train-0.tar", rows_of(0, 120))
-    with pytest.raises(CorpusError, match=r"train: left out \d+ of \d+ utterances .* silent(.|\n)*--max_left_out 0.05"):
+    with pytest.raises(CorpusError, match=r"train: skipped \d+ of \d+ utterances .* silent(.|\n)*--max_skipped 0.05"):
         run(*words(shards, tmp_path / "out", *more))
     with pytest.raises(CorpusError, match="--strict allows none"):
-        run(*words(shards, tmp_path / "strict", *more, "--strict", "--max_left_out", "1"))
+        run(*words(shards, tmp_path / "strict", *more, "--strict", "--max_skipped", "1"))

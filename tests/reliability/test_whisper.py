@@ -39,8 +39,8 @@ def test_bad_recordings_and_transcripts_are_left_out_and_named(whisper: Path, co
     spoil(corpus, "test", 2, "silent")
     change_row(corpus, "test", 3, text="")
     output = tmp_path / "out"
-    assert run(*words(whisper, corpus, output, "--max_left_out", "0.5")) == 0
-    rows = read_rows(output / "left_out.jsonl")
+    assert run(*words(whisper, corpus, output, "--max_skipped", "0.5")) == 0
+    rows = read_rows(output / "skipped.jsonl")
     assert sorted((row["split"], Path(row["file"]).name, row["reason"]) for row in rows) == [
         ("test", "001.wav", "non_finite"),
         ("train", "001.wav", "non_finite"),
@@ -75,7 +75,10 @@ def test_killed_the_same_command_ends_with_the_same_weights(
     assert whole.code == 0, whole.output
     how = {"environment": cache, "seen": tmp_path / "seen-killed"}
     assert (
-        server.run(commands["killed"], kill_at=("speechtune.trainer:SpeechTrainer.compute_loss", 6), **how).code == -9
+        server.run(
+            commands["killed"], kill_at=("speechtune.training.trainer:SpeechTrainer.compute_loss", 6), **how
+        ).code
+        == -9
     )
     again = server.run(commands["killed"], **how)
     assert again.code == 0 and "going on from" in again.output, again.output

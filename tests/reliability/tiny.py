@@ -96,9 +96,9 @@ def words(corpus: Path, output: Path, *more: str, model: dict[str, Any] | None =
 
 
 def run(*argv: str, command: Any = "train") -> int:
-    """Run a command line in this process; gives back the exit code of the command."""
-    from speechtune.compat import parse_options
-    from speechtune.train import run as run_options
+    """Run a command line in this process; returns the exit code of the command."""
+    from speechtune.options.parse import parse_options
+    from speechtune.training.run import run as run_options
 
     return run_options(parse_options(argv, command=command))
 

@@ -4,7 +4,7 @@ One entry a command: how it is launched, which script, and its options in their 
 values; without values it stands alone. Values that the README joins by `=` and those that follow as words are told
 apart by `Words`, since a shell tells them apart too.
 
-Left out on purpose: the two asterisks that surround the streaming command (they are Markdown that slipped into the code
+Skipped on purpose: the two asterisks that surround the streaming command (they are Markdown that slipped into the code
 block, and a shell would look for a program `**torchrun`).
 """
 

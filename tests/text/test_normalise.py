@@ -110,7 +110,7 @@ def test_letters_are_lowered_as_the_language_does(language: str | None, text: st
     assert Normaliser((), language)(text) == unicodedata.normalize("NFC", expected)
 
 
-def test_lower_casing_can_be_left_out():
+def test_lower_casing_can_be_skipped():
     assert Normaliser((), "tr", do_lower_case=False)("IŞIK  İzmir") == "IŞIK İzmir"
 
 

@@ -57,7 +57,7 @@ def test_delimiter_in_the_text_leaves_no_hole_in_the_ids():
     assert vocabulary["|"] == 0
 
 
-def test_special_tokens_can_be_left_out():
+def test_special_tokens_can_be_skipped():
     assert build_vocabulary(["b a"], unk_token=None, pad_token=None, word_delimiter_token=None) == {
         " ": 0,
         "a": 1,

@@ -30,7 +30,10 @@ log = logging.getLogger("speechtune")
 @functools.cache
 def all_layouts() -> tuple[Layout, ...]:
     """The `LAYOUT` of every module of this package, those of known corpora first."""
-    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
+    from speechtune.corpora import layouts as package
+
+    names = [info.name for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")]
+    modules = [importlib.import_module(name) for name in names]
     layouts = [module.LAYOUT for module in modules if hasattr(module, "LAYOUT")]
     return tuple(sorted(layouts, key=lambda layout: (not layout.searched, layout.name)))
 

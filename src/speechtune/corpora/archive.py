@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from speechtune.corpora.bar import progress_bar
 from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp
 from speechtune.errors import ArchiveError
+from speechtune.terminal.bar import progress_bar
 
 __all__ = ["TarEnd", "decompressed", "is_archive", "unpack"]
 

@@ -7,10 +7,9 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from speechtune.errors import CorpusError
 
@@ -19,7 +18,7 @@ try:
 except ImportError:  # not on Windows: work may be done twice there, results stay whole
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["cache_folder", "cache_problem", "fingerprint", "lock", "replacing", "stamp", "sweep"]
+__all__ = ["cache_folder", "cache_problem", "fingerprint", "lock", "stamp", "sweep"]
 
 log = logging.getLogger("speechtune")
 
@@ -55,23 +54,9 @@ def stamp(path: Path) -> list[Any] | None:
     return [str(path), -1 if path.is_dir() else status.st_size, status.st_mtime_ns]
 
 
-@contextlib.contextmanager
-def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a file beside `path`; it takes the name when the block ends well, synced, else it is removed."""
-    aside = path.with_name(f"tmp-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with aside.open(mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 def sweep(folder: Path) -> None:
     """Remove what a killed writer left in `folder`. Only under its lock."""
-    for left in folder.glob("tmp-*"):
+    for left in (*folder.glob("tmp-*"), *folder.glob(".*.tmp")):
         with contextlib.suppress(OSError):
             left.unlink()
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from speechtune.audio.packed import open_arrow
 from speechtune.corpora.archive import unpack
 from speechtune.corpora.columns import TEXT_COLUMNS
 from speechtune.corpora.index import index_split
 from speechtune.corpora.layout import Found, Layout, Reading, canonical_split
-from speechtune.corpora.packed import open_arrow
 from speechtune.corpora.stream import LayoutSource, UtteranceStream
 from speechtune.corpora.table import Part, SplitTable, own_columns
 from speechtune.errors import CorpusError
@@ -166,13 +166,13 @@ class Corpus:
     def _check_not_empty(self, part: Part) -> None:
         if len(open_arrow(part.table)):
             return
-        left_out = part.read_left_out()
+        skipped = part.read_skipped()
         where = f"{self.label}, split {part.split}"
-        if not left_out:
+        if not skipped:
             raise CorpusError(f"{where}: it has no rows.\nSplits: {', '.join(self.splits)}.")
-        first = left_out[0]
+        first = skipped[0]
         raise CorpusError(
-            f"{where}: none of its {len(left_out)} utterances can be used.\n"
+            f"{where}: none of its {len(skipped)} utterances can be used.\n"
             f"First: {first.file}: {first.reason}{': ' + first.detail if first.detail else ''}.\n"
             f"Check that the audio lies where the table says, under {self.found.root}"
         )

@@ -2,7 +2,7 @@
 
     index.json              what the rows depend on (tables and folders with size and mtime), and the names of:
     table-<state>.arrow     the usable rows (table.py)
-    left_out-<state>.jsonl  the others, with reasons
+    skipped-<state>.jsonl  the others, with reasons
 
 The second start looks at the tables and at the folders that hold the audio, not at the clips: an edited table, an added
 or removed clip is noticed (its folder changes), a clip whose content is replaced in place is not, until
@@ -18,14 +18,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from speechtune.corpora.bar import progress_bar
-from speechtune.corpora.cache import cache_problem, fingerprint, lock, replacing, stamp, sweep
-from speechtune.corpora.headers import Probe, Task, probe_all, task_of
+from speechtune.audio.packed import open_arrow
+from speechtune.audio.probe import Probe, Task, probe_all, task_of
+from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp, sweep
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
-from speechtune.corpora.packed import open_arrow
 from speechtune.corpora.table import Part
 from speechtune.corpora.writer import TableWriter
 from speechtune.errors import CorpusError
+from speechtune.files import replacing
+from speechtune.terminal.bar import progress_bar
 
 __all__ = ["index_split"]
 
@@ -89,9 +90,9 @@ def _kept(folder: Path, split: str, label: str, newer_than_s: float) -> Part | N
         index = json.loads(whole.read_text(encoding="utf-8"))
         if any(stamp(Path(known[0])) != known for known in index["depends"]):
             return None
-        part = Part(str(folder / index["table"]), str(folder / index["left_out"]), split, label)
+        part = Part(str(folder / index["table"]), str(folder / index["skipped"]), split, label)
         open_arrow(part.table)
-        return part if Path(part.left_out).is_file() else None
+        return part if Path(part.skipped).is_file() else None
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
 
@@ -121,9 +122,9 @@ def _build(
         assert rows.next_sent() is None, "every task has its answer"
     depends = sorted(reading.depends.values())
     state = fingerprint(depends)
-    part = Part(str(folder / f"table-{state}.arrow"), str(folder / f"left_out-{state}.jsonl"), split, label)
+    part = Part(str(folder / f"table-{state}.arrow"), str(folder / f"skipped-{state}.jsonl"), split, label)
     open_arrow.cache_clear()  # a file of this name may have been open
-    writer.write(Path(part.table), Path(part.left_out))
+    writer.write(Path(part.table), Path(part.skipped))
     with replacing(folder / "index.json", "w") as file:
         json.dump(
             {
@@ -131,9 +132,9 @@ def _build(
                 "split": split,
                 "root": str(found.root),
                 "num_utterances": writer.num_rows,
-                "num_left_out": len(writer.left_out),
+                "num_skipped": len(writer.skipped),
                 "table": Path(part.table).name,
-                "left_out": Path(part.left_out).name,
+                "skipped": Path(part.skipped).name,
                 "depends": depends,
             },
             file,
@@ -164,7 +165,7 @@ class _Rows:
                 yield task_of(row.audio, row.duration_s)
 
     def next_sent(self) -> Row | None:
-        """The next row that was sent as a task; bad rows before it are left out. None at the end."""
+        """The next row that was sent as a task; bad rows before it are skipped. None at the end."""
         while self._sent:
             row = self._sent.popleft()
             if isinstance(row, Row):

@@ -16,21 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from speechtune.audio.packed import Packed
 from speechtune.corpora.cache import stamp
 
-__all__ = ["BadRow", "Found", "Layout", "Packed", "Reading", "Row", "StreamSource", "canonical_split", "names_in"]
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """Where the bytes of an encoded audio file lie inside a larger file, for random access."""
-
-    kind: str  # "tar": `position` is a byte offset; "arrow": `position` is a row of `column`
-    source: str  # absolute path of the larger file
-    position: int
-    num_bytes: int = -1  # of a tar member
-    column: str = ""  # of an Arrow file: binary, or a struct with `bytes`
-    key: str = ""  # names the content; empty: a hash of the bytes is taken
+__all__ = ["BadRow", "Found", "Layout", "Reading", "Row", "StreamSource", "canonical_split", "names_in"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def count_lines(path: Path) -> int:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str | BadRow]]:
-    """(line number from 1, text without its end) of a UTF-8 file; empty lines are left out.
+    """(line number from 1, text without its end) of a UTF-8 file; empty lines are skipped.
 
     Raises:
         CorpusError: the file can't be opened, or is UTF-16.

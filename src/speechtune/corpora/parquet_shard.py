@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from speechtune.corpora.cache import cache_problem, fingerprint, lock, replacing, stamp, sweep
+from speechtune.audio.packed import Packed
+from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp, sweep
 from speechtune.corpora.columns import ID_COLUMNS, as_text, first_present, known_facts
-from speechtune.corpora.layout import BadRow, Packed, Row
+from speechtune.corpora.layout import BadRow, Row
 from speechtune.corpora.tar_shard import torn
 from speechtune.errors import CorpusError
+from speechtune.files import replacing
 
 __all__ = ["arrow_copy", "open_parquet", "packed_rows", "parquet_rows"]
 
@@ -88,7 +90,7 @@ def packed_rows(path: Path, copy: Path, *, audio_column: str, key: str) -> Itera
     Raises:
         CorpusError: there is no such column.
     """
-    from speechtune.corpora.packed import open_arrow
+    from speechtune.audio.packed import open_arrow
 
     table = open_arrow(str(copy))
     _check_column(path, audio_column, table.column_names)

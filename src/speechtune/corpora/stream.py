@@ -11,12 +11,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from speechtune.audio.packed import Packed
+from speechtune.audio.probe import describe
 from speechtune.corpora.columns import TEXT_COLUMNS
-from speechtune.corpora.headers import describe
-from speechtune.corpora.layout import BadRow, Found, Layout, Packed, Reading, Row, StreamSource
+from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, StreamSource
 from speechtune.corpora.table import describe_columns
 from speechtune.errors import AudioError, CorpusError
-from speechtune.types import LeftOut, Utterance
+from speechtune.types import Skipped, Utterance
 
 __all__ = ["LayoutSource", "Position", "UtteranceStream"]
 
@@ -60,12 +61,12 @@ class UtteranceStream:
         self.by = by
         self.label = label
         self.split = split
-        self.left_out: list[LeftOut] = []  # met so far by this reader
+        self.skipped: list[Skipped] = []  # met so far by this reader
 
     def share(self, consumer: int, num_consumers: int, *, by: str = "auto") -> UtteranceStream:
         """The part of reader `consumer` among `num_consumers`. The shares are disjoint and together are the whole."""
         other = copy.copy(self)
-        other.consumer, other.num_consumers, other.by, other.left_out = consumer, num_consumers, by, []
+        other.consumer, other.num_consumers, other.by, other.skipped = consumer, num_consumers, by, []
         assert 0 <= consumer < num_consumers
         return other
 
@@ -97,14 +98,14 @@ class UtteranceStream:
 
     def _utterance(self, row: Row | BadRow) -> Utterance | None:
         if isinstance(row, BadRow):
-            self.left_out.append(LeftOut(self.split, row.id, row.file, row.reason, row.detail))
+            self.skipped.append(Skipped(self.split, row.id, row.file, row.reason, row.detail))
             return None
         file = row.file or (describe(row.audio) if not isinstance(row.audio, bytes) else "")
         column = self._checked_column(row)
         try:
             audio, key, duration_s = _audio(row, file)
         except AudioError as error:
-            self.left_out.append(LeftOut(self.split, row.id, file, error.reason, " ".join(str(error).split())))
+            self.skipped.append(Skipped(self.split, row.id, file, error.reason, " ".join(str(error).split())))
             return None
         text = row.columns.get(column) or ""
         return Utterance(row.id, audio, key, text, duration_s, file, row.speaker, row.language)
@@ -156,8 +157,8 @@ def _audio(row: Row, file: str) -> tuple[str | bytes, str, float]:
     Raises:
         AudioError: it can't be used.
     """
-    from speechtune.audio import bytes_key, file_key, read_header
-    from speechtune.corpora.packed import packed_bytes
+    from speechtune.audio.decode import bytes_key, file_key, read_header
+    from speechtune.audio.packed import packed_bytes
 
     audio = packed_bytes(row.audio) if isinstance(row.audio, Packed) else row.audio
     key = row.key or (row.audio.key if isinstance(row.audio, Packed) else "")

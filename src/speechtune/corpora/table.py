@@ -24,10 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechtune.corpora.layout import Packed
-from speechtune.corpora.packed import open_arrow, packed_bytes
+from speechtune.audio.packed import Packed, open_arrow, packed_bytes
 from speechtune.errors import CorpusError
-from speechtune.types import LeftOut, Utterance
+from speechtune.types import Skipped, Utterance
 
 __all__ = ["Part", "SplitTable", "describe_columns", "own_columns"]
 
@@ -37,21 +36,21 @@ class Part:
     """An indexed split in the cache."""
 
     table: str  # path of the Arrow file
-    left_out: str  # path of the JSON lines of what was left out
+    skipped: str  # path of the JSON lines of what was skipped
     split: str
     label: str  # "common_voice/tr"
     id_prefix: str = ""  # keeps ids apart where splits are summed
 
-    def read_left_out(self) -> list[LeftOut]:
+    def read_skipped(self) -> list[Skipped]:
         """What could not be used, found while indexing."""
         rows = []
-        for line in Path(self.left_out).read_text(encoding="utf-8").split("\n"):  # splitlines would split at U+2028
+        for line in Path(self.skipped).read_text(encoding="utf-8").split("\n"):  # splitlines would split at U+2028
             if not line:
                 continue
             fields = json.loads(line)
             if fields["duration_s"] is None:
                 fields["duration_s"] = math.nan
-            rows.append(LeftOut(**fields))
+            rows.append(Skipped(**fields))
         return rows
 
 
@@ -209,10 +208,10 @@ class SplitTable:
         return self._parts[0].label if self._parts else ""
 
     @property
-    def left_out(self) -> list[LeftOut]:
+    def skipped(self) -> list[Skipped]:
         """Rows of these splits that could not be used, found while indexing. `select` doesn't change it."""
-        parts = {part.left_out: part for part in self._parts}
-        return [row for part in parts.values() for row in part.read_left_out()]
+        parts = {part.skipped: part for part in self._parts}
+        return [row for part in parts.values() for row in part.read_skipped()]
 
     # Other tables from this one
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from speechtune.audio.packed import Packed
 from speechtune.corpora.archive import TarEnd, decompressed
 from speechtune.corpora.columns import as_text, first_present, known_facts
-from speechtune.corpora.layout import BadRow, Packed, Row
+from speechtune.corpora.layout import BadRow, Row
 from speechtune.errors import CorpusError
 
 __all__ = ["TEXT_ENDINGS", "tar_rows", "torn"]

@@ -12,10 +12,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from speechtune.corpora.cache import replacing
-from speechtune.corpora.headers import Probe, describe
-from speechtune.corpora.layout import BadRow, Packed, Row
-from speechtune.types import LeftOut
+from speechtune.audio.packed import Packed
+from speechtune.audio.probe import Probe, describe
+from speechtune.corpora.layout import BadRow, Row
+from speechtune.files import replacing
+from speechtune.types import Skipped
 
 __all__ = ["TableWriter"]
 
@@ -28,17 +29,17 @@ _OWN = ("#id", "#audio", "#key", "#speaker", "#language", "#duration_s", "#sourc
 
 
 class TableWriter:
-    """Collects usable rows and what was left out, then writes both.
+    """Collects usable rows and what was skipped, then writes both.
 
     Args:
-        split: named in what was left out.
+        split: named in what was skipped.
         root: audio paths are stored relative to it.
     """
 
     def __init__(self, split: str, root: Path) -> None:
         self.split = split
         self.num_rows = 0
-        self.left_out: list[LeftOut] = []
+        self.skipped: list[Skipped] = []
         self._root = str(root)
         self._rows: list[dict[str, Any]] = []
         self._chunks: dict[str, list[Any]] = {name: [] for name in _OWN}
@@ -50,14 +51,14 @@ class TableWriter:
 
     def leave_out(self, row: BadRow) -> None:
         """Count and keep a line that could not be parsed."""
-        self.left_out.append(LeftOut(self.split, _clean(row.id), _clean(row.file), row.reason, _clean(row.detail)))
+        self.skipped.append(Skipped(self.split, _clean(row.id), _clean(row.file), row.reason, _clean(row.detail)))
 
     def add(self, row: Row, seen: Probe) -> None:
-        """Keep a row whose audio was looked at, among the usable ones or those left out."""
+        """Keep a row whose audio was looked at, among the usable ones or those skipped."""
         assert not isinstance(row.audio, bytes), "bytes are for streams"
         file = row.file or describe(row.audio)
         if seen.reason:
-            self.left_out.append(LeftOut(self.split, _clean(row.id), _clean(file), seen.reason, _clean(seen.detail)))
+            self.skipped.append(Skipped(self.split, _clean(row.id), _clean(file), seen.reason, _clean(seen.detail)))
             return
         fields: dict[str, Any] = dict(row.columns)
         if not _encodable([row.id, file, row.speaker, row.language, *fields, *fields.values()]):
@@ -133,7 +134,7 @@ class TableWriter:
         many = pa.types.is_string(values.type) and len(values) == CHUNK
         return many and pc.count_distinct(values).as_py() < len(values) // 2
 
-    def write(self, table: Path, left_out: Path) -> None:
+    def write(self, table: Path, skipped: Path) -> None:
         """Write both files, whole or not at all.
 
         Raises:
@@ -148,8 +149,8 @@ class TableWriter:
             "sources": [{"kind": kind, "path": path, "column": column} for kind, path, column in self._sources],
         }
         data = pa.table(columns).replace_schema_metadata({"speechtune": json.dumps(facts)}).unify_dictionaries()
-        with replacing(left_out, "w") as file:
-            file.writelines(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in self.left_out)
+        with replacing(skipped, "w") as file:
+            file.writelines(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in self.skipped)
         with replacing(table) as file, pa.ipc.new_file(file, data.schema) as sink:
             sink.write_table(data)
 

@@ -74,7 +74,7 @@ def find_batch_seconds(
         recogniser: its model on `device` already.
         durations_s: of the training clips, (N,), seconds; nan where unknown.
         labels_per_s: of the training text.
-        autocast: the run's number format.
+        autocast: the run's precision.
         num_parts: processes times accumulation rounds: that many batches make a step.
     """
     known = np.asarray(durations_s, np.float64)

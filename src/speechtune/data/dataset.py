@@ -1,6 +1,6 @@
 """Rows of a prepared split -> batches, in a loader worker. One road for training, evaluation and transcription.
 
-A recording that turns out to be unusable when it is decoded leaves the batch and is named in it (`left_out`); a batch
+A recording that turns out to be unusable when it is decoded leaves the batch and is named in it (`skipped`); a batch
 that loses all its utterances, or had none (a process with no share of a short last step), becomes one second of silence
 with weight 0, so that processes stay in step.
 """
@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from speechtune.audio import signal_problem
+from speechtune.audio.decode import signal_problem
+from speechtune.audio.reader import AudioReader
 from speechtune.data.batching import BatchSettings, EpochPart, plan_epoch, split_step
 from speechtune.data.prepare import Limits, PreparedSplit, reason_to_leave_out
-from speechtune.data.reading import AudioReader
 from speechtune.errors import AudioError
 from speechtune.models.inputs import ModelInput
-from speechtune.types import LeftOut, Utterance
+from speechtune.types import Skipped, Utterance
 
 __all__ = [
     "Batch",
@@ -59,7 +59,7 @@ class Batch:
         labels: (B, L) int64, padded with -100; `label_lengths` says how many are real.
         input_lengths: samples or frames of each utterance before the model's own subsampling, length B.
         seconds: audio in the batch, without padding.
-        left_out: what could not be used, and why.
+        skipped: what could not be used, and why.
     """
 
     utterances: list[Utterance]
@@ -70,7 +70,7 @@ class Batch:
     label_lengths: list[int]
     input_lengths: list[int]
     seconds: float
-    left_out: list[LeftOut] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -104,7 +104,7 @@ class BatchMaker:
         reader: audio at the model's rate.
         model_input: samples to padded inputs.
         min_length: inputs are padded to at least this many samples or frames (SpecAugment's spans must fit).
-        split: name, for what is left out.
+        split: name, for what is skipped.
         limits: what training leaves out, looked at once more now that the audio is decoded; None (evaluation) leaves
             out only what can't be decoded.
     """
@@ -121,10 +121,10 @@ class BatchMaker:
         self.reader, self.model_input, self.min_length, self.split = reader, model_input, min_length, split
         self.limits = limits
 
-    def __call__(self, items: Sequence[Item], left_out: Sequence[LeftOut] = ()) -> Batch:
+    def __call__(self, items: Sequence[Item], skipped: Sequence[Skipped] = ()) -> Batch:
         kept: list[Item] = []
         features: list[Any] = []
-        left_out = list(left_out)
+        skipped = list(skipped)
         seconds = 0.0
         for item in items:
             try:
@@ -134,7 +134,7 @@ class BatchMaker:
                 features.append(self.model_input.features(samples))
             except AudioError as error:
                 said = item.utterance
-                left_out.append(_left_out(self.split, said.id, said.file, error, said.duration_s))
+                skipped.append(_skipped(self.split, said.id, said.file, error, said.duration_s))
                 continue
             kept.append(item)
             seconds += len(samples) / self.reader.sampling_rate
@@ -152,7 +152,7 @@ class BatchMaker:
             label_lengths=[len(row) for row in labels],
             input_lengths=[len(f) for f in features],
             seconds=seconds,
-            left_out=left_out,
+            skipped=skipped,
         )
 
 
@@ -176,8 +176,8 @@ def _check_decoded(item: Item, samples: NDArray[np.int16], sampling_rate: int, l
         raise AudioError(f"{where}: {found[1]}.", reason=found[0])
 
 
-def _left_out(split: str, id: str, file: str, error: AudioError, duration_s: float = float("nan")) -> LeftOut:
-    return LeftOut(split, id, file, error.reason, " ".join(str(error).split()), duration_s)
+def _skipped(split: str, id: str, file: str, error: AudioError, duration_s: float = float("nan")) -> Skipped:
+    return Skipped(split, id, file, error.reason, " ".join(str(error).split()), duration_s)
 
 
 class SpeechDataset(Dataset[Batch]):
@@ -196,14 +196,14 @@ class SpeechDataset(Dataset[Batch]):
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         split = self.split
         items: list[Item] = []
-        left_out: list[LeftOut] = []
+        skipped: list[Skipped] = []
         for row in rows:
             try:
                 items.append(Item(row, split.table[row], split.texts[row], split.labels(row)))
             except AudioError as error:  # noqa: PERF203 - a shard that was changed, or is gone, since it was indexed
                 name = split.table.select([row]).ids[0]
-                left_out.append(_left_out(split.table.split, name, name, error))
-        return self.make_batch(items, left_out)
+                skipped.append(_skipped(split.table.split, name, name, error))
+        return self.make_batch(items, skipped)
 
 
 class StepSampler(Sampler[list[int]]):

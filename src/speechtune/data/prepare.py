@@ -1,4 +1,4 @@
-"""From a corpus' split to rows that are used: transcripts normalised, what can't be used left out, counted and listed.
+"""From a corpus' split to rows that are used: transcripts normalised, what can't be used skipped, counted and listed.
 
 Training leaves out what is too long or too short, has no transcript, or has more labels than frames (CTC's loss is
 infinite there).
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from speechtune.errors import CorpusError
-from speechtune.types import LeftOut
+from speechtune.types import Skipped
 
-__all__ = ["Limits", "PreparedSplit", "check_share_left_out", "prepare_split", "reason_to_leave_out", "summary_line"]
+__all__ = ["Limits", "PreparedSplit", "check_share_skipped", "prepare_split", "reason_to_leave_out", "summary_line"]
 
 Labels = NDArray[np.int64]
 
@@ -28,11 +28,11 @@ class Limits:
     """What training leaves out.
 
     Args:
-        min_duration_s, max_duration_s: recordings outside are left out; at exactly a limit they stay.
+        min_duration_s, max_duration_s: recordings outside are skipped; at exactly a limit they stay.
         frames, min_frames: durations in seconds, any shape -> encoder frames, and the fewest frames for given labels;
             None where the model has no such limit.
         max_labels: longest label sequence that the model's decoder takes.
-        needs_text: an empty transcript is left out too.
+        needs_text: an empty transcript is skipped too.
     """
 
     min_duration_s: float = 0.0
@@ -58,7 +58,7 @@ class PreparedSplit:
     texts: list[str]
     label_ids: NDArray[np.int32]
     label_ends: NDArray[np.int64]
-    dropped: list[LeftOut] = field(default_factory=list)
+    dropped: list[Skipped] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -85,7 +85,7 @@ def prepare_split(
         limits: what to leave out; None (evaluation) keeps all that can be read.
     """
     labels = [np.asarray(encode(text), np.int32) for text in texts]
-    dropped = list(table.left_out)
+    dropped = list(table.skipped)
     if limits is not None:
         reasons = _reasons(table, texts, labels, limits)
         for row, (reason, detail) in reasons.items():
@@ -98,9 +98,9 @@ def prepare_split(
     return PreparedSplit(table, texts, np.concatenate([np.empty(0, np.int32), *labels]), ends, dropped)
 
 
-def _record(table: Any, row: int, reason: str, detail: str) -> LeftOut:
+def _record(table: Any, row: int, reason: str, detail: str) -> Skipped:
     utterance = table[row]
-    return LeftOut(table.split, utterance.id, utterance.file, reason, detail, utterance.duration_s)
+    return Skipped(table.split, utterance.id, utterance.file, reason, detail, utterance.duration_s)
 
 
 def _reasons(
@@ -156,24 +156,24 @@ REASON_WORDS = {
 }
 
 
-def summary_line(name: str, left_out: Sequence[LeftOut], *, total: int, path: str = "left_out.jsonl") -> str:
-    """`train: left out 14 of 4361 utterances (0.3%, 0.06 h): 11 too long, 3 ... -> out/left_out.jsonl`."""
-    counts = Counter(row.reason for row in left_out)
+def summary_line(name: str, skipped: Sequence[Skipped], *, total: int, path: str = "skipped.jsonl") -> str:
+    """`train: skipped 14 of 4361 utterances (0.3%, 0.06 h): 11 too long, 3 ... -> out/skipped.jsonl`."""
+    counts = Counter(row.reason for row in skipped)
     reasons = ", ".join(f"{n} {REASON_WORDS.get(reason, reason)}" for reason, n in counts.most_common())
-    hours = sum(row.duration_s for row in left_out if row.duration_s == row.duration_s) / 3600
-    share = len(left_out) / max(total, 1)
-    return f"{name}: left out {len(left_out)} of {total} utterances ({share:.1%}, {hours:.2f} h): {reasons} -> {path}"
+    hours = sum(row.duration_s for row in skipped if row.duration_s == row.duration_s) / 3600
+    share = len(skipped) / max(total, 1)
+    return f"{name}: skipped {len(skipped)} of {total} utterances ({share:.1%}, {hours:.2f} h): {reasons} -> {path}"
 
 
-def check_share_left_out(
-    name: str, left_out: Iterable[LeftOut], *, total: int, max_share: float, strict: bool, path: str
+def check_share_skipped(
+    name: str, skipped: Iterable[Skipped], *, total: int, max_share: float, strict: bool, path: str
 ) -> None:
-    """Stop where more was left out than the user allows.
+    """Stop where more was skipped than the user allows.
 
     Raises:
-        CorpusError: the share is over `max_share`, or anything was left out and `strict` is set, or nothing is left.
+        CorpusError: the share is over `max_share`, or anything was skipped and `strict` is set, or nothing is left.
     """
-    rows = list(left_out)
+    rows = list(skipped)
     if not rows:
         return
     line = summary_line(name, rows, total=total, path=path)
@@ -187,13 +187,13 @@ def check_share_left_out(
     if len(broken) > max_share * total:
         first = broken[0]
         raise CorpusError(
-            f"{line}\n{len(broken)} of {total} can't be used, over --max_left_out {max_share:g}. "
+            f"{line}\n{len(broken)} of {total} can't be used, over --max_skipped {max_share:g}. "
             f"The first: {_named(first)}\n"
-            "Mend the corpus, or allow more with --max_left_out."
+            "Mend the corpus, or allow more with --max_skipped."
         )
 
 
-def _named(row: LeftOut) -> str:
+def _named(row: Skipped) -> str:
     """File and detail on one line, whatever characters the name holds; details of recordings begin with the name."""
     file = row.file if row.file.isprintable() else repr(row.file)
     what = row.detail or row.reason

@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset
 from speechtune.data.dataset import Batch, BatchMaker, Item
 from speechtune.data.prepare import Limits, reason_to_leave_out
 from speechtune.errors import CorpusError
-from speechtune.types import LeftOut, Utterance
+from speechtune.types import Skipped, Utterance
 
 __all__ = ["StreamDataset"]
 
@@ -67,43 +67,43 @@ class StreamDataset(IterableDataset[Batch]):
         number = (number + self.skip_batches) % of
         reader, num_readers = self.rank * of + number, self.world_size * of
         skip = (self.skip_batches - number + of - 1) // of
-        for index, (items, left_out) in enumerate(self._batches(reader, num_readers)):
+        for index, (items, skipped) in enumerate(self._batches(reader, num_readers)):
             if index < skip:
                 continue
             batch = self.make_batch(items)
-            batch.left_out += left_out
+            batch.skipped += skipped
             yield batch
 
-    def _batches(self, reader: int, num_readers: int) -> Iterator[tuple[list[Item], list[LeftOut]]]:
-        left_out: list[LeftOut] = []
+    def _batches(self, reader: int, num_readers: int) -> Iterator[tuple[list[Item], list[Skipped]]]:
+        skipped: list[Skipped] = []
         if self.limits is None:
-            items = list(self._items(reader, num_readers, left_out))
-            yield from self._cut(items, left_out)
-            if left_out:
-                yield [], left_out
+            items = list(self._items(reader, num_readers, skipped))
+            yield from self._cut(items, skipped)
+            if skipped:
+                yield [], skipped
             return
         pass_number = 0
         while True:
             random = np.random.default_rng([self.seed, pass_number, reader])
             nothing = True
-            for pool in self._pools(self._items(reader, num_readers, left_out), random):
+            for pool in self._pools(self._items(reader, num_readers, skipped), random):
                 nothing = False
                 pool.sort(key=lambda item: item.utterance.duration_s)
                 batches = [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
                 for index in random.permutation(len(batches)):
-                    yield batches[index], left_out[:]
-                    left_out.clear()
+                    yield batches[index], skipped[:]
+                    skipped.clear()
             if nothing:
                 raise CorpusError(
                     f"{self.stream.label}, split {self.stream.split}: process {self.rank} finds no utterance to train "
-                    f"on ({len(left_out)} left out).\nUse fewer processes, or look at the limits on durations."
+                    f"on ({len(skipped)} skipped).\nUse fewer processes, or look at the limits on durations."
                 )
             pass_number += 1
 
-    def _cut(self, items: Sequence[Item], left_out: list[LeftOut]) -> Iterator[tuple[list[Item], list[LeftOut]]]:
+    def _cut(self, items: Sequence[Item], skipped: list[Skipped]) -> Iterator[tuple[list[Item], list[Skipped]]]:
         for start in range(0, len(items), self.batch_size):
-            yield list(items[start : start + self.batch_size]), left_out[:]
-            left_out.clear()
+            yield list(items[start : start + self.batch_size]), skipped[:]
+            skipped.clear()
 
     def _pools(self, items: Iterator[Item], random: np.random.Generator) -> Iterator[list[Item]]:
         """Random draws from a buffer that is kept full, some batches' worth at a time."""
@@ -124,23 +124,23 @@ class StreamDataset(IterableDataset[Batch]):
                 yield pool
                 pool = []
 
-    def _items(self, reader: int, num_readers: int, left_out: list[LeftOut]) -> Iterator[Item]:
+    def _items(self, reader: int, num_readers: int, skipped: list[Skipped]) -> Iterator[Item]:
         # Evaluation shares single records out, so that --max_eval_samples means the first of the stream.
         share = self.stream.share(reader, num_readers, by="auto" if self.limits is not None else "record")
         most = None
         if self.max_samples is not None:
             most = self.max_samples // num_readers + (reader < self.max_samples % num_readers)
         for number, utterance in enumerate(share):
-            left_out += share.left_out
-            share.left_out.clear()
+            skipped += share.skipped
+            share.skipped.clear()
             if most is not None and number >= most:
                 return
-            item = self._item(number * num_readers + reader, utterance, left_out)
+            item = self._item(number * num_readers + reader, utterance, skipped)
             if item is not None:
                 yield item
-        left_out += share.left_out  # met behind the last good one
+        skipped += share.skipped  # met behind the last good one
 
-    def _item(self, row: int, utterance: Utterance, left_out: list[LeftOut]) -> Item | None:
+    def _item(self, row: int, utterance: Utterance, skipped: list[Skipped]) -> Item | None:
         text = self.normalise(utterance.text).strip()
         labels = np.asarray(self.encode(text), np.int64)
         reason = None
@@ -148,8 +148,8 @@ class StreamDataset(IterableDataset[Batch]):
             reason = reason_to_leave_out(utterance.duration_s, text, labels, self.limits)
         if reason is None:
             return Item(row, utterance, text, labels)
-        left_out.append(
-            LeftOut(self.stream.split, utterance.id, utterance.file, *reason, duration_s=utterance.duration_s)
+        skipped.append(
+            Skipped(self.stream.split, utterance.id, utterance.file, *reason, duration_s=utterance.duration_s)
         )
         return None
 

@@ -167,7 +167,7 @@ def _fingerprint(clips: list[_Clip]) -> str:
 
 
 def _record(folder: Path, clips: list[_Clip], on_clip: Callable[[int, int], None] | None) -> float:
-    """Speak and encode every clip, write the tables; gives back the corpus' duration in seconds."""
+    """Speak and encode every clip, write the tables; returns the corpus' duration in seconds."""
     for release in (RELEASE, RELEASE_UNSEEN_VOICE):
         (folder / release / LANGUAGE / "clips").mkdir(parents=True)
     durations_s: dict[str, float] = {}

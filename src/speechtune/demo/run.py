@@ -60,7 +60,7 @@ def run_demo(output_dir: Path | str = "runs/demo") -> int:
         OptionError: espeakng-loader is not installed.
         OutputError: the folder holds something else where the corpus goes.
     """
-    from speechtune.progress import console
+    from speechtune.terminal.progress import console
 
     folder = Path(output_dir)
     took_s: dict[str, float] = {}
@@ -91,9 +91,9 @@ def _timed(took_s: dict[str, float], phase: str) -> Iterator[None]:
 
 
 def _corpus(folder: Path) -> DemoCorpus:
-    from speechtune.display import BarWithFacts
-    from speechtune.progress import console
-    from speechtune.screen import screen
+    from speechtune.terminal.display import BarWithFacts
+    from speechtune.terminal.progress import console
+    from speechtune.terminal.screen import screen
 
     bar = BarWithFacts("Speaking", total=1.0)
 
@@ -115,8 +115,8 @@ def _corpus(folder: Path) -> DemoCorpus:
 
 
 def _train(folder: Path, corpus: DemoCorpus) -> int:
-    from speechtune.compat import parse_options
-    from speechtune.train import run
+    from speechtune.options.parse import parse_options
+    from speechtune.training.run import run
 
     for stale in (*folder.glob(f"*{UNSEEN_VOICE}.json*"), *folder.glob("unseen-voice/*.json*")):
         stale.unlink()
@@ -132,8 +132,8 @@ def _train(folder: Path, corpus: DemoCorpus) -> int:
 
 def _evaluate_unseen_voice(folder: Path, corpus: DemoCorpus) -> int:
     """Evaluate in a folder of its own, and put the results beside the run's, where its report finds them."""
-    from speechtune.compat import parse_options
-    from speechtune.train import run
+    from speechtune.options.parse import parse_options
+    from speechtune.training.run import run
 
     aside = folder / "unseen-voice"
     names = ("dataset_config_name", "text_column_name", "chars_to_ignore", "per_device_eval_batch_size")
@@ -151,21 +151,21 @@ def _evaluate_unseen_voice(folder: Path, corpus: DemoCorpus) -> int:
 
 
 def _report(folder: Path) -> Path:
-    from speechtune.report import write_report
+    from speechtune.reporting.report import write_report
 
     return write_report(folder, title="speechtune demo: Turkish by synthetic voices")
 
 
 def _transcribe(folder: Path) -> tuple[str, str, str]:
     """One clip of the unseen voice: its file, what was said, and what the trained model hears."""
-    from speechtune.transcribe import Transcriber
+    from speechtune.decoding.transcribe import Transcriber
 
     clip = json.loads((folder / f"hypotheses{UNSEEN_VOICE}.jsonl").read_text("utf-8").splitlines()[0])
     return clip["file"], clip["reference"], Transcriber(str(folder))(clip["file"])
 
 
 def _print_summary(folder: Path, report: Path, transcript: tuple[str, str, str], took_s: Mapping[str, float]) -> None:
-    from speechtune.progress import console, print_scores_table
+    from speechtune.terminal.progress import console, print_scores_table
 
     rows = []
     for name, suffix in (("unseen sentences", ""), ("unseen sentences, unseen voice", UNSEEN_VOICE)):

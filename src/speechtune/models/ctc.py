@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from speechtune.decode.greedy import GreedyDecoder
 from speechtune.models.ctc_frames import num_frames
+from speechtune.models.greedy import GreedyDecoder
 from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser
 from speechtune.text.vocab import Labeller
@@ -89,7 +89,7 @@ class CtcRecogniser(Recogniser):
         return num_frames(self.model.config, np.asarray(input_lengths).astype(np.int64))
 
     def losses(self, model: Any, batch: Any) -> torch.Tensor:
-        with self.knowing_lengths(batch):
+        with self.with_lengths(batch):
             logits = model(**batch.inputs).logits
         if not len(batch):
             return logits.float().sum()[None] * 0.0

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speechtune.config import TrainConfig
 from speechtune.errors import ModelError, OptionError
 from speechtune.models.adapter import freeze_all_but_adapters, language_vocabulary, prepare_adapter_config
 from speechtune.models.ctc import CtcRecogniser
@@ -21,6 +20,7 @@ from speechtune.models.loading import (
     initialise,
 )
 from speechtune.models.padding import make_padding_invariant
+from speechtune.options.table import Settings
 from speechtune.text.vocab import build_vocabulary, is_nested, missing_characters, name_character
 
 __all__ = ["ctc_for_training", "load_ctc", "source_of"]
@@ -28,7 +28,7 @@ __all__ = ["ctc_for_training", "load_ctc", "source_of"]
 log = logging.getLogger("speechtune")
 
 
-def source_of(config: TrainConfig) -> Source | None:
+def source_of(config: Settings) -> Source | None:
     """The checkpoint that training starts from; None for random weights."""
     if config.model_config is not None:
         return None
@@ -42,7 +42,7 @@ def source_of(config: TrainConfig) -> Source | None:
 
 
 def ctc_for_training(
-    config: TrainConfig,
+    config: Settings,
     model_config: Any,
     *,
     train_texts: Sequence[str],
@@ -110,7 +110,7 @@ def ctc_for_training(
     return _recogniser(config, model, tokenizer, feature_extractor)
 
 
-def load_ctc(config: TrainConfig) -> CtcRecogniser:
+def load_ctc(config: Settings) -> CtcRecogniser:
     """A trained folder or hub name as it is, for evaluation and transcription."""
     from transformers import AutoModelForCTC
 
@@ -124,7 +124,7 @@ def load_ctc(config: TrainConfig) -> CtcRecogniser:
     return _recogniser(config, model.float(), tokenizer, feature_extractor_of(source, model.config))
 
 
-def _choose_adapter(model: Any, tokenizer: Any, config: TrainConfig) -> None:
+def _choose_adapter(model: Any, tokenizer: Any, config: Settings) -> None:
     """The adapters, head and vocabulary of `--target_language`."""
     language = str(config.target_language)
     try:
@@ -152,7 +152,7 @@ def _why_head_is_useless(source: Source, model: Any, tokenizer: Any) -> str:
     return "" if before.get_vocab() == tokenizer.get_vocab() else "the checkpoint's stands for other letters"
 
 
-def given_tokenizer(config: TrainConfig, source: Source | None) -> Any:
+def given_tokenizer(config: Settings, source: Source | None) -> Any:
     """The tokenizer that the user or the checkpoint names."""
     from transformers import AutoTokenizer
 
@@ -161,7 +161,7 @@ def given_tokenizer(config: TrainConfig, source: Source | None) -> Any:
     return hub.named(name).load("tokenizer", AutoTokenizer.from_pretrained)
 
 
-def _recogniser(config: TrainConfig, model: Any, tokenizer: Any, feature_extractor: Any) -> CtcRecogniser:
+def _recogniser(config: Settings, model: Any, tokenizer: Any, feature_extractor: Any) -> CtcRecogniser:
     if config.padding == "invariant":
         make_padding_invariant(model)
     return CtcRecogniser(
@@ -175,7 +175,7 @@ def _recogniser(config: TrainConfig, model: Any, tokenizer: Any, feature_extract
 
 
 def _make_tokenizer(
-    config: TrainConfig, texts: Sequence[str], folder: Path, *, where: str, raw_texts: Sequence[str], phones: bool
+    config: Settings, texts: Sequence[str], folder: Path, *, where: str, raw_texts: Sequence[str], phones: bool
 ) -> Any:
     tokens = {
         "unk_token": config.unk_token,

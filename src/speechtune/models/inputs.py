@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from speechtune.audio.pcm import FULL_SCALE, Samples, dequantise
 from speechtune.errors import ModelError
-from speechtune.pcm import FULL_SCALE, Samples, dequantise
 
 __all__ = ["FbankInput", "ModelInput", "WaveformInput", "input_for"]
 

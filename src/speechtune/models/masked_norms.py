@@ -23,7 +23,7 @@ class Lengths:
         self.now: torch.Tensor | None = None
 
     @contextlib.contextmanager
-    def being(self, lengths: torch.Tensor | None) -> Iterator[None]:
+    def set_to(self, lengths: torch.Tensor | None) -> Iterator[None]:
         """`lengths` for the time of a block."""
         before, self.now = self.now, lengths
         try:

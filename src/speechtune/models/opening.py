@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from speechtune.config import Family, TrainConfig
 from speechtune.models.loading import load_config, random_config
 from speechtune.models.recogniser import Recogniser
+from speechtune.options.table import Family, Settings
 
 __all__ = ["family_of", "model_config_of", "open_recogniser"]
 
 
-def model_config_of(config: TrainConfig) -> Any:
+def model_config_of(config: Settings) -> Any:
     """The config of the model that the options name, or of one that starts from random weights."""
     from speechtune.models.ctc_setup import source_of
 
@@ -29,7 +29,7 @@ def family_of(model_config: Any) -> Family:
     return "seq2seq" if model_config.model_type in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES else "ctc"
 
 
-def open_recogniser(config: TrainConfig) -> Recogniser:
+def open_recogniser(config: Settings) -> Recogniser:
     """Load a model as it is, for evaluation and transcription.
 
     Raises:

@@ -98,7 +98,7 @@ class _CarriesLengths:
         return super().__call__(*args, real_lengths=self._lengths.now, **kwargs)  # type: ignore[misc]
 
     def forward(self, *args: Any, real_lengths: torch.Tensor | None = None, **kwargs: Any) -> Any:
-        with self._lengths.being(real_lengths):
+        with self._lengths.set_to(real_lengths):
             return super().forward(*args, **kwargs)  # type: ignore[misc]
 
     def __reduce_ex__(self, protocol: Any) -> Any:

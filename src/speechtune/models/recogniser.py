@@ -63,11 +63,11 @@ class Recogniser(ABC):
         """Inputs are padded to at least this many samples or frames."""
         return 0
 
-    def knowing_lengths(self, batch: Any) -> AbstractContextManager[None]:
+    def with_lengths(self, batch: Any) -> AbstractContextManager[None]:
         """Around a training pass: the model need not ask the GPU how long the batch's inputs are."""
         import torch
 
-        return self._input_lengths.being(torch.tensor(batch.input_lengths))
+        return self._input_lengths.set_to(torch.tensor(batch.input_lengths))
 
     @abstractmethod
     def encode(self, text: str) -> Sequence[int]:

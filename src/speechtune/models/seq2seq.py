@@ -20,7 +20,7 @@ from speechtune.models.encoder_cache import EncoderCache, Store, weights_hash
 from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser
 from speechtune.models.token_loss import decoder_inputs, index_of, token_losses
-from speechtune.models.whisper_context import EncoderContext, encode_frames
+from speechtune.models.whisper.context import EncoderContext, encode_frames
 
 __all__ = ["Seq2SeqRecogniser"]
 
@@ -43,7 +43,7 @@ class Seq2SeqRecogniser(Recogniser):
     kind = "seq2seq"
     encoder_cache: EncoderCache | None = None
     label_smoothing = 0.0  # in training; an evaluation's loss is plain cross-entropy
-    # Of the number format, for what runs outside the model's own forward; the trainer sets accelerate's.
+    # Of the precision, for what runs outside the model's own forward; the trainer sets accelerate's.
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __init__(
@@ -100,7 +100,7 @@ class Seq2SeqRecogniser(Recogniser):
     def losses(self, model: Any, batch: Any) -> torch.Tensor:
         self._refuse_long_clips(batch)
         if self.context is None or (self.context.margin_s is None and self.encoder_cache is None):
-            with self.knowing_lengths(batch):
+            with self.with_lengths(batch):
                 return self._losses(model, batch.inputs, batch.labels, batch.label_lengths)
         features = batch.inputs["input_features"]
         groups = self.context.groups(batch.input_lengths)
@@ -145,7 +145,7 @@ class Seq2SeqRecogniser(Recogniser):
 
         def compute(places: Sequence[int]) -> torch.Tensor:
             inputs = _select(batch.inputs, places, frames)
-            with self._input_lengths.being(torch.tensor([batch.input_lengths[place] for place in places])):
+            with self._input_lengths.set_to(torch.tensor([batch.input_lengths[place] for place in places])):
                 return self._encoded_frames(inputs["input_features"], inputs.get("attention_mask"))
 
         if self.encoder_cache is None or not batch.utterances:

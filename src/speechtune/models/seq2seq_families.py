@@ -7,8 +7,8 @@ from typing import Any
 
 from speechtune.errors import ModelError
 from speechtune.models.inputs import FbankInput, ModelInput, WaveformInput
-from speechtune.models.whisper_context import EncoderContext
-from speechtune.models.whisper_input import WhisperInput
+from speechtune.models.whisper.context import EncoderContext
+from speechtune.models.whisper.input import WhisperInput
 
 __all__ = ["FAMILIES", "check_decoder", "check_family", "inputs_of", "max_labels_of"]
 

@@ -6,15 +6,15 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from speechtune.config import TrainConfig
 from speechtune.errors import ModelError, OptionError
 from speechtune.models.ctc_setup import given_tokenizer, source_of
 from speechtune.models.loading import Source, feature_extractor_of, load_config
 from speechtune.models.padding import make_padding_invariant
 from speechtune.models.seq2seq import Seq2SeqRecogniser
 from speechtune.models.seq2seq_families import FAMILIES, check_decoder, check_family, inputs_of, max_labels_of
-from speechtune.models.whisper_context import EncoderContext, chosen_context, remember_context
-from speechtune.models.whisper_prompt import set_prompt
+from speechtune.models.whisper.context import EncoderContext, chosen_context, remember_context
+from speechtune.models.whisper.prompt import set_prompt
+from speechtune.options.table import Settings
 
 __all__ = ["load_seq2seq", "seq2seq_for_training"]
 
@@ -34,7 +34,7 @@ class _Parts:
 
 
 def seq2seq_for_training(
-    config: TrainConfig, model_config: Any, *, training_args: Any = None, corpus_language: str | None = None
+    config: Settings, model_config: Any, *, training_args: Any = None, corpus_language: str | None = None
 ) -> Seq2SeqRecogniser:
     """A checkpoint (or random weights) ready to train.
 
@@ -67,7 +67,7 @@ def seq2seq_for_training(
     return recogniser
 
 
-def _check_road(config: TrainConfig, recogniser: Seq2SeqRecogniser, *, is_sharded: bool) -> None:
+def _check_road(config: Settings, recogniser: Seq2SeqRecogniser, *, is_sharded: bool) -> None:
     """What runs the encoder apart from the model's own forward has conditions."""
     margin_s = recogniser.context.margin_s if recogniser.context is not None else None
     if is_sharded and (margin_s is not None or config.encoder_cache):
@@ -91,7 +91,7 @@ def _check_road(config: TrainConfig, recogniser: Seq2SeqRecogniser, *, is_sharde
 
 
 def load_seq2seq(
-    config: TrainConfig, *, training_args: Any = None, corpus_language: str | None = None
+    config: Settings, *, training_args: Any = None, corpus_language: str | None = None
 ) -> Seq2SeqRecogniser:
     """A trained folder or hub name as it is, for evaluation and transcription.
 
@@ -106,7 +106,7 @@ def load_seq2seq(
     return _recogniser(config, parts, training_args, corpus_language, training=False)
 
 
-def _load(config: TrainConfig, source: Source | None, model_config: Any) -> _Parts:
+def _load(config: Settings, source: Source | None, model_config: Any) -> _Parts:
     import torch
     from transformers import AutoModelForSpeechSeq2Seq
 
@@ -162,7 +162,7 @@ def _freeze_feature_encoder(model: Any) -> None:
 
 
 def _recogniser(
-    config: TrainConfig, parts: _Parts, training_args: Any, corpus_language: str | None, *, training: bool
+    config: Settings, parts: _Parts, training_args: Any, corpus_language: str | None, *, training: bool
 ) -> Seq2SeqRecogniser:
     model, tokenizer = parts.model, parts.tokenizer
     max_labels = max_labels_of(model.config)
@@ -210,7 +210,7 @@ def _contiguous(module: Any, args: Any, output: Any) -> Any:
     return output
 
 
-def _context(config: TrainConfig, model_config: Any, *, training: bool) -> EncoderContext | None:
+def _context(config: Settings, model_config: Any, *, training: bool) -> EncoderContext | None:
     if model_config.model_type == "whisper":
         return chosen_context(config.encoder_context, model_config, training=training, force=config.force)
     if config.encoder_context is not None:

@@ -1,0 +1,81 @@
+"""Atomic writes, and one message for a disk that is full or read-only.
+
+A file is written beside its final path, synced, then renamed (Pillai et al. 2014, "All File Systems Are Not Created
+Equal"): a reader, or a process killed at any moment, sees the old file or the new one, never half of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from speechtune.errors import OutputError, SpeechtuneError
+
+__all__ = ["explain_write_errors", "replacing", "sync", "write_atomically"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_MESSAGES = ("No space left", "os error 28", "os error 122", "inline_container", "File too large")
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file that replaces `path` when the block succeeds, and is removed when it fails."""
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write or replace a UTF-8 text file; its folder is created where missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, "w") as file:
+        file.write(text)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def explain_write_errors(
+    what: str, folder: Path, *, after_full: Callable[[], str] = lambda: "Free some space and run the command again."
+) -> Iterator[None]:
+    """Turn a full disk or an unwritable folder, met while writing `what`, into one message; other errors pass.
+
+    Args:
+        after_full: cleans up after a full disk and returns what to tell the user: what is kept, what to do.
+
+    Raises:
+        OutputError: the disk is full, or `folder` cannot be written.
+    """
+    try:
+        yield
+    except SpeechtuneError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _REFUSED and str(getattr(error, "filename", "") or "").startswith(str(folder)):
+            assert isinstance(error, OSError)
+            message = f"{error.filename}: can't be written: {error.strerror}.\nGive another --output_dir."
+            raise OutputError(message) from error
+        # safetensors and torch wrap the system's error in their own, with the words in the text
+        if number not in _FULL and not any(words in str(error) for words in _FULL_MESSAGES):
+            raise
+        raise OutputError(f"{folder}: no space left while writing {what}. {after_full()}") from error

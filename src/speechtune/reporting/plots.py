@@ -1,0 +1,320 @@
+"""Line charts as SVG: for the report (inline) and for documents (a file that stands alone).
+
+Drawn by ourselves rather than by matplotlib: the same bytes on every machine, about 5 kB a chart instead of 60, and the
+colours are CSS variables, so that one drawing serves a light and a dark page. The geometry is worked out here; the
+markup is templates/chart.svg, where every text is escaped.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechtune.terminal.formatting import character_name, duration_text, percent, shorten
+
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = [
+    "Chart",
+    "Series",
+    "chart_svg",
+    "series_of",
+    "smoothed",
+    "template_environment",
+    "training_charts",
+    "write_training_figure",
+]
+
+WIDTH, HEIGHT = 440, 240  # of one chart, in the units of its viewBox; near the width of a phone, so text stays legible
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 8, 34  # margins around the plotted area, same units
+MAX_POINTS = 320  # of one line: two a pixel column are all that can be seen
+LOG_SCALE_ABOVE = 50.0  # largest / smallest value from which a logarithmic axis says more
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line. `look` is "line", "faint" (raw values under a smoothed line) or "dots" (a line with a dot a point)."""
+
+    name: str
+    points: Sequence[Point]  # (x, y), finite, x ascending
+    color: int = 1  # which of the palette's colours, from 1
+    look: str = "line"
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One panel. `marks` are x values drawn as vertical lines, `mark_name` says what they are."""
+
+    title: str
+    series: Sequence[Series]
+    x_label: str = "step"
+    unit: str = ""  # "", "%" (values are fractions), or a unit's name
+    marks: Sequence[float] = field(default_factory=tuple)
+    mark_name: str = ""
+    x_range: Point | None = None  # ends of the x axis; without it, those of the points and marks
+
+
+@functools.cache
+def template_environment() -> jinja2.Environment:
+    """Templates of this package; every value is escaped, an unknown name in a template is an error."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("speechtune.reporting", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        value=format_value, percent=percent, duration=duration_text, shorten=shorten, character=character_name
+    )
+    return environment
+
+
+def series_of(log_history: Iterable[Mapping[str, Any]], key: str) -> list[Point]:
+    """(step, value) of every finite number that `log_history` holds under `key`, by step; a step's last value wins."""
+    found: dict[float, float] = {}
+    for entry in log_history:
+        step, value = entry.get("step"), entry.get(key)
+        if _is_number(step) and _is_number(value):
+            found[float(step)] = float(value)  # type: ignore[arg-type]
+    return sorted(found.items())
+
+
+def smoothed(points: Sequence[Point], *, share: float = 0.02) -> list[Point]:
+    """Mean over 2 * `share` of the points, centred; the window narrows towards both ends, which stay as they are."""
+    widest = round(len(points) * share)
+    values = [y for _, y in points]
+    result = []
+    for i, (x, _) in enumerate(points):
+        half = min(widest, i, len(values) - 1 - i)
+        window = values[i - half : i + half + 1]
+        result.append((x, math.fsum(window) / len(window)))
+    return result
+
+
+def thinned(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
+    """At most about `limit` points: the lowest and the highest of each stretch, so that peaks are kept."""
+    if len(points) <= limit:
+        return list(points)
+    stretch = math.ceil(2 * len(points) / limit)
+    kept: list[Point] = []
+    for start in range(0, len(points), stretch):
+        part = points[start : start + stretch]
+        kept.extend(sorted({min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])}))
+    return sorted({points[0], points[-1], *kept})
+
+
+def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
+    """Round numbers (1, 2, 2.5 or 5 times a power of ten) from at or below `low` to at or above `high`."""
+    if not high > low:
+        low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
+    rough = (high - low) / max(count - 1, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten around [low, high]; only the powers where that would be more than seven."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    fine = [round(m * 10.0**e, 12) for e in exponents for m in (1, 2, 5)]
+    inside = _around(fine, low, high)
+    return inside if len(inside) <= 7 else _around([10.0**e for e in exponents], low, high)
+
+
+def format_value(value: float, unit: str = "") -> str:
+    """Short text: 1,200 or 0.25 or 3e-05; with unit "%" the value is a fraction."""
+    if unit == "%":
+        return f"{value * 100:.3g} %" if abs(value) < 0.1 else f"{value * 100:.1f} %".replace(".0 %", " %")
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        text = f"{value:,.0f}"
+    elif abs(value) < 1e-3:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        text = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    else:
+        text = f"{value:.4g}"
+    return f"{text} {unit}" if unit else text
+
+
+def chart_svg(chart: Chart, *, standalone: bool = False) -> str:
+    """One chart as an SVG element.
+
+    Args:
+        chart: at least one series with a point (assertion).
+        standalone: carries its own colours and title, for a file; else it takes the page's.
+
+    Returns:
+        Text of the element, safe to be put into HTML as it is.
+    """
+    panel = _panel(chart)
+    template = template_environment().get_template("chart.svg")
+    return template.render(panels=[panel], width=WIDTH, height=HEIGHT, standalone=standalone, style=_chart_css())
+
+
+def training_charts(
+    log_history: Sequence[Mapping[str, Any]], *, bad_steps: Sequence[float] = (), prefix: str = "eval"
+) -> list[Chart]:
+    """Charts of loss, WER and CER, learning rate and speed, of those that `log_history` has values for.
+
+    All have the same x axis, from step 0 to the last one known.
+
+    Args:
+        log_history: entries of trainer_state.json.
+        bad_steps: steps whose loss or gradient was not finite; drawn into the chart of the loss.
+        prefix: of the evaluation that is followed: eval_wer, eval_loss, ...
+    """
+    rates = [
+        Series("WER", series_of(log_history, f"{prefix}_wer"), 2, "dots"),
+        Series("CER", series_of(log_history, f"{prefix}_cer"), 3, "dots"),
+        Series("PER", series_of(log_history, f"{prefix}_per"), 4, "dots"),
+    ]
+    losses = [
+        *_noisy("training loss", series_of(log_history, "loss"), 1),
+        Series("evaluation loss", series_of(log_history, f"{prefix}_loss"), 2, "dots"),
+    ]
+    speed = _noisy("speed", series_of(log_history, "audio_s_per_s"), 4)
+    charts = [
+        Chart("Loss", losses, marks=tuple(bad_steps), mark_name="not finite" if bad_steps else ""),
+        Chart("Error rate in evaluations", rates, unit="%"),
+        Chart("Learning rate", [Series("learning rate", series_of(log_history, "learning_rate"), 5)]),
+        Chart("Speed, seconds of audio per second", speed),
+    ]
+    x_values = [x for chart in charts for series in chart.series for x, _ in series.points]
+    return [
+        replace(chart, series=series, x_range=(0.0, max([*x_values, *bad_steps])))
+        for chart in charts
+        if (series := [s for s in chart.series if s.points])
+    ]
+
+
+def write_training_figure(log_history: Sequence[Mapping[str, Any]], path: Path, *, columns: int = 2) -> Path:
+    """All of `training_charts` in one SVG file that stands alone (light and dark), for a README or a document.
+
+    Returns:
+        `path`; nothing but the values decides the bytes.
+
+    Raises:
+        ValueError: there is nothing to draw.
+    """
+    panels = [_panel(chart) for chart in training_charts(log_history)]
+    if not panels:
+        raise ValueError("log_history holds neither loss nor evaluation nor learning rate: nothing to draw")
+    title_height = 26
+    for i, panel in enumerate(panels):
+        panel["x"], panel["y"] = (i % columns) * WIDTH, (i // columns) * (HEIGHT + title_height) + title_height
+    text = (
+        template_environment()
+        .get_template("chart.svg")
+        .render(
+            panels=panels,
+            width=min(columns, len(panels)) * WIDTH,
+            height=math.ceil(len(panels) / columns) * (HEIGHT + title_height),
+            standalone=True,
+            style=_chart_css(),
+        )
+    )
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
+def _noisy(name: str, points: list[Point], color: int) -> list[Series]:
+    """Values that jump about, as a faint line under a smoothed one; few of them as they are."""
+    if len(points) < 40:
+        return [Series(name, points, color)]
+    return [Series("logged", points, color, "faint"), Series(name, smoothed(points), color)]
+
+
+def _panel(chart: Chart) -> dict[str, Any]:
+    """Everything that chart.svg needs of one chart, in the units of its viewBox."""
+    points = [p for series in chart.series for p in series.points]
+    assert points, f"nothing to draw: {chart.title}"
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    is_log = low > 0 and high / low > LOG_SCALE_ABOVE and chart.unit != "%"
+    y_ticks = log_ticks(low, high) if is_log else ticks(0.0 if 0 <= low < 0.7 * high else low, high)
+    x_values = [x for x, _ in points] + list(chart.marks)
+    x_low, x_high = chart.x_range or (min(x_values), max(x_values))
+    if x_high == x_low:
+        x_low, x_high = x_low - 1, x_high + 1
+    x_of = _scale(x_low, x_high, LEFT, WIDTH - RIGHT)
+    y_of = _scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP, is_log=is_log)
+    return {
+        "x": 0,
+        "y": 0,
+        "chart": chart,
+        "is_log": is_log,
+        "x_ticks": [(x_of(t), t) for t in ticks(x_low, x_high) if x_low <= t <= x_high],
+        "y_ticks": [(y_of(t), t) for t in y_ticks],
+        "marks": [x_of(m) for m in chart.marks],
+        "legend": _legend(chart),
+        "area": (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
+        "lines": [_line(series, x_of, y_of, chart.unit) for series in chart.series],
+    }
+
+
+def _line(series: Series, x_of: _Scale, y_of: _Scale, unit: str) -> dict[str, Any]:
+    drawn = [(x, y, x_of(x), y_of(y)) for x, y in thinned(series.points)]
+    return {
+        "series": series,
+        "path": " ".join(f"{'M' if i == 0 else 'L'}{px:g} {py:g}" for i, (_, _, px, py) in enumerate(drawn)),
+        "dots": [(px, py) for _, _, px, py in drawn] if series.look == "dots" or len(drawn) == 1 else [],
+        "readings": [[px, f"{x:,.0f}", format_value(y, unit)] for x, y, px, _ in drawn],
+    }
+
+
+def _legend(chart: Chart) -> list[tuple[float, Series]]:
+    """Right end of each name in a drawing that stands alone; a single line is named by the title."""
+    named = [series for series in chart.series if series.look != "faint"]
+    places: list[tuple[float, Series]] = []
+    x = float(WIDTH - RIGHT)
+    for series in reversed(named if len(named) > 1 else []):
+        places.append((x, series))
+        x -= 6.2 * len(series.name) + 28
+    return places[::-1]
+
+
+class _Scale:
+    """Maps a value to a place on the page, rounded to a tenth of a unit."""
+
+    def __init__(self, low: float, high: float, start: float, end: float, is_log: bool) -> None:
+        self.is_log = is_log
+        self.low, self.high = (math.log(low), math.log(high)) if is_log else (low, high)
+        self.start, self.end = start, end
+
+    def __call__(self, value: float) -> float:
+        value = math.log(value) if self.is_log else value
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
+
+
+def _scale(low: float, high: float, start: float, end: float, *, is_log: bool = False) -> _Scale:
+    return _Scale(low, high, start, end, is_log)
+
+
+def _around(values: Sequence[float], low: float, high: float) -> list[float]:
+    """The values within [low, high] and the nearest one beyond at either side."""
+    below = max((v for v in values if v <= low), default=values[0])
+    above = min((v for v in values if v >= high), default=values[-1])
+    return [v for v in values if below <= v <= above]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _chart_css() -> str:
+    import markupsafe
+
+    source = template_environment().loader
+    assert source is not None
+    return markupsafe.Markup(source.get_source(template_environment(), "chart.css")[0])

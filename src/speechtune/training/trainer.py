@@ -1,0 +1,326 @@
+"""transformers' Trainer with four seams replaced: which rows make a step, the loss of a step, evaluation, and
+checkpoints (resuming_trainer.py).
+
+- *Rows*: a StepSampler plans each epoch (data/batching.py).
+- *Loss*: the sum over all utterances (or tokens) of a step, over all processes and accumulation rounds, divided by
+  their number. It does not depend on how the step was shared out. Trainer's own is a mean of means.
+- *Evaluation*: evaluate.recognise_split instead of gathered logits.
+
+One subclass for all kinds of models; what differs between them is a Recogniser.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerControl
+
+from speechtune.data.batching import BatchSettings
+from speechtune.data.dataset import (
+    Batch,
+    SpeechDataset,
+    evaluation_loader,
+    stream_loader,
+    training_loader,
+)
+from speechtune.data.streaming import StreamDataset
+from speechtune.distributed import gathered
+from speechtune.evaluation.evaluate import Evaluation, recognise_split
+from speechtune.models.attention import use_own_attention
+from speechtune.models.recogniser import Recogniser
+from speechtune.terminal.progress import evaluation_progress
+from speechtune.training.bad_steps import BadSteps
+from speechtune.training.resuming_trainer import ResumingTrainer
+from speechtune.types import Skipped
+
+__all__ = ["SpeechTrainer"]
+
+log = logging.getLogger("speechtune")
+
+
+class SpeechTrainer(ResumingTrainer):
+    """See the module's docstring.
+
+    Args:
+        recogniser: model, tokenizer and input.
+        args: TrainingArguments.
+        train_set, eval_set: datasets; either may be None.
+        settings: size of a whole step, over processes and accumulation.
+        normalise: applied to hypotheses before they are scored.
+        metric_names: of evaluations during training.
+        on_bad_step: called on the first process with one JSON-able row for each skipped step.
+        check_skipped: called on every process with all that was skipped so far, whenever that grows; may raise.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        args: Any,
+        *,
+        train_set: SpeechDataset | StreamDataset | None,
+        eval_set: SpeechDataset | StreamDataset | None,
+        settings: BatchSettings | None,
+        normalise: Callable[[str], str] = str,
+        metric_names: Sequence[str] = ("wer", "cer"),
+        on_bad_step: Callable[[dict[str, Any]], None] = lambda row: None,
+        check_skipped: Callable[[Sequence[Skipped]], None] = lambda rows: None,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(
+            recogniser,
+            args,
+            train_set=train_set,
+            settings=settings,
+            bad_steps=BadSteps(on_bad_step),
+            eval_dataset=eval_set,
+            callbacks=list(callbacks),
+        )
+        self.eval_set = eval_set
+        self.normalise, self.metric_names = normalise, tuple(metric_names)
+        self.check_skipped = check_skipped
+        self.loss_is_scaled_for_ga = True
+        use_own_attention(recogniser.model)
+        if hasattr(recogniser, "autocast"):  # parts of a model that are called apart from its forward
+            recogniser.autocast = self.accelerator.autocast
+        self.last_evaluation: Evaluation | None = None
+        self.stop_requested = False  # by a signal to this process
+        self.stop_agreed = False  # by all processes, at the same step
+        self._flags: torch.Tensor | None = None  # of the last step: wishes to stop, utterances skipped
+        self.num_utterances = 0  # trained on since the start, about, over all processes
+        self._num_new = 0  # utterances skipped by this process since it told the others
+        self._logged = (0, 0)  # steps taken and skipped when the loss was last logged
+        self._seconds_logged, self._time_logged = 0.0, time.perf_counter()
+
+    # ---- rows
+
+    def get_train_dataloader(self) -> Any:
+        if isinstance(self.train_set, StreamDataset):
+            return stream_loader(
+                self.train_set,
+                num_workers=self.args.dataloader_num_workers,
+                pin_memory=self.args.device.type == "cuda",
+            )
+        assert self.train_set is not None and self.sampler is not None
+        return training_loader(
+            self.train_set,
+            self.sampler,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def train_from(self, checkpoint: Path | None) -> Any:
+        """Train, from a whole checkpoint where there is one.
+
+        Raises:
+            OutputError: the checkpoint can't be gone on with.
+        """
+        if checkpoint is not None:
+            self.prepare_resume(checkpoint)
+            self._logged, self._seconds_logged = self._began, self.data_state.seconds
+        result = self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        # What came up in the last step: the others don't know yet.
+        self.stop_agreed = any(gathered(self.stop_requested)) or self.stop_agreed
+        self._share_skipped()
+        return result
+
+    # ---- loss
+
+    control: TrainerControl
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        return inputs.to(self.args.device) if isinstance(inputs, Batch) else super()._prepare_inputs(inputs)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Items of the whole step over all processes.
+
+        The same message carries what the others have to know of this process, so that all act at the same step: the
+        wish to stop, and that utterances were skipped.
+        """
+        self._loss_before = self._tr_loss.clone()
+        for batch in batch_samples:
+            self._note(batch.skipped)
+            self.num_utterances += len(batch) * self.args.world_size
+        count = float(sum(self.recogniser.num_items(batch) for batch in batch_samples))
+        if self.args.world_size == 1:
+            self.stop_agreed = self.stop_requested
+            if self._num_new:
+                self._share_skipped()
+            return torch.tensor(max(count, 1.0), device=device)
+        self._sync_flags()  # of the step before, which a GPU has finished: reading it waits for nothing
+        ours = torch.tensor([count, float(self.stop_requested), float(self._num_new)], device=device)
+        self._num_new = 0
+        torch.distributed.all_reduce(ours)
+        self._flags = ours[1:]
+        if not ours.is_cuda:
+            self._sync_flags()
+        return ours[0].clamp(min=1.0)
+
+    def _sync_flags(self) -> None:
+        if self._flags is None:
+            return
+        wishes, num_new = self._flags.tolist()
+        self._flags = None
+        self.stop_agreed |= wishes > 0
+        if num_new:
+            self._share_skipped()
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        assert isinstance(inputs, Batch) and not return_outputs
+        losses = self.recogniser.losses(model, inputs)
+        self.bad_steps.add(inputs.utterances, losses)
+        # DDP averages gradients over processes; the sum over them is what is wanted.
+        return losses.sum() / num_items_in_batch * self.args.world_size
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0
+
+    def _track_num_input_tokens(self, inputs: Any) -> None:
+        self.data_state.seconds += inputs.seconds
+
+    def _note(self, rows: Sequence[Skipped]) -> None:
+        for row in rows:
+            self._num_new += (row.split, row.id) not in self.skipped
+            self.skipped.setdefault((row.split, row.id), row)
+
+    def _share_skipped(self) -> None:
+        """Tell all processes what each of them skipped."""
+        for rows in gathered(self.skipped):
+            self.skipped.update(rows)
+        self._num_new = 0
+        self.check_skipped(list(self.skipped.values()))
+
+    @property
+    def audio_seconds(self) -> float:
+        """Audio trained on so far, over all processes."""
+        return self.data_state.seconds * self.args.world_size
+
+    # ---- non-finite steps
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """The gradient's norm; where it is not finite the optimiser's step is skipped and its utterances are named."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        finite = torch.isfinite(torch.as_tensor(norm))
+        if getattr(self.accelerator, "scaler", None) is None:
+            optimizer = self.optimizer.optimizer
+            if optimizer.defaults.get("fused"):  # it looks at this itself, so that nobody waits for the GPU's verdict
+                optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()
+            elif not bool(finite):
+                model.zero_grad(set_to_none=True)  # a parameter without gradient is left alone by the optimiser
+        # A loss of a skipped step is no part of the mean that is logged: one NaN would make it, and all later ones,
+        # NaN.
+        self._tr_loss.copy_(torch.where(finite.to(self._tr_loss.device), self._tr_loss, self._loss_before))
+        self.bad_steps.end_step(self.state.global_step + 1, finite)
+        # On a GPU the verdict of the step before is read, which is there by now; reading this one's would wait for it.
+        self._check_steps(keep=1 if finite.is_cuda else 0)
+        return norm
+
+    def _check_steps(self, *, keep: int) -> None:
+        self.bad_steps.check(keep=keep)
+        if self.bad_steps.too_many:
+            self.control.should_save = self.control.should_training_stop = True
+
+    # ---- evaluation
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        assert self.eval_set is not None
+        evaluation = self._recognise(self.eval_set, until_stopped=hasattr(self.lr_scheduler, "base_lrs"))
+        if evaluation is None:
+            self.stop_agreed = True
+            self.data_state.evaluation_due = "best" if self.control.should_save else "score"
+            self.control.should_save = self.control.should_training_stop = True
+            return {}
+        self.last_evaluation = evaluation
+        self._note(evaluation.skipped)
+        if evaluation.skipped:
+            self._share_skipped()
+        metrics = evaluation.metrics(self.metric_names, prefix=metric_key_prefix)
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def recognise(self, dataset: SpeechDataset | StreamDataset) -> Evaluation:
+        """Evaluate a prepared split or a stream; each process does its share, all get the whole."""
+        evaluation = self._recognise(dataset)
+        assert evaluation is not None
+        return evaluation
+
+    def _recognise(self, dataset: SpeechDataset | StreamDataset, *, until_stopped: bool = False) -> Evaluation | None:
+        args = self.args
+        if isinstance(dataset, StreamDataset):
+            total_s, num_batches = float("nan"), 0  # a stream does not say how long it is
+            loader = stream_loader(dataset, num_workers=args.dataloader_num_workers, pin_memory=False)
+        else:
+            total_s = dataset.split.hours * 3600 / args.world_size
+            num_batches = math.ceil(len(dataset) / args.per_device_eval_batch_size)
+            loader = evaluation_loader(
+                dataset,
+                batch_size=args.per_device_eval_batch_size,
+                rank=args.process_index,
+                world_size=args.world_size,
+                num_workers=args.dataloader_num_workers,
+            )
+        model = self.model_wrapped if self.is_fsdp_enabled else self.model
+        with (
+            self.autocast_smart_context_manager(),
+            evaluation_progress(total_s, enabled=args.process_index == 0) as on_batch,
+        ):
+            return recognise_split(
+                self.recogniser,
+                model,
+                loader,
+                device=args.device,
+                normalise=self.normalise,
+                on_batch=on_batch,
+                is_stopped=self._stop_votes(num_batches) if until_stopped else None,
+            )
+
+    def _stop_votes(self, num_batches: int) -> Callable[[], bool]:
+        """To be asked before each batch of an evaluation: whether any process was told to stop."""
+        if self.args.world_size == 1:
+            return lambda: self.stop_requested
+        rounds = iter(range(num_batches // self.args.world_size))  # that every process has; a share may have one more
+
+        def is_stopped() -> bool:
+            if next(rounds, None) is None:
+                return False
+            wish = torch.tensor(float(self.stop_requested), device=self.args.device)
+            torch.distributed.all_reduce(wish)
+            return bool(wish > 0)
+
+        return is_stopped
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            self._check_steps(keep=0)
+            now = time.perf_counter()
+            seconds = (self.data_state.seconds - self._seconds_logged) * self.args.world_size
+            logs["loss"] = self._of_taken_steps(logs["loss"], since=self._logged)
+            logs["audio_s_per_s"] = round(seconds / max(now - self._time_logged, 1e-9), 1)
+            self._seconds_logged, self._time_logged = self.data_state.seconds, now
+            self._logged = (self.state.global_step, self.bad_steps.count)
+            if self.bad_steps.count:
+                logs["skipped_steps"] = self.bad_steps.count
+        if "train_loss" in logs:
+            logs["train_loss"] = self._of_taken_steps(logs["train_loss"], since=self._began)
+        super().log(logs, *args, **kwargs)
+
+    def _of_taken_steps(self, mean: float, *, since: tuple[int, int]) -> float:
+        """A mean over steps in which skipped ones count 0 -> the mean over the others; nan where there is none."""
+        steps, skipped = self.state.global_step - since[0], self.bad_steps.count - since[1]
+        return mean * steps / (steps - skipped) if skipped < steps else mean if not steps else float("nan")
+
+    # ---- checkpoints
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._check_steps(keep=0)
+        self._sync_flags()
+        super()._save_checkpoint(model, trial)

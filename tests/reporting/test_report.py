@@ -1,0 +1,245 @@
+"""report.html: complete, harmless, small, the same every time."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from speechtune.errors import OutputError
+from speechtune.reporting.report import write_report
+
+WORDS = {"hits": 5, "substitutions": 2, "deletions": 1, "insertions": 0}
+ALIEN = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> \x00\x1b \u202etxet {{ 7*7 }} </textarea>]]>"
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; refuses tags that are not closed in order."""
+
+    VOID = {"meta", "input", "br"}  # noqa: RUF012
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.text, self.attributes, self._open = [], "", [], []
+        self.feed(text)
+        self.close()
+        assert not self._open, f"not closed: {self._open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.text += " "
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        self.text += " "
+        assert self._open.pop() == tag, f"{tag} closed at {self.getpos()}"
+
+    def handle_data(self, data):
+        if self._open[-1:] not in (["script"], ["style"]):
+            self.text += data
+
+
+def write(folder, name, *rows):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def whole_run(folder, *, text="bir iki üç", alien=""):
+    """A small run with every file that a report reads."""
+    row = {"id": f"u1{alien}", "file": f"clips/u1.mp3{alien}", "speaker": f"s{alien}", "duration_s": 3.5}
+    row |= {"reference": f"{text} dört {alien}", "hypothesis": f"{text} dord {alien[::-1]}"}
+    score = {**WORDS, "rate": 0.375, "low": 0.3, "high": 0.45}
+    protocol = {"name": f"default{alien}", "normalizer": "lower", "filters": {f"f{alien}": 1}, "skipped": 3}
+    results = {
+        "scores": {"wer": score, "cer": {**score, "rate": 0.125}},
+        "protocol": {**protocol, "hash": "ab12"},
+        "dataset": f"common_voice/tr{alien}",
+        "split": "test",
+    }
+    write(folder, "eval_results.json", results)
+    write(
+        folder,
+        "hypotheses.jsonl",
+        row,
+        {**row, "id": "u2", "hypothesis": row["reference"], "speaker": "other", "duration_s": 9},
+    )
+    write(folder, "eval_results_unseen_voice.json", {"eval_wer": 0.5})
+    write(folder, "hypotheses_unseen_voice.jsonl", {**row, "id": "v1"})
+    write(
+        folder,
+        "skipped.jsonl",
+        *[{"split": "train", "id": f"x{alien}", "file": f"f{alien}", "reason": f"too_long{alien}"}] * 2,
+    )
+    write(
+        folder,
+        "bad_steps.jsonl",
+        {"step": 7, "non_finite": "loss", "utterances": [{"id": f"bad{alien}", "loss": "nan"}]},
+    )
+    history = [{"step": 5, "loss": 2.0, "learning_rate": 1e-4}, {"step": 10, "eval_wer": 0.4, "eval_loss": 1.0}]
+    write(folder, "trainer_state.json", {"global_step": 10, "max_steps": 10, "epoch": 1.0, "log_history": history})
+    write(folder, "train_results.json", {"train_runtime": 65.0, "train_samples": 63})
+    write(folder, "settings.json", {"model_name_or_path": f"facebook/wav2vec2-base{alien}", f"odd{alien}": [alien]})
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    whole_run(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def page_of(folder, **options):
+    return Page(write_report(folder, **options).read_text(encoding="utf-8"))
+
+
+def test_the_head_says_what_was_measured_how_well_and_how_surely(run_folder):
+    text = " ".join(page_of(run_folder).text.split())
+    assert "wav2vec2-base on common_voice/tr" in text
+    assert "WER, word error rate, test 37.5 % 95 % interval 30.0 % to 45.0 %" in text
+    assert "Of every 100 words spoken, about 62 are recognised right; 25 are taken for another word" in text
+    assert "12.5 % CER, character error rate" in text
+    assert "Protocol default: lower; filtered by f 1; 3 skipped; hash ab12" in text
+
+
+def test_every_part_of_a_whole_run_has_its_section(run_folder):
+    page = page_of(run_folder)
+    ids = [value for tag, name, value in page.attributes if name == "id" and tag == "section"]
+    assert ids == ["summary", "training", "errors", "worst", "utterances", "left-out", "settings"]
+    text = " ".join(page.text.split())
+    assert "10 steps 1 epoch 1 min 5 s training time 63 training utterances" in text
+    assert "2 too long train 2" in text
+    assert "non finite: loss; utterances: (id bad, loss nan)" in text
+    assert "dört dord" in text
+
+
+def test_the_same_folder_gives_the_same_bytes(run_folder):
+    first = write_report(run_folder).read_bytes()
+    assert first == write_report(run_folder).read_bytes()
+
+
+def test_the_title_can_be_given(run_folder):
+    page = page_of(run_folder, title="Demo <1>")
+    assert page.text.count("Demo <1>") == 2  # title and heading
+
+
+def test_text_of_strangers_stays_text(run_folder):
+    whole_run(run_folder, alien=ALIEN)
+    whole_run(run_folder.parent / "tame")
+    page, tame = page_of(run_folder), page_of(run_folder.parent / "tame")
+    assert page.tags.count("script") == 1
+    assert set(page.tags) == set(tame.tags)
+    assert "img" not in page.tags
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert "<script>alert(1)</script>" in page.text
+    assert "{{ 7*7 }}" in page.text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e]", write_report(run_folder).read_text(encoding="utf-8"))
+
+
+def test_nothing_is_loaded_and_only_our_script_may_run(run_folder):
+    text = write_report(run_folder).read_text(encoding="utf-8")
+    page = Page(text)
+    (policy,) = [v for tag, name, v in page.attributes if tag == "meta" and name == "content" and "default-src" in v]
+    assert "default-src 'none'" in policy
+    assert "script-src 'sha256-" in policy
+    assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", text)
+    assert "@import" not in text
+    assert "url(" not in text
+    links = [v for _, name, v in page.attributes if name in ("src", "href", "action", "srcset")]
+    assert all(link.startswith("#") for link in links)
+
+
+def test_the_hash_in_the_policy_is_that_of_the_script(run_folder):
+    import base64
+    import hashlib
+
+    text = write_report(run_folder).read_text(encoding="utf-8")
+    script = re.search(r"<script>(.*)</script>", text, re.S)[1]
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in text
+
+
+def test_errors_are_marked_by_strike_and_underline_not_by_colour_alone(tmp_path):
+    write(tmp_path, "hypotheses.jsonl", {"id": "1", "reference": "a b c d e", "hypothesis": "a x c d e f"})
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert (
+        '<p dir="auto" class="d">a <span class="r"><del>b</del> <ins>x</ins></span> c d e <ins class="a">f</ins></p>'
+        in text
+    )
+    assert re.search(r"\ndel \{[^}]*line-through", text)
+    assert re.search(r"\nins \{[^}]*underline", text)
+
+
+def test_every_text_of_a_corpus_finds_its_own_direction(tmp_path):
+    write(tmp_path, "hypotheses.jsonl", {"id": "1", "reference": "مرحبا بالعالم", "hypothesis": "مرحبا"})
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert '<p dir="auto" class="d">مرحبا <del class="m">بالعالم</del></p>' in text
+
+
+def test_a_run_cut_short_before_its_evaluation_shows_the_last_one_of_the_training(tmp_path):
+    history = [{"step": 100, "loss": 3.0}, {"step": 100, "eval_wer": 0.5}]
+    state = {"global_step": 100, "max_steps": 900, "log_history": history}
+    write(tmp_path / "checkpoint-100", "trainer_state.json", state)
+    text = " ".join(page_of(tmp_path).text.split())
+    assert "WER, word error rate, at step 100 50.0 %" in text
+    assert "the run holds no final scores" in text
+    assert "Training stands at step 100 of 900." in text
+    assert "Utterances" not in text
+
+
+def test_a_run_without_any_score_still_gets_a_report(tmp_path):
+    write(tmp_path, "settings.json", {"seed": 1})
+    assert "This run holds no scores yet." in page_of(tmp_path).text
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "eval_results.json").write_text("{")
+    assert "eval_results.json: can't be read" in page_of(tmp_path).text
+
+
+def test_an_evaluation_without_hypotheses_and_one_without_errors_are_shown(tmp_path):
+    write(tmp_path, "eval_results.json", {"eval_wer": 0.25, "eval_samples": 8})
+    write(tmp_path, "hypotheses_good.jsonl", {"id": "1", "reference": "a", "hypothesis": "a"})
+    text = " ".join(page_of(tmp_path).text.split())
+    assert "Of every 100 words, about 25 are wrong." in text
+    assert "No utterance has an error." in text
+
+
+def test_an_empty_reference_has_no_rate(tmp_path):
+    write(tmp_path, "hypotheses.jsonl", {"id": "1", "reference": "", "hypothesis": "a", "duration_s": 1})
+    text = " ".join(page_of(tmp_path).text.split())
+    assert "no reference" in text
+    assert "inf" not in text.replace("information", "")
+
+
+def test_ten_thousand_utterances_stay_below_two_megabytes_and_the_cut_is_said(tmp_path):
+    row = {"speaker": "s" * 128, "duration_s": 5.0, "reference": "नमस्ते दुनिया यह एक वाक्य है " * 3}
+    rows = ({**row, "id": f"{i}", "hypothesis": f"नमस्ते {i} " * (1 + i % 7)} for i in range(10_000))
+    write(tmp_path, "hypotheses.jsonl", *rows)
+    path = write_report(tmp_path)
+    assert 1_000_000 < path.stat().st_size < 2_000_000
+    text = " ".join(Page(path.read_text(encoding="utf-8")).text.split())
+    assert re.search(r"The [\d,]+ utterances with the most word errors, of 10,000; .* in hypotheses.jsonl", text)
+
+
+def test_an_endless_hypothesis_is_cut_and_the_cut_is_said(tmp_path):
+    write(tmp_path, "hypotheses.jsonl", {"id": "1", "reference": "a", "hypothesis": "la " * 50_000})
+    path = write_report(tmp_path)
+    assert path.stat().st_size < 300_000
+    assert re.search(r"and \d\d,\d\d\d more words", path.read_text(encoding="utf-8"))
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(OutputError, match="nothing of a run"):
+        write_report(tmp_path)
+
+
+def test_a_report_that_cannot_be_written_is_an_error(run_folder):
+    (run_folder / "report.html").mkdir()
+    with pytest.raises(OutputError, match=r"report.html: the report can't be written"):
+        write_report(run_folder)

@@ -1,0 +1,110 @@
+"""Alone, a process is told what it said; two are told what both said; a lost one is one message."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.resource_sharer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.utils.data
+
+from speechtune.distributed import from_first, gathered, lost_process_means
+from speechtune.errors import TrainingError
+
+
+def one_of_two(rank: int, meeting: Path) -> None:
+    """What each of two processes does; fails by its exit code."""
+    import torch.distributed as distributed
+
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    found = gathered({"rank": rank, "text": "ş" * (1 + 1000 * rank)})
+    assert [row["rank"] for row in found] == [0, 1]
+    assert [len(row["text"]) for row in found] == [1, 1001]
+    assert from_first(("a", None) if rank == 0 else "ignored") == ("a", None)
+    assert gathered(None) == [None, None]
+    with pytest.raises(TrainingError, match=r"Another process of this run was lost: \[gloo\] Connection reset by peer"):
+        with_error(RuntimeError("[gloo] Connection reset by peer\nmore lines"))
+    with pytest.raises(TrainingError, match="was lost: Application timeout"):  # of a process that hangs
+        with_error(RuntimeError("Application timeout caused pair closure"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        with_error(RuntimeError("out of memory"))
+    distributed.destroy_process_group()
+
+
+def with_error(error: Exception) -> None:
+    with lost_process_means():
+        raise error
+
+
+def test_alone_a_process_is_told_what_it_said():
+    value = object()
+    assert gathered(value) == [value] and from_first(value) is value and gathered(None) == [None]
+
+
+def test_two_processes_are_told_what_both_said_in_their_order(tmp_path: Path):
+    fork = multiprocessing.get_context("fork")  # spares them the seconds that torch takes to load
+    both = [fork.Process(target=one_of_two, args=(rank, tmp_path / "meeting")) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+
+
+def test_a_lost_loader_is_a_message_in_one_process_too():
+    said = r"(?s)A loader process .*\(pid\(s\) 12\).*--dataloader_num_workers"
+    with pytest.raises(TrainingError, match=said), lost_process_means():
+        raise RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly\nmore lines")
+
+
+class Tensors(torch.utils.data.Dataset):
+    """A batch each; or an error where there is none."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        if self.error is not None:
+            raise self.error
+        return torch.ones(1000)
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionRefusedError(111, "Connection refused"), FileNotFoundError()])
+def test_a_loader_lost_while_its_batch_is_taken_over_is_the_same_message(error: Exception, monkeypatch: Any):
+    def ended(*_: Any) -> None:
+        raise error
+
+    loader = torch.utils.data.DataLoader(Tensors(), num_workers=1, multiprocessing_context="fork")
+    batches = iter(loader)
+    monkeypatch.setattr(multiprocessing.resource_sharer._ResourceSharer, "get_connection", ended)
+    with pytest.raises(TrainingError, match="A loader process of this run was lost"), lost_process_means():
+        next(batches)
+
+
+def test_an_error_of_the_data_itself_passes_as_it_is():
+    with pytest.raises(FileNotFoundError, match="nosuch"), lost_process_means():
+        next(iter(torch.utils.data.DataLoader(Tensors(FileNotFoundError("nosuch")))))
+
+
+def test_alone_a_broken_connection_is_not_of_another_process():
+    with pytest.raises(RuntimeError, match="Connection reset by peer"), lost_process_means():
+        raise RuntimeError("Connection reset by peer")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ValueError("Broken pipe"), KeyboardInterrupt()])
+def test_other_errors_pass_as_they_are(error: BaseException):
+    with pytest.raises(type(error)) as caught, lost_process_means():
+        raise error
+    assert caught.value is error
+
+
+def test_without_an_error_nothing_happens():
+    with lost_process_means():
+        done = True
+    assert done
