@@ -176,6 +176,7 @@ def test_a_commands_words_reach_its_function(
     ("command", "target"),
     [
         ("train", "speechtune.training.run:run"),
+        ("plan", "speechtune.plan.command:run"),
         ("evaluate", "speechtune.training.run:run"),
         ("doctor", "speechtune.doctor.doctor:run"),
         ("vocab", "speechtune.cli.vocab:run"),

@@ -10,7 +10,7 @@ import pytest
 from speechtune.options.help import option_help
 from speechtune.options.option import own_options, training_options
 
-COMMANDS = ["train", "script", "evaluate", "doctor", "vocab"]
+COMMANDS = ["train", "plan", "script", "evaluate", "doctor", "vocab"]
 
 
 def help_of(command: Any, monkeypatch: pytest.MonkeyPatch, columns: int = 100, **how: Any) -> str:
@@ -31,8 +31,7 @@ def entry(text: str, name: str) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_options_of_a_command_are_listed_once_each_and_no_others(command: str, monkeypatch: pytest.MonkeyPatch):
-    wanted = "train" if command == "script" else command
-    ours = {option.name for option in own_options().values() if wanted in option.commands.split()}
+    ours = {option.name for option in own_options().values() if option.belongs_to(command)}
     found = named(help_of(command, monkeypatch))
     assert len(found) == len(set(found)) and set(found) == ours | {"output_dir"}
 

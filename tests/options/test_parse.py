@@ -270,6 +270,16 @@ def test_an_option_of_another_command_says_whose_it_is():
     assert line == "--seed is not an option of `speechtune vocab`, but of `speechtune train`."
 
 
+def test_a_plan_takes_the_options_of_training_and_no_measure():
+    options = parse_options([*WHOLE, "--layerdrop", "0.1", "--seed", "1", "--no_measure"], command="plan")
+    assert options.command == "plan" and options.do_train and options.do_eval
+    assert options.config.no_measure and options.config.layerdrop == 0.1
+    assert not parse_options(WHOLE, command="plan").config.no_measure
+    assert wrong(*WHOLE, "--no_measure") == [
+        "--no_measure is not an option of `speechtune train`, but of `speechtune plan`."
+    ]
+
+
 def test_target_language_on_the_ctc_script_means_adapters():
     options = script("ctc", "--target_language=tur")
     assert options.kind == "ctc_adapter"

@@ -15,7 +15,7 @@ def test_every_option_has_a_help_text_a_group_and_commands_that_know_it():
     for option in own_options().values():
         assert option.help and not option.help.endswith("."), option.name
         assert option.group, option.name
-        assert set(option.commands.split()) <= {"train", "evaluate", "doctor", "vocab"}, option.name
+        assert set(option.commands.split()) <= {"train", "plan", "evaluate", "doctor", "vocab"}, option.name
         assert option.commands, option.name
 
 

@@ -115,7 +115,11 @@ def _overview() -> str:
     )
 
 
-_RUNS: dict[Command, str] = {"doctor": "speechtune.doctor.doctor:run", "vocab": "speechtune.cli.vocab:run"}
+_RUNS: dict[Command, str] = {
+    "plan": "speechtune.plan.command:run",
+    "doctor": "speechtune.doctor.doctor:run",
+    "vocab": "speechtune.cli.vocab:run",
+}
 
 
 def _train(argv: Sequence[str], *, command: Command, kind: Kind | None = None, prog: str) -> int | None:
@@ -254,6 +258,10 @@ def _cache(argv: Sequence[str]) -> int | None:
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], Any]]] = {
     "demo": ("build a small corpus, train on it, score and use the recogniser", _demo),
     "doctor": ("name what in a corpus can't be used, and why", _with_options("doctor")),
+    "plan": (
+        "show what training would do: splits, sizes, skipped, model, steps, memory, time; trains nothing",
+        _with_options("plan"),
+    ),
     "train": ("fine-tune a model on a corpus", _with_options("train")),
     "evaluate": ("say how well a model recognises a corpus", _with_options("evaluate")),
     "transcribe": ("write what is said in recordings", _transcribe),

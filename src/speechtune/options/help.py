@@ -21,6 +21,11 @@ _ABOUT: dict[Command, tuple[str, str]] = {
         " last run stopped. A file of options (YAML or JSON, such as a recipe) may come first; the command line counts"
         " for more.",
     ),
+    "plan": (
+        "[OPTIONS.yaml] --model_name_or_path MODEL --dataset_name CORPUS --output_dir FOLDER [...]",
+        "Show what training would do: splits, sizes, skipped, model, steps, memory, time. Trains nothing. Takes the options"
+        " of `speechtune train`: replace `train` by `plan` in its command.",
+    ),
     "script": (
         "--model_name_or_path MODEL --dataset_name CORPUS --output_dir FOLDER --do_train --do_eval [...]",
         "Takes the options of the original script of this name; `speechtune train` does the same. A .json or .yaml file"
@@ -54,9 +59,8 @@ def option_help(command: Command, *, prog: str, everything: bool = False) -> str
         everything: with the options of `TrainingArguments`.
     """
     usage, about = _ABOUT[command]
-    wanted = "train" if command == "script" else command
-    options = [option for option in own_options().values() if wanted in option.commands.split()]
-    training = command in ("train", "script", "evaluate")
+    options = [option for option in own_options().values() if option.belongs_to(command)]
+    training = command in ("train", "plan", "script", "evaluate")
     if everything and training:
         options += [_as_taken(option) for name, option in training_options().items() if name != "output_dir"]
     width = max(60, min(shutil.get_terminal_size().columns, 110))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from speechtune.errors import OptionError
-from speechtune.options.table import Settings
+from speechtune.options.table import Command, Settings
 
 __all__ = ["Option", "own_options", "training_options"]
 
@@ -46,6 +46,11 @@ class Option:
     bare: bool = False  # it may stand alone, then it is True
     low: float | None = None
     high: float | None = None
+
+    def belongs_to(self, command: Command) -> bool:
+        """Return whether `command` takes this option."""
+        names = self.commands.split()
+        return command in names or (command in ("plan", "script") and "train" in names)
 
     @functools.cached_property
     def kinds(self) -> frozenset[str]:

@@ -27,6 +27,7 @@ _RIVALS = (
 )
 _REQUIRED: dict[Command, tuple[str, ...]] = {
     "train": ("model_name_or_path", "dataset_name", "output_dir"),
+    "plan": ("model_name_or_path", "dataset_name", "output_dir"),
     "script": ("model_name_or_path", "dataset_name", "output_dir"),
     "evaluate": ("model_name_or_path", "dataset_name"),
     "doctor": ("dataset_name",),
@@ -65,7 +66,7 @@ def parse_options(
     values = _convert([given for given in in_file if given.name not in aside], table, mistakes)
     values |= _convert(words.given, table, mistakes)
     mistakes += [
-        f"--{name} is not an option of `{prog}`, but of `speechtune train`."
+        f"--{name} is not an option of `{prog}`, but of `speechtune {_owner(name)}`."
         for name in sorted(on_line)
         if not _knows(command, name)
     ]
@@ -121,8 +122,13 @@ def _take_positionals(words: Words, command: Command) -> Path | None:
 def _knows(command: Command, name: str) -> bool:
     name = OLD_NAMES[name].to or name if name in OLD_NAMES else name
     if name in own_options():
-        return ("train" if command == "script" else command) in own_options()[name].commands.split()
-    return command in ("train", "script", "evaluate") or name == "output_dir"
+        return own_options()[name].belongs_to(command)
+    return command in ("train", "plan", "script", "evaluate") or name == "output_dir"
+
+
+def _owner(name: str) -> str:
+    """A command that takes option `name`."""
+    return next((command for command in _REQUIRED if _knows(command, name)), "train")
 
 
 def _convert(given: Sequence[Given], table: Mapping[str, Option], mistakes: list[str]) -> dict[str, Any]:
@@ -162,7 +168,7 @@ def _translate(values: dict[str, Any], table: Mapping[str, Option]) -> list[str]
 
 
 def _imply(command: Command, values: dict[str, Any]) -> None:
-    if command == "train":
+    if command in ("train", "plan"):
         values.setdefault("do_train", True)
         values.setdefault("do_eval", True)
     elif command == "evaluate":

@@ -22,7 +22,8 @@ __all__ = ["SECRET_OPTIONS", "Command", "Family", "Kind", "Options", "Settings"]
 
 Kind = Literal["ctc", "ctc_streaming", "ctc_adapter", "seq2seq"]  # one for each of the original scripts
 Family = Literal["ctc", "seq2seq"]  # what a model is
-Command = Literal["train", "script", "evaluate", "doctor", "vocab"]  # "script": an original script's name was called
+# "script": an original script's name was called. "plan" and "script" take the options of "train".
+Command = Literal["train", "plan", "script", "evaluate", "doctor", "vocab"]
 
 SECRET_OPTIONS = frozenset({"token", "hub_token"})  # never in a log, a card or a file
 SEQ2SEQ_TRAINING = frozenset(
@@ -197,6 +198,12 @@ class Settings:
 
     overwrite_output_dir: bool = _run(False, "start anew where the output folder holds a run")
     preprocessing_only: bool = _run(False, "read and check the corpus, then stop")
+    no_measure: bool = _option(
+        "The run",
+        False,
+        "do not run trial steps: leave out measured memory and time",
+        commands="plan",
+    )
 
     @property
     def corpus_phones(self) -> bool:
