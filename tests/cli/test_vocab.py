@@ -60,7 +60,12 @@ def test_it_is_the_vocabulary_that_training_makes(corpus: Path, tmp_path: Path):
     tiny = {"model_type": "wav2vec2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = random_config({**tiny, "intermediate_size": 16, "conv_dim": [8] * 7, "num_conv_pos_embedding_groups": 2})
     ctc_for_training(
-        options.config, config, train_texts=splits.train_texts, eval_texts=[], folder=tmp_path / "run", where="here"
+        options.config,
+        config,
+        vocabulary_texts=splits.train_texts,
+        eval_texts=[],
+        folder=tmp_path / "run",
+        where="here",
     )
     assert json.loads((tmp_path / "run" / "vocab.json").read_text(encoding="utf-8")) == made
 

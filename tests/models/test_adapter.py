@@ -74,18 +74,16 @@ def test_saving_again_replaces_the_languages_adapters_alone(mms: Path):
 # ---- config
 
 
-@pytest.mark.parametrize(
-    ("own", "width_given", "expected"), [(None, False, 16), (None, True, 16), (4, False, 4), (4, True, 16)]
-)
-def test_a_checkpoints_width_stays_unless_the_user_names_one(own: int | None, width_given: bool, expected: int):
+@pytest.mark.parametrize(("own", "width", "expected"), [(None, None, 16), (None, 8, 8), (4, None, 4), (4, 8, 8)])
+def test_a_checkpoints_width_stays_unless_the_user_names_one(own: int | None, width: int | None, expected: int):
     config = SimpleNamespace(model_type="wav2vec2", adapter_attn_dim=own)
-    prepare_adapter_config(config, width=16, width_given=width_given)
+    prepare_adapter_config(config, width=width)
     assert config.adapter_attn_dim == expected
 
 
 def test_a_family_without_adapters_is_named():
     with pytest.raises(ModelError, match="A hubert has no attention adapters"):
-        prepare_adapter_config(SimpleNamespace(model_type="hubert"), width=16, width_given=False)
+        prepare_adapter_config(SimpleNamespace(model_type="hubert"), width=None)
 
 
 # ---- vocabulary

@@ -37,12 +37,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def for_training(out: Path, *, texts: Any = ("ba", "a c"), eval_texts: Any = (), **options: Any) -> CtcRecogniser:
-    how = {name: options.pop(name) for name in ("raw_texts", "phones", "width_given") if name in options}
+    raw_texts = options.pop("raw_texts", ())
     if "model_name_or_path" not in options:
         options.setdefault("model_config", TINY)
     config = Settings(**{name: str(v) if isinstance(v, Path) else v for name, v in options.items()})
     return ctc_for_training(
-        config, model_config_of(config), train_texts=texts, eval_texts=eval_texts, folder=out, where="corpus/tr", **how
+        config,
+        model_config_of(config),
+        vocabulary_texts=texts,
+        eval_texts=eval_texts,
+        folder=out,
+        where="corpus/tr",
+        raw_texts=raw_texts,
     )
 
 
@@ -67,10 +73,6 @@ def test_the_vocabulary_is_made_of_the_training_text_and_kept_in_the_folder(tmp_
     assert recogniser.model.config.pad_token_id == 5
 
 
-def test_the_readme_protocol_takes_letters_of_the_evaluation_too(tmp_path: Path):
-    assert "x" in tokens_of(for_training(tmp_path, eval_texts=["x"], protocol="readme"))
-
-
 def test_letters_that_only_the_evaluation_has_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, "speechtune"):
         for_training(tmp_path, eval_texts=["xx", "ş a", "qwyzv"])
@@ -84,7 +86,7 @@ def test_special_tokens_are_the_users(tmp_path: Path):
 
 
 def test_phones_are_whole_tokens(tmp_path: Path):
-    recogniser = for_training(tmp_path, texts=["tʃ a | b", "a"], phones=True, phoneme_language="tr")
+    recogniser = for_training(tmp_path, texts=["tʃ a | b", "a"], phoneme_language="tr")
     assert tokens_of(recogniser) == ["|", "a", "b", "tʃ", "[UNK]", "[PAD]"]
     assert recogniser.words_of("tʃ a | b") == "tʃa b"
 
@@ -93,11 +95,6 @@ def test_no_text_at_all_is_a_message_that_says_what_took_it_away(tmp_path: Path)
     with pytest.raises(TextError, match=r"corpus/tr: no character is left .*\n--chars_to_ignore removed: 'q' \(2"):
         for_training(tmp_path, texts=["", " "], raw_texts=["qq"])
     assert not (tmp_path / "vocab.json").exists()
-
-
-def test_a_stream_needs_a_tokenizer(tmp_path: Path):
-    with pytest.raises(OptionError, match="needs a tokenizer: give --tokenizer_name_or_path"):
-        for_training(tmp_path, texts=(), streaming=True)
 
 
 # ---- head
@@ -206,9 +203,9 @@ def test_an_adapter_run_extends_the_tokenizer_it_is_given(tmp_path: Path):
 
 def test_the_adapters_width_is_the_checkpoints_unless_named(tmp_path: Path):
     base = ctc_folder(tmp_path / "mms", languages=("swe",))
-    options = {"model_name_or_path": base, "target_language": "tur", "adapter_attn_dim": 6}
-    assert for_training(tmp_path / "a", **options).model.config.adapter_attn_dim == 4
-    assert for_training(tmp_path / "b", width_given=True, **options).model.config.adapter_attn_dim == 6
+    options = {"model_name_or_path": base, "target_language": "tur"}
+    assert for_training(tmp_path / "a", adapter_attn_dim=None, **options).model.config.adapter_attn_dim == 4
+    assert for_training(tmp_path / "b", adapter_attn_dim=6, **options).model.config.adapter_attn_dim == 6
     fresh = {"model_config": TINY, "target_language": "tur", "adapter_attn_dim": 6}
     assert for_training(tmp_path / "c", **fresh).model.config.adapter_attn_dim == 6
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from reliability.tiny import MODEL, read_json, read_rows, weights, write_clip, write_corpus, write_manifest
+from standins.shards import rows_of, write_tar
 from trained_folders import ctc_folder
 
 from speechtune.cli.main import main
@@ -144,6 +145,23 @@ def test_a_model_that_is_not_there(corpus: Path, tmp_path: Path, capsys: pytest.
 def test_a_model_of_a_type_that_nobody_knows(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = words(corpus, tmp_path / "out", "--model_config", '{"model_type": "wav3vec"}')
     assert "model_type 'wav3vec' is not one that transformers knows" in refused(capsys, argv)
+
+
+@pytest.mark.parametrize("protocol", ["default", "readme"])
+def test_the_vocabulary_has_the_evaluations_letters_in_the_readme_protocol_alone(protocol: str, tmp_path: Path):
+    folder, out = tmp_path / "corpus", tmp_path / "out"
+    for split, text in (("train", "ab a b"), ("test", "xa b")):
+        write_clip(folder / split / "0.wav", 0.5, seed=0)
+        write_manifest(folder, split, [{"audio": f"{split}/0.wav", "text": text}])
+    assert main(words(folder, out, "--protocol", protocol, "--max_train_samples", "1")) == 0
+    assert ("x" in read_json(out / "vocab.json")) is (protocol == "readme")
+
+
+def test_a_stream_needs_a_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_tar(tmp_path / "train-0.tar", rows_of(0))
+    write_tar(tmp_path / "test-0.tar", rows_of(1))
+    argv = words(tmp_path, tmp_path / "out", "--streaming")
+    assert "needs a tokenizer: give --tokenizer_name_or_path" in refused(capsys, argv)
 
 
 def test_an_option_that_is_for_models_of_another_kind(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -21,22 +21,23 @@ __all__ = ["adapter_file", "freeze_all_but_adapters", "language_vocabulary", "pr
 
 log = logging.getLogger("speechtune")
 
+DEFAULT_WIDTH = 16  # of the adapters, where neither the user nor the checkpoint names one: that of MMS
+
 
 def adapter_file(language: str) -> str:
     """The name under which plain transformers looks for a language's adapters."""
     return f"adapter.{language}.safetensors"
 
 
-def prepare_adapter_config(config: Any, *, width: int, width_given: bool) -> None:
-    """Give the config attention adapters; a checkpoint's own width stays unless the user names one."""
+def prepare_adapter_config(config: Any, *, width: int | None) -> None:
+    """Give the config attention adapters; `width` None keeps the checkpoint's own, else takes DEFAULT_WIDTH."""
     if not hasattr(config, "adapter_attn_dim"):
         raise ModelError(
             f"A {config.model_type} has no attention adapters; --target_language needs a wav2vec2 model "
             "such as facebook/mms-1b-all.\n"
             "Leave --target_language out to train the whole model."
         )
-    if config.adapter_attn_dim is None or width_given:
-        config.adapter_attn_dim = width
+    config.adapter_attn_dim = width or config.adapter_attn_dim or DEFAULT_WIDTH
 
 
 def language_vocabulary(

@@ -45,24 +45,21 @@ def ctc_for_training(
     config: Settings,
     model_config: Any,
     *,
-    train_texts: Sequence[str],
+    vocabulary_texts: Sequence[str],
     eval_texts: Sequence[str],
     folder: Path,
     where: str,
     raw_texts: Sequence[str] = (),
-    phones: bool = False,
-    width_given: bool = False,
 ) -> CtcRecogniser:
-    """A model whose head fits a vocabulary: the given tokenizer's, or one made of the training text.
+    """Build a model whose head fits a vocabulary: the given tokenizer's, or one made from the training text.
 
     Args:
         model_config: of the checkpoint, already loaded.
-        train_texts, eval_texts: normalised.
+        vocabulary_texts: normalised texts that a vocabulary is made from.
+        eval_texts: normalised; characters that the vocabulary lacks are reported.
         folder: output folder; a vocabulary made here is kept there.
         where: names the training text in messages.
         raw_texts: the training text before normalisation, to explain an empty vocabulary.
-        phones: texts are phones separated by spaces.
-        width_given: the user named --adapter_attn_dim.
 
     Raises:
         TextError: the vocabulary would be empty.
@@ -71,19 +68,13 @@ def ctc_for_training(
     source = source_of(config)
     language = config.target_language
     made_here = config.tokenizer_name_or_path is None or language is not None
-    if made_here and config.streaming and not train_texts:
-        raise OptionError(
-            "A stream has no vocabulary before its end, so it needs a tokenizer: give --tokenizer_name_or_path "
-            "FOLDER.\n"
-            "`speechtune vocab --dataset_name ... --output_dir FOLDER` makes one from a corpus' training text."
-        )
+    phones = config.phones
     if made_here:
-        texts = [*train_texts, *eval_texts] if config.protocol == "readme" else train_texts
-        tokenizer = _make_tokenizer(config, texts, folder, where=where, raw_texts=raw_texts, phones=phones)
+        tokenizer = _make_tokenizer(config, vocabulary_texts, folder, where=where, raw_texts=raw_texts, phones=phones)
     else:
         tokenizer = given_tokenizer(config, source)
     if language is not None:
-        prepare_adapter_config(model_config, width=config.adapter_attn_dim, width_given=width_given)
+        prepare_adapter_config(model_config, width=config.adapter_attn_dim)
     _report_missing(tokenizer, eval_texts, phones=phones)
     for name in CTC_OPTIONS:
         # "sum" or "mean" is done by the trainer, over the whole step; the config keeps the user's word for it.

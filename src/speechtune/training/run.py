@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +107,22 @@ def _recogniser(options: Options, args: Any, model_config: Any, splits: Splits, 
         return load_seq2seq(config, training_args=args, corpus_language=splits.language)
     if not options.do_train:
         return load_ctc(config)
+    if "adapter_attn_dim" not in options.given:
+        config = replace(config, adapter_attn_dim=None)  # type: ignore[arg-type]
+    makes_vocabulary = config.tokenizer_name_or_path is None or config.target_language is not None
+    if makes_vocabulary and config.streaming and not splits.train_texts:
+        raise OptionError(
+            "A stream has no vocabulary before its end, so it needs a tokenizer: give --tokenizer_name_or_path "
+            "FOLDER.\n"
+            "`speechtune vocab --dataset_name ... --output_dir FOLDER` makes one from a corpus' training text."
+        )
+    readme = config.protocol == "readme"
     return ctc_for_training(
         config,
         model_config,
-        train_texts=splits.train_texts,
+        vocabulary_texts=[*splits.train_texts, *splits.evaluation_texts] if readme else splits.train_texts,
         eval_texts=splits.evaluation_texts,
         folder=folder,
         where=f"{splits.name}, {splits.train_split}",
         raw_texts=splits.train.texts if splits.train_texts else (),
-        phones=config.phones,
-        width_given="adapter_attn_dim" in options.given,
     )
