@@ -47,6 +47,7 @@ def open_corpus(
     token: str | bool | None = None,
     trust_remote_code: bool = False,
     overwrite_cache: bool = False,
+    allow_outside_audio: bool = False,
 ) -> Corpus:
     """Find a corpus. Nothing of it is read yet but names.
 
@@ -59,6 +60,7 @@ def open_corpus(
         token: for the hub.
         trust_remote_code: passed to the hub's library.
         overwrite_cache: don't use an index or a hub copy made before now.
+        allow_outside_audio: read audio that a local table names outside its folder.
 
     Raises:
         CorpusError: nothing is found (the message says where it looked and how one gets the corpus), or the
@@ -83,7 +85,7 @@ def open_corpus(
         try:
             candidate = at_path(path.absolute(), config_name, layouts=layouts, unpack=unpacked)
             name = candidate.layout.name if candidate.layout.searched else path.absolute().name
-            return Corpus(name, candidate.layout, candidate.found, cache, newer_than_s)
+            return Corpus(name, candidate.layout, candidate.found, cache, newer_than_s, allow_outside_audio)
         except CorpusError:
             if layout is None:
                 raise

@@ -31,6 +31,7 @@ class Corpus:
         found: where it lies.
         cache: folder for indexes and unpacked archives.
         newer_than_s: older indexes are not used (Unix time); 0 uses any.
+        allow_outside_audio: read audio that a local table names outside its folder.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Corpus:
     found: Found
     cache: Path
     newer_than_s: float = 0.0
+    allow_outside_audio: bool = False
 
     @property
     def config_name(self) -> str | None:

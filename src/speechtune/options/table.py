@@ -96,6 +96,7 @@ class Settings:
     )
     eval_split_name: str = _corpus("test", "splits to evaluate on, joined by +", commands=_WITH_MODEL)
     audio_column_name: str = _corpus("audio", "column that holds the recording")
+    allow_outside_audio: bool = _corpus(False, "read audio that a table names outside its folder (.. or ~)")
     text_column_name: str = _corpus("text", "column that holds the transcript; without it, the corpus' own")
     max_duration_in_seconds: float = _corpus(20.0, "longest recording to train on", low=0)
     min_duration_in_seconds: float = _corpus(0.0, "shortest recording to train on", low=0)

@@ -76,6 +76,7 @@ def open_splits(options: Options, *, train: bool, evaluate: bool) -> Splits:
         token=config.token,
         trust_remote_code=config.trust_remote_code,
         overwrite_cache=config.overwrite_cache,
+        allow_outside_audio=config.allow_outside_audio,
     )
 
     # What lies in files is read where it lies; only the hub and shards have to be taken as they come.
