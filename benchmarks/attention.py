@@ -31,7 +31,7 @@ def alone(clips: int, heads: int, frames: int, dim: int, *, dropout: float) -> l
     """Fused over plain, a value a round."""
     import torch
 
-    from speechtune.models.attention import _plain_attention
+    from speechtune.models.encoder.attention import _plain_attention
 
     query, key, value = (
         torch.randn(clips, frames, heads, dim, dtype=torch.bfloat16).transpose(1, 2).requires_grad_() for _ in range(3)

@@ -103,7 +103,7 @@ class Ours(_Side):
     """A margin after the clip; buckets; a frozen encoder's output kept from the epoch before."""
 
     def __init__(self, sizes: dict[str, int], *, margin_s: float | None, frozen: bool = False) -> None:
-        from speechtune.models.seq2seq import Seq2SeqRecogniser
+        from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
         from speechtune.models.whisper.context import EncoderContext
         from speechtune.models.whisper.input import WhisperInput
         from speechtune.plan.hardware import choose_precision

@@ -103,7 +103,7 @@ def _ours(durations_s: np.ndarray, texts: list[str], tokenizer: Any, folder: Pat
 
     from speechtune.data.dataset import Batch
     from speechtune.evaluation.evaluate import recognise_split
-    from speechtune.models.ctc import CtcRecogniser
+    from speechtune.models.ctc.recogniser import CtcRecogniser
     from speechtune.models.inputs import input_for
     from speechtune.types import Utterance
 

@@ -233,7 +233,7 @@ def build_ctc(config: dict[str, Any], *, seed: int = 0) -> Any:
 
 def letter_tokenizer(folder: Path) -> Any:
     """A CTC tokenizer over small letters."""
-    from speechtune.models.loading import ctc_tokenizer
+    from speechtune.models.ctc.tokenizer import ctc_tokenizer
 
     letters = "abcdefghijklmnopqrstuvwxyz"
     vocabulary = {"[PAD]": 0, "|": 1, "[UNK]": 2, **{letter: i + 3 for i, letter in enumerate(letters)}}

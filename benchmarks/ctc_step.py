@@ -119,10 +119,10 @@ class Ours(_Side):
         super().__init__(config, precision=precision)
         from transformers import Wav2Vec2FeatureExtractor
 
-        from speechtune.models.attention import use_own_attention
-        from speechtune.models.ctc import CtcRecogniser
+        from speechtune.models.ctc.recogniser import CtcRecogniser
+        from speechtune.models.encoder.attention import use_own_attention
+        from speechtune.models.encoder.padding import make_padding_invariant
         from speechtune.models.inputs import input_for
-        from speechtune.models.padding import make_padding_invariant
         from speechtune.plan.hardware import choose_precision
 
         make_padding_invariant(self.model)

@@ -234,10 +234,10 @@ def _common_arguments(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 def _recogniser(goal: Goal, folder: Path, *, tiny: bool) -> Any:
     from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
-    from speechtune.models.ctc import CtcRecogniser
+    from speechtune.models.ctc.recogniser import CtcRecogniser
+    from speechtune.models.encoder.padding import make_padding_invariant
     from speechtune.models.inputs import input_for
-    from speechtune.models.padding import make_padding_invariant
-    from speechtune.models.seq2seq import Seq2SeqRecogniser
+    from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
     from speechtune.models.whisper.context import EncoderContext
     from speechtune.models.whisper.input import WhisperInput
 

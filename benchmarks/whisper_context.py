@@ -55,9 +55,8 @@ def measure(args: argparse.Namespace, margin_s: float | None) -> dict[str, Any]:
     """One context: evaluate, train, evaluate."""
     import torch
 
-    from speechtune.models.ctc_setup import source_of
-    from speechtune.models.loading import load_config
-    from speechtune.models.seq2seq_setup import seq2seq_for_training
+    from speechtune.models.loading import load_config, source_of
+    from speechtune.models.seq2seq.setup import seq2seq_for_training
     from speechtune.options.table import Settings
     from speechtune.plan.hardware import choose_precision
 

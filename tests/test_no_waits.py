@@ -15,10 +15,10 @@ import torch
 from trained_folders import ctc_folder
 
 from speechtune.data.dataset import Batch
-from speechtune.models.attention import use_own_attention
-from speechtune.models.ctc_setup import load_ctc
-from speechtune.models.padding import make_padding_invariant
-from speechtune.models.spec_augment import draw_masks_on_host
+from speechtune.models.ctc.setup import load_ctc
+from speechtune.models.encoder.attention import use_own_attention
+from speechtune.models.encoder.padding import make_padding_invariant
+from speechtune.models.encoder.spec_augment import draw_masks_on_host
 from speechtune.options.table import Settings
 from speechtune.types import Utterance
 

@@ -17,9 +17,9 @@ from speechtune.corpora import open_corpus
 from speechtune.data.batching import BatchSettings
 from speechtune.data.dataset import BatchMaker, SpeechDataset, StepSampler, evaluation_loader, training_loader
 from speechtune.data.prepare import prepare_split
-from speechtune.models.ctc_frames import num_frames
+from speechtune.models.encoder.padding import make_padding_invariant
+from speechtune.models.frames import num_frames
 from speechtune.models.inputs import WaveformInput
-from speechtune.models.padding import make_padding_invariant
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")  # WavLM, of transformers
 

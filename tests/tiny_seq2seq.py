@@ -16,9 +16,9 @@ from standins.models import stand_in
 
 from speechtune.audio.pcm import quantise
 from speechtune.data.dataset import Batch, BatchMaker, Item
-from speechtune.models import warmstart
-from speechtune.models.seq2seq import Seq2SeqRecogniser
-from speechtune.models.seq2seq_setup import load_seq2seq, seq2seq_for_training
+from speechtune.models.seq2seq import warmstart
+from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
+from speechtune.models.seq2seq.setup import load_seq2seq, seq2seq_for_training
 from speechtune.options.table import Settings
 from speechtune.types import Utterance
 

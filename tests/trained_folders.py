@@ -16,8 +16,8 @@ def ctc_folder(
     import torch
     import transformers
 
-    from speechtune.models.adapter import save_adapter
-    from speechtune.models.loading import ctc_tokenizer
+    from speechtune.models.ctc.adapter import save_adapter
+    from speechtune.models.ctc.tokenizer import ctc_tokenizer
 
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)

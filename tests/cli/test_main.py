@@ -156,7 +156,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         ),
         (
             "warmstart --encoder e --decoder d --output_dir o",
-            "speechtune.models.warmstart:run",
+            "speechtune.models.seq2seq.warmstart:run",
             ("e", "d", Path("o")),
             {},
         ),

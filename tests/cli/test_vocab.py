@@ -41,7 +41,7 @@ def test_the_training_texts_characters_in_order_and_no_others(corpus: Path, tmp_
 
 
 def test_it_is_the_vocabulary_that_training_makes(corpus: Path, tmp_path: Path):
-    from speechtune.models.ctc_setup import ctc_for_training
+    from speechtune.models.ctc.setup import ctc_for_training
     from speechtune.models.loading import random_config
     from speechtune.training.data import open_splits, text_normaliser
 

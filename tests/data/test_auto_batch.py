@@ -10,7 +10,7 @@ import torch
 from tiny_families import tiny_model
 
 from speechtune.data.auto_batch import FoundBatch, Trial, find_batch_seconds, largest_on_cpu, largest_on_gpu
-from speechtune.models.ctc import CtcRecogniser
+from speechtune.models.ctc.recogniser import CtcRecogniser
 from speechtune.models.inputs import WaveformInput
 
 

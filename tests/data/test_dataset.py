@@ -196,9 +196,9 @@ def test_a_clip_of_another_rate_is_resampled(tmp_path: Path):
 def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from transformers import AutoConfig, AutoModelForCTC
 
-    from speechtune.models.ctc import CtcRecogniser
-    from speechtune.models.loading import ctc_tokenizer
-    from speechtune.models.padding import make_padding_invariant
+    from speechtune.models.ctc.recogniser import CtcRecogniser
+    from speechtune.models.ctc.tokenizer import ctc_tokenizer
+    from speechtune.models.encoder.padding import make_padding_invariant
 
     torch.manual_seed(0)
     fields = {**MODEL, "feat_extract_norm": "group", "do_stable_layer_norm": False, "vocab_size": 6, "pad_token_id": 5}

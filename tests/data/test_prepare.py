@@ -16,7 +16,7 @@ from speechtune.data.prepare import (
     summary_line,
 )
 from speechtune.errors import CorpusError
-from speechtune.models.ctc_frames import min_ctc_frames
+from speechtune.models.frames import min_ctc_frames
 from speechtune.types import Skipped, Utterance
 
 LIMITS = Limits(

@@ -34,8 +34,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
 @pytest.fixture(autouse=True)
 def _healthy_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test poisons (faults.py) is well again when it ends."""
-    from speechtune.models.ctc import CtcRecogniser
-    from speechtune.models.seq2seq import Seq2SeqRecogniser
+    from speechtune.models.ctc.recogniser import CtcRecogniser
+    from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 
     for kind in (CtcRecogniser, Seq2SeqRecogniser):
         monkeypatch.setattr(kind, "losses", kind.losses)

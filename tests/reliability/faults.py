@@ -79,8 +79,8 @@ def change_row(corpus: Path, split: str, row: int, **fields: Any) -> str:
 
 def poison(name: str = "005", value: float = float("nan"), *, first: int = 0, last: int = 10**9) -> None:
     """Make the loss of the utterance whose file has this name non-finite, in calls from `first` to `last`."""
-    from speechtune.models.ctc import CtcRecogniser
-    from speechtune.models.seq2seq import Seq2SeqRecogniser
+    from speechtune.models.ctc.recogniser import CtcRecogniser
+    from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 
     for kind in (CtcRecogniser, Seq2SeqRecogniser):
         kind.losses = _poisoned(kind.losses, name, value, first, last)  # type: ignore[attr-defined]

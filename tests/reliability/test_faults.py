@@ -13,7 +13,7 @@ from reliability.forks import ForkServer
 from reliability.tiny import assert_same_weights, losses, read_json, read_rows, run, weights, words
 
 from speechtune.errors import CorpusError, TrainingError
-from speechtune.models.ctc import CtcRecogniser
+from speechtune.models.ctc.recogniser import CtcRecogniser
 
 ONE_IN_TWELVE = ["--max_skipped", "0.09"]
 ONE_EPOCH = ["--num_train_epochs", "1", "--save_steps", "100"]

@@ -12,7 +12,7 @@ from reliability.tiny import RANDOMNESS, assert_same_weights, read_json, words, 
 KILLED = -9
 EVALUATING = ["--eval_strategy", "steps", "--eval_steps", "3", "--save_total_limit", "2"]
 POINTS = [
-    ("speechtune.models.ctc_setup:ctc_model", 1),  # the vocabulary is in the output folder, nothing else
+    ("speechtune.models.ctc.setup:ctc_model", 1),  # the vocabulary is in the output folder, nothing else
     ("speechtune.audio.cache_files:_write_all", 6),  # samples in the arena without their record
     ("speechtune.training.trainer:SpeechTrainer.compute_loss", 8),  # in the second epoch, beside a checkpoint
     ("speechtune.training.resuming_trainer:finish_checkpoint", 2),  # all files written, not yet renamed

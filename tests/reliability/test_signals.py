@@ -14,7 +14,7 @@ from reliability.forks import Ended, ForkServer, read_seen
 from reliability.tiny import CALM, RANDOMNESS, assert_same_weights, read_json, words, write_corpus
 
 STEP = "speechtune.training.trainer:SpeechTrainer.compute_loss"
-EVALUATION_BATCH = "speechtune.models.ctc:CtcRecogniser.recognise"
+EVALUATION_BATCH = "speechtune.models.ctc.recogniser:CtcRecogniser.recognise"
 EVALUATING = ["--eval_strategy", "steps", "--eval_steps", "4", "--save_steps", "4", "--load_best_model_at_end"]
 
 

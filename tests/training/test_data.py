@@ -16,7 +16,7 @@ from standins.shards import rows_of, write_tar
 
 from speechtune.corpora.stream import UtteranceStream
 from speechtune.errors import CorpusError
-from speechtune.models.ctc_frames import min_ctc_frames
+from speechtune.models.frames import min_ctc_frames
 from speechtune.models.inputs import WaveformInput
 from speechtune.options.parse import parse_options
 from speechtune.options.table import Options

@@ -239,7 +239,7 @@ def _warmstart(argv: Sequence[str]) -> int | None:
     parser.add_argument("--decoder", required=True, help="such as facebook/bart-base")
     parser.add_argument("--output_dir", type=Path, required=True)
     args = parser.parse_args(argv)
-    return _call("speechtune.models.warmstart:run", args.encoder, args.decoder, args.output_dir)
+    return _call("speechtune.models.seq2seq.warmstart:run", args.encoder, args.decoder, args.output_dir)
 
 
 def _cache(argv: Sequence[str]) -> int | None:

@@ -81,7 +81,7 @@ def _write(options: Options, splits: Splits, texts: list[str], folder: Path) -> 
     where = f"{splits.name}, {splits.train_split}"
     raw_texts = [] if splits.train is None else splits.train.texts
     vocabulary = build_vocabulary(texts, phones=phones, where=where, raw_texts=raw_texts, **special)
-    from speechtune.models.loading import ctc_tokenizer
+    from speechtune.models.ctc.tokenizer import ctc_tokenizer
 
     ctc_tokenizer(vocabulary, folder, phones=phones, **special).save_pretrained(folder)
     return vocabulary

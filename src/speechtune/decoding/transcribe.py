@@ -43,7 +43,7 @@ class Transcriber:
     ) -> None:
         import torch
 
-        from speechtune.models.opening import open_recogniser
+        from speechtune.models.loading import open_recogniser
 
         config = Settings(model_name_or_path=model, **options)
         self.recogniser = open_recogniser(config)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from speechtune.audio.decode import load_audio, read_header, signal_problem
 from speechtune.errors import AudioError
-from speechtune.models.ctc_frames import num_frames
+from speechtune.models.frames import num_frames
 from speechtune.options.table import Options
 from speechtune.text.vocab import Labeller, build_vocabulary
 from speechtune.training.data import Splits
@@ -76,7 +76,7 @@ def model_needs(options: Options, model_config: Any | None, splits: Splits) -> M
     """
     config = options.config
     if options.kind == "seq2seq":
-        from speechtune.models.ctc_setup import given_tokenizer, source_of
+        from speechtune.models.loading import given_tokenizer, source_of
 
         tokenizer = given_tokenizer(config, source_of(config))
         is_whisper = model_config is not None and model_config.model_type == "whisper"
@@ -87,7 +87,7 @@ def model_needs(options: Options, model_config: Any | None, splits: Splits) -> M
         )
     special = {"unk_token": config.unk_token, "word_delimiter_token": config.word_delimiter_token}
     if config.tokenizer_name_or_path is not None:
-        from speechtune.models.ctc_setup import given_tokenizer
+        from speechtune.models.loading import given_tokenizer
 
         tokenizer = given_tokenizer(config, None)
         special = {name: getattr(tokenizer, name) for name in special}

@@ -106,7 +106,7 @@ class _Role:
 def _with_model(options: Options) -> tuple[Options, Any]:
     if not options.config.model_name_or_path:
         return options, None
-    from speechtune.models.opening import family_of, model_config_of
+    from speechtune.models.loading import family_of, model_config_of
 
     model_config = model_config_of(options.config)
     return options.for_family(family_of(model_config)), model_config

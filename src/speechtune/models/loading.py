@@ -1,4 +1,7 @@
-"""Checkpoints by folder or hub name, with one message where transformers would give a traceback."""
+"""Load a model by folder or hub name: its config, its family, its recogniser.
+
+Whatever transformers raises on the way becomes one ModelError that says what is wrong and what to do.
+"""
 
 from __future__ import annotations
 
@@ -6,60 +9,58 @@ import json
 import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from speechtune.errors import ModelError
-from speechtune.text.vocab import save_vocabulary
+from speechtune.errors import ModelError, OptionError
+from speechtune.models.recogniser import Recogniser
+from speechtune.options.table import Family, Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 __all__ = [
-    "CTC_OPTIONS",
     "Source",
-    "ctc_model",
-    "ctc_tokenizer",
+    "checkpoint_of",
+    "family_of",
     "feature_extractor_of",
+    "given_tokenizer",
     "initialise",
     "load_config",
+    "model_config_of",
+    "open_recogniser",
     "quiet_transformers",
     "random_config",
+    "source_of",
 ]
 
 T = TypeVar("T")
 
-# Options of the scripts that are written into the model's config, where it has such a field.
-CTC_OPTIONS = (
-    "feat_proj_dropout", "attention_dropout", "hidden_dropout", "final_dropout", "activation_dropout", "layerdrop",
-    "mask_time_prob", "mask_time_length", "mask_feature_prob", "mask_feature_length",
-    "ctc_loss_reduction", "ctc_zero_infinity", "add_adapter",
-)  # fmt: skip
 
-
+@dataclass(frozen=True)
 class Source:
     """Where a checkpoint comes from: a folder or a hub name, and what the hub asks for.
 
     Args:
         name: folder or hub name.
-        trust_remote_code: run code that comes with the checkpoint; off unless the user says so.
+        trust_remote_code: run code that comes with the checkpoint; off unless the user turns it on.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        cache_dir: str | None = None,
-        revision: str = "main",
-        token: str | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
-        self.name = name
-        self.hub_options: dict[str, Any] = {"cache_dir": cache_dir, "revision": revision, "token": token}
-        self.trust_remote_code = trust_remote_code
+    name: str
+    cache_dir: str | None = None
+    revision: str = "main"
+    token: str | None = field(default=None, repr=False)
+    trust_remote_code: bool = False
 
-    def named(self, name: str) -> Source:
-        """The same hub options for another checkpoint."""
-        other = Source(name, trust_remote_code=self.trust_remote_code)
-        other.hub_options = self.hub_options
-        return other
+    def named(self, name: str | None) -> Source:
+        """Return the same hub options for another checkpoint; for this one if `name` is empty."""
+        return replace(self, name=name) if name else self
+
+    @property
+    def hub_options(self) -> dict[str, Any]:
+        return {"cache_dir": self.cache_dir, "revision": self.revision, "token": self.token}
 
     def load(self, what: str, loader: Callable[..., T], **options: Any) -> T:
         """Call a `from_pretrained`.
@@ -74,7 +75,7 @@ class Source:
 
     def _message(self, what: str, error: Exception) -> str:
         first = (str(error).strip().split("\n")[0] or type(error).__name__)[:300]
-        if isinstance(error, pickle.UnpicklingError):  # torch's own words say how to load it all the same
+        if isinstance(error, pickle.UnpicklingError):  # torch's own message says how to load it all the same
             return (
                 f"{self.name}: its weights are a pickle of more than tensors, or damaged; it is not loaded.\n"
                 "Take a checkpoint with model.safetensors."
@@ -96,7 +97,7 @@ class Source:
 
 
 def quiet_transformers() -> None:
-    """Its load reports and progress bars out of the way; its errors stay."""
+    """Turn off the load reports and progress bars of transformers; its errors stay."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -105,16 +106,40 @@ def quiet_transformers() -> None:
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 
-def load_config(source: Source) -> Any:
-    """The checkpoint's config."""
+# ---- config and family
+
+
+def source_of(settings: Settings) -> Source | None:
+    """Return the checkpoint that training starts from; None for random weights."""
+    if settings.model_config is not None:
+        return None
+    return Source(
+        settings.model_name_or_path,
+        cache_dir=settings.cache_dir,
+        revision=settings.model_revision,
+        token=settings.token,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def checkpoint_of(settings: Settings) -> Source:
+    """Return the checkpoint to evaluate or transcribe with; random weights are the user's mistake."""
+    source = source_of(settings)
+    if source is None:
+        raise OptionError("A model from random weights can only be trained. Give --model_name_or_path.")
+    return source
+
+
+def load_config(source: Source) -> PreTrainedConfig:
+    """Load the checkpoint's config."""
     from transformers import AutoConfig
 
     quiet_transformers()
     return source.load("config", AutoConfig.from_pretrained)
 
 
-def random_config(given: Mapping[str, Any] | str) -> Any:
-    """A config for a model that starts from random weights.
+def random_config(given: Mapping[str, Any] | str) -> PreTrainedConfig:
+    """Build the config of a model that starts from random weights.
 
     Args:
         given: `{"model_type": "wav2vec2", ...}`, or the path of a JSON file that holds this.
@@ -133,12 +158,55 @@ def random_config(given: Mapping[str, Any] | str) -> Any:
         )
     try:
         return CONFIG_MAPPING[model_type](**fields)
-    except Exception as error:  # transformers checks some fields, in words and errors of many kinds
+    except Exception as error:  # transformers checks some fields, with errors of many kinds
         raise ModelError(f"--model_config: {str(error).strip() or type(error).__name__}") from error
 
 
-def feature_extractor_of(source: Source | None, config: Any) -> Any:
-    """The checkpoint's feature extractor; without a checkpoint, the family's usual one."""
+def model_config_of(settings: Settings) -> PreTrainedConfig:
+    """Return the config of the model that the settings name, or of one with random weights."""
+    source = source_of(settings)
+    if source is None:
+        assert settings.model_config is not None
+        return random_config(settings.model_config)
+    return load_config(source.named(settings.config_name))
+
+
+def family_of(model_config: PreTrainedConfig) -> Family:
+    """Return whether a model is trained with CTC or as a sequence-to-sequence model."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
+
+    return "seq2seq" if model_config.model_type in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES else "ctc"
+
+
+def open_recogniser(settings: Settings) -> Recogniser:
+    """Load a model as it is, for evaluation and transcription.
+
+    Raises:
+        ModelError: it is not there, or can't recognise speech.
+    """
+    if family_of(model_config_of(settings)) == "seq2seq":
+        from speechtune.models.seq2seq.setup import load_seq2seq
+
+        return load_seq2seq(settings)
+    from speechtune.models.ctc.setup import load_ctc
+
+    return load_ctc(settings)
+
+
+# ---- parts of a checkpoint
+
+
+def given_tokenizer(settings: Settings, source: Source | None) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that the user or the checkpoint names."""
+    from transformers import AutoTokenizer
+
+    name = settings.tokenizer_name_or_path or settings.model_name_or_path
+    hub = source or Source(name, token=settings.token, cache_dir=settings.cache_dir)
+    return hub.named(name).load("tokenizer", AutoTokenizer.from_pretrained)
+
+
+def feature_extractor_of(source: Source | None, config: PreTrainedConfig) -> SequenceFeatureExtractor:
+    """Return the checkpoint's feature extractor; without a checkpoint, the family's usual one."""
     from transformers import AutoFeatureExtractor, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
     if source is not None:
@@ -150,59 +218,8 @@ def feature_extractor_of(source: Source | None, config: Any) -> Any:
     )
 
 
-def ctc_tokenizer(vocabulary: Mapping[str, Any], folder: Path, *, phones: bool = False, **tokens: str) -> Any:
-    """A tokenizer over `vocabulary`, by way of `folder`/vocab.json, where it stays with the model.
-
-    It adds no token of its own, so that ids end where the vocabulary does.
-    """
-    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2PhonemeCTCTokenizer
-
-    path = str(save_vocabulary(vocabulary, folder))
-    if phones:
-        return Wav2Vec2PhonemeCTCTokenizer(path, do_phonemize=False, bos_token=None, eos_token=None, **tokens)
-    return Wav2Vec2CTCTokenizer(path, do_lower_case=False, bos_token=None, eos_token=None, **tokens)
-
-
-def ctc_model(source: Source | None, config: Any, *, tokenizer: Any, head_may_change: bool) -> Any:
-    """An AutoModelForCTC whose head fits the tokenizer.
-
-    Args:
-        source: checkpoint, or None for random weights.
-        head_may_change: the vocabulary was made for this run, so a head of another size is replaced; otherwise it is
-            the user's mistake.
-    """
-    import torch
-    from transformers import AutoModelForCTC
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
-
-    if config.model_type not in MODEL_FOR_CTC_MAPPING_NAMES:
-        raise ModelError(
-            f"{source.name if source else config.model_type}: a {config.model_type} has no CTC head in transformers. "
-            f"These have: {', '.join(sorted(MODEL_FOR_CTC_MAPPING_NAMES))}."
-        )
-    num_labels = max(tokenizer.get_vocab().values()) + 1
-    trained_head = any("CTC" in name for name in (config.architectures or ()))
-    if trained_head and config.vocab_size != num_labels and not head_may_change:
-        raise ModelError(
-            f"{source.name if source else 'model'}: its head has {config.vocab_size} labels, the tokenizer "
-            f"{tokenizer.name_or_path or ''} has {num_labels}.\n"
-            "Leave out --tokenizer_name_or_path to train a new head on the corpus' own letters, or give the model's "
-            "own tokenizer."
-        )
-    config.update({"vocab_size": num_labels, "pad_token_id": tokenizer.pad_token_id})
-    if source is None:
-        try:
-            return AutoModelForCTC.from_config(config)
-        except Exception as error:  # sizes that don't fit each other
-            raise ModelError(f"--model_config: no {config.model_type} can be made of it: {error}") from error
-    # float32 whatever the checkpoint was saved in: mixed precision keeps its master weights so.
-    return source.load(
-        "CTC model", AutoModelForCTC.from_pretrained, config=config, ignore_mismatched_sizes=True, dtype=torch.float32
-    )
-
-
-def initialise(model: Any, names: Iterable[str]) -> None:
-    """Random weights for a model's linear layers and norms of these names, as transformers draws them."""
+def initialise(model: PreTrainedModel, names: Iterable[str]) -> None:
+    """Draw random weights for the linear layers and norms of these names, as transformers does."""
     from torch import nn
 
     for name in sorted(set(names)):

@@ -46,7 +46,7 @@ class Recogniser(ABC):
     max_duration_s: float | None = None  # longest recording that can be trained on
 
     def __init__(self, model: Any, *, tokenizer: Any, model_input: ModelInput) -> None:
-        from speechtune.models.spec_augment import draw_masks_on_host
+        from speechtune.models.encoder.spec_augment import draw_masks_on_host
 
         self.model = model
         self.tokenizer = tokenizer

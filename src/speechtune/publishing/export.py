@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from speechtune.errors import ModelError, OutputError
 from speechtune.files import explain_write_errors
-from speechtune.models.loading import Source, load_config
-from speechtune.models.opening import family_of
+from speechtune.models.loading import Source, family_of, load_config
 from speechtune.publishing.publish import WEIGHTS, uploaded_files
 
 __all__ = ["run"]

@@ -17,7 +17,7 @@ from speechtune.corpora import open_corpus
 from speechtune.corpora.cache import cache_folder
 from speechtune.corpora.stream import UtteranceStream
 from speechtune.data.prepare import Limits, PreparedSplit, check_share_skipped, prepare_split, summary_line
-from speechtune.models.ctc_frames import min_ctc_frames
+from speechtune.models.frames import min_ctc_frames
 from speechtune.models.recogniser import Recogniser
 from speechtune.options.table import Options
 from speechtune.text.languages import language_of

@@ -53,7 +53,7 @@ def run(options: Options) -> int:
 
 
 def _run(options: Options, folder: Path, *, resumes: bool) -> int:
-    from speechtune.models.opening import family_of, model_config_of
+    from speechtune.models.loading import family_of, model_config_of
     from speechtune.training.session import Session
 
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
@@ -96,11 +96,11 @@ def _checked_output_folder(options: Options) -> Path:
 
 
 def _recogniser(options: Options, args: Any, model_config: Any, splits: Splits, folder: Path) -> Any:
-    from speechtune.models.ctc_setup import ctc_for_training, load_ctc
+    from speechtune.models.ctc.setup import ctc_for_training, load_ctc
 
     config = options.config
     if options.kind == "seq2seq":
-        from speechtune.models.seq2seq_setup import load_seq2seq, seq2seq_for_training
+        from speechtune.models.seq2seq.setup import load_seq2seq, seq2seq_for_training
 
         if options.do_train:
             return seq2seq_for_training(config, model_config, training_args=args, corpus_language=splits.language)

@@ -292,7 +292,7 @@ class Session:
 
     def _save_model(self) -> None:
         """The trained model into the output folder, file by file in one move each."""
-        from speechtune.models.adapter import save_adapter
+        from speechtune.models.ctc.adapter import save_adapter
 
         aside = self.folder / "tmp-model"
         with explain_disk_full("the model", self.folder):

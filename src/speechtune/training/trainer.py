@@ -33,7 +33,7 @@ from speechtune.data.dataset import (
 from speechtune.data.streaming import StreamDataset
 from speechtune.distributed import gathered
 from speechtune.evaluation.evaluate import Evaluation, recognise_split
-from speechtune.models.attention import use_own_attention
+from speechtune.models.encoder.attention import use_own_attention
 from speechtune.models.recogniser import Recogniser
 from speechtune.terminal.progress import evaluation_progress
 from speechtune.training.bad_steps import BadSteps

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from speechtune.errors import ModelError, OptionError
-from speechtune.models.ctc_setup import given_tokenizer, source_of
-from speechtune.models.loading import Source, feature_extractor_of, load_config
-from speechtune.models.padding import make_padding_invariant
-from speechtune.models.seq2seq import Seq2SeqRecogniser
-from speechtune.models.seq2seq_families import FAMILIES, check_decoder, check_family, inputs_of, max_labels_of
+from speechtune.models.encoder.padding import make_padding_invariant
+from speechtune.models.loading import Source, feature_extractor_of, given_tokenizer, load_config, source_of
+from speechtune.models.seq2seq.families import FAMILIES, check_decoder, check_family, inputs_of, max_labels_of
+from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 from speechtune.models.whisper.context import EncoderContext, chosen_context, remember_context
 from speechtune.models.whisper.prompt import set_prompt
 from speechtune.options.table import Settings

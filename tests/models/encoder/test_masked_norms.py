@@ -8,8 +8,8 @@ import pytest
 import torch
 from tiny_families import difference
 
-from speechtune.models.masked_norms import Lengths, MaskedBatchNorm1d, MaskedGroupNorm
-from speechtune.models.padding import _Hooks
+from speechtune.models.encoder.masked_norms import Lengths, MaskedBatchNorm1d, MaskedGroupNorm
+from speechtune.models.encoder.padding import _Hooks
 
 TOLERANCE = 1e-5  # relative, float32
 

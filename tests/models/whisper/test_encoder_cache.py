@@ -11,7 +11,7 @@ from tiny_seq2seq import CLIPS, batch_of, for_training
 
 from speechtune.audio.cache import AudioCache
 from speechtune.errors import OptionError
-from speechtune.models.encoder_cache import EncoderCache, weights_hash
+from speechtune.models.whisper.encoder_cache import EncoderCache, weights_hash
 
 
 class Dictionary(dict):

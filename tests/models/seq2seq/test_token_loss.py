@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from speechtune.models import token_loss
-from speechtune.models.token_loss import decoder_inputs, token_losses, utterance_sums
+from speechtune.models.seq2seq import token_loss
+from speechtune.models.seq2seq.token_loss import decoder_inputs, token_losses, utterance_sums
 
 LABELS = torch.tensor([[4, 5, 6], [7, -100, -100], [-100, -100, -100]])
 LENGTHS = [3, 1, 0]

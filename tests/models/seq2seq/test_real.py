@@ -12,7 +12,7 @@ import torch
 from speechtune.audio.decode import load_audio
 from speechtune.audio.reader import AudioReader
 from speechtune.data.dataset import BatchMaker, Item
-from speechtune.models.seq2seq_setup import load_seq2seq
+from speechtune.models.seq2seq.setup import load_seq2seq
 from speechtune.options.table import Settings
 from speechtune.types import Utterance
 

@@ -8,9 +8,9 @@ import tiny_seq2seq
 import torch
 from transformers import AutoModelForCTC, Wav2Vec2Config, WavLMConfig
 
-from speechtune.models import attention
-from speechtune.models.attention import OWN_ATTENTION, use_own_attention
-from speechtune.models.padding import make_padding_invariant
+from speechtune.models.encoder import attention
+from speechtune.models.encoder.attention import OWN_ATTENTION, use_own_attention
+from speechtune.models.encoder.padding import make_padding_invariant
 
 SIZES = {
     "vocab_size": 12, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,

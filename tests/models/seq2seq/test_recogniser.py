@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -225,9 +226,9 @@ def test_a_batch_on_its_way_keeps_what_recognition_needs():
 @pytest.mark.timeout(200)
 def test_two_processes_sum_the_gradients_of_one(tmp_path: Path):
     """DDP over gloo; a short context, several groups on one process and none on the other; accumulation. Then FSDP."""
-    script = Path(__file__).with_name("seq2seq_two_processes.py")
+    script = Path(__file__).with_name("two_processes.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[1])}
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(script.parents[2]), *sys.path])}
     done = subprocess.run(
         [*command, checkpoint(WITHOUT_TIMESTAMPS)],
         env={**_environment(), **environment},

@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
 from speechtune.errors import ModelError, OptionError
-from speechtune.models.seq2seq_families import FAMILIES, check_family
-from speechtune.models.seq2seq_setup import seq2seq_for_training
+from speechtune.models.seq2seq.families import FAMILIES, check_family
+from speechtune.models.seq2seq.setup import seq2seq_for_training
 from speechtune.options.table import Settings
 
 WHISPER = "openai/whisper-small"
@@ -216,7 +216,7 @@ def test_evaluation_takes_a_checkpoint_as_it_is():
 
 
 def loaded_from_nothing() -> None:
-    from speechtune.models.seq2seq_setup import load_seq2seq
+    from speechtune.models.seq2seq.setup import load_seq2seq
 
     load_seq2seq(Settings(model_config={"model_type": "whisper"}))
 

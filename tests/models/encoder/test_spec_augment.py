@@ -11,7 +11,7 @@ import tiny_families
 import tiny_seq2seq
 import torch
 
-from speechtune.models.spec_augment import draw_masks_on_host
+from speechtune.models.encoder.spec_augment import draw_masks_on_host
 
 AUGMENTED = [name for name, (model_type, _, _) in tiny_families.FAMILIES.items() if "_ctc" not in model_type]
 

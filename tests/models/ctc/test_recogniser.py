@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from trained_folders import ctc_folder
 
 from speechtune.data.dataset import Batch
-from speechtune.models.ctc import CtcRecogniser
-from speechtune.models.ctc_frames import min_ctc_frames, num_frames
-from speechtune.models.ctc_setup import load_ctc
+from speechtune.models.ctc.recogniser import CtcRecogniser
+from speechtune.models.ctc.setup import load_ctc
+from speechtune.models.ctc.tokenizer import ctc_tokenizer
+from speechtune.models.frames import min_ctc_frames, num_frames
 from speechtune.models.inputs import WaveformInput
-from speechtune.models.loading import ctc_tokenizer
 from speechtune.options.table import Settings
 from speechtune.types import Utterance
 

@@ -13,9 +13,9 @@ import torch
 from trained_folders import ctc_folder
 
 from speechtune.errors import ModelError, OptionError, TextError
-from speechtune.models.ctc import CtcRecogniser
-from speechtune.models.ctc_setup import ctc_for_training, load_ctc, source_of
-from speechtune.models.opening import model_config_of
+from speechtune.models.ctc.recogniser import CtcRecogniser
+from speechtune.models.ctc.setup import ctc_for_training, load_ctc
+from speechtune.models.loading import model_config_of, source_of
 from speechtune.options.table import Settings
 
 TINY = {
@@ -155,7 +155,7 @@ def test_more_masked_features_than_there_are_is_said_and_cut(tmp_path: Path, cap
     with caplog.at_level(logging.WARNING, "speechtune"):
         recogniser = for_training(tmp_path, mask_feature_prob=0.1, mask_feature_length=64)
     assert recogniser.model.config.mask_feature_length == 16
-    assert "--mask_feature_length 64: the model has 16 features; taking those" in caplog.text
+    assert "--mask_feature_length 64: the model has 16 features; using 16" in caplog.text
 
 
 @pytest.mark.parametrize("freeze", [True, False])
@@ -257,7 +257,7 @@ def test_a_head_that_stood_for_other_letters_starts_anew(
         other = for_training(tmp_path / "other", texts=["xyz wv"], model_name_or_path=folder)
     assert other.model.lm_head.weight.shape == before.weight.shape  # which is why transformers would keep it
     assert not torch.equal(other.model.lm_head.weight, before.weight)
-    assert not other.model.lm_head.bias.any() and "head: starts anew" in caplog.text
+    assert not other.model.lm_head.bias.any() and "head: starts from random weights" in caplog.text
 
 
 def test_a_head_of_which_nobody_knows_the_letters_starts_anew(
@@ -272,7 +272,7 @@ def test_a_head_of_which_nobody_knows_the_letters_starts_anew(
         other = for_training(tmp_path / "other", texts=["ab cd e"], model_name_or_path=bare)
     assert other.model.lm_head.weight.shape == before.weight.shape
     assert not torch.equal(other.model.lm_head.weight, before.weight)
-    assert "its tokenizer can't be had" in caplog.text
+    assert "the checkpoint has no tokenizer" in caplog.text
 
 
 def test_a_head_that_stood_for_the_same_letters_is_gone_on_with(folder: Path, tmp_path: Path):

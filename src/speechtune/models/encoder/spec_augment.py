@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from speechtune.models.ctc_frames import num_encoder_frames
-from speechtune.models.masked_norms import Lengths, is_real
+from speechtune.models.encoder.masked_norms import Lengths, is_real
+from speechtune.models.frames import num_encoder_frames
 
 __all__ = ["draw_masks_on_host"]
 

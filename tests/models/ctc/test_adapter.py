@@ -12,14 +12,14 @@ import torch
 from trained_folders import ctc_folder
 
 from speechtune.errors import ModelError
-from speechtune.models.adapter import (
+from speechtune.models.ctc.adapter import (
     adapter_file,
     freeze_all_but_adapters,
     language_vocabulary,
     prepare_adapter_config,
     save_adapter,
 )
-from speechtune.models.loading import ctc_tokenizer
+from speechtune.models.ctc.tokenizer import ctc_tokenizer
 
 TOKENS = {"unk_token": "[UNK]", "pad_token": "[PAD]", "word_delimiter_token": "|"}
 NEW = {"|": 0, "ş": 1, "[UNK]": 2, "[PAD]": 3}

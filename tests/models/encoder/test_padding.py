@@ -23,8 +23,8 @@ from tiny_families import (
     utterances,
 )
 
-from speechtune.models.ctc_frames import num_frames
-from speechtune.models.padding import make_padding_invariant
+from speechtune.models.encoder.padding import make_padding_invariant
+from speechtune.models.frames import num_frames
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Support for mismatched key_padding_mask",  # WavLM's own, in any batch with a mask

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_families import FAMILIES, input_name, tiny_model, utterances
 
 from speechtune.errors import TextError
-from speechtune.models.ctc_frames import min_ctc_frames, num_fbank_frames, num_frames
+from speechtune.models.frames import min_ctc_frames, num_fbank_frames, num_frames
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from speechtune.errors import ModelError, OutputError
-from speechtune.models.warmstart import run
+from speechtune.models.seq2seq.warmstart import run
 
 ENCODER, DECODER = "facebook/wav2vec2-base", "facebook/bart-base"
 

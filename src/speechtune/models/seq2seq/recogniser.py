@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from speechtune.errors import ModelError
-from speechtune.models.ctc_frames import num_frames
-from speechtune.models.encoder_cache import EncoderCache, Store, weights_hash
+from speechtune.models.frames import num_frames
 from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser
-from speechtune.models.token_loss import decoder_inputs, index_of, token_losses
+from speechtune.models.seq2seq.token_loss import decoder_inputs, index_of, token_losses
 from speechtune.models.whisper.context import EncoderContext, encode_frames
+from speechtune.models.whisper.encoder_cache import EncoderCache, Store, weights_hash
 
 __all__ = ["Seq2SeqRecogniser"]
 

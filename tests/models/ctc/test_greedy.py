@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechtune.models.greedy import GreedyDecoder
-from speechtune.models.loading import ctc_tokenizer
+from speechtune.models.ctc.recogniser import GreedyDecoder
+from speechtune.models.ctc.tokenizer import ctc_tokenizer
 
 TOKENS = {"unk_token": "[UNK]", "pad_token": "[PAD]", "word_delimiter_token": "|"}
 LETTERS = ["|", "a", "ç", "b", "[UNK]", "[PAD]"]

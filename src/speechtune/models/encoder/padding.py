@@ -23,7 +23,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from speechtune.models.masked_norms import Lengths, MaskedBatchNorm1d, MaskedGroupNorm, convolved, is_real, zero_after
+from speechtune.models.encoder.masked_norms import (
+    Lengths,
+    MaskedBatchNorm1d,
+    MaskedGroupNorm,
+    convolved,
+    is_real,
+    zero_after,
+)
 
 __all__ = ["make_padding_invariant"]
 
