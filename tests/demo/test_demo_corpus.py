@@ -11,10 +11,10 @@ import pytest
 
 from speechtune.demo import corpus
 from speechtune.demo.corpus import RELEASE, RELEASE_UNSEEN_VOICE, UNSEEN_VARIANTS, VARIANTS, build_corpus, sentences
-from speechtune.demo.synthesis import available
 from speechtune.errors import OutputError
+from speechtune.text.espeak import is_installed
 
-needs_voices = pytest.mark.skipif(not available(), reason="espeakng-loader, an optional part, is not installed")
+needs_voices = pytest.mark.skipif(not is_installed(), reason="espeakng-loader, an optional part, is not installed")
 
 
 @pytest.fixture

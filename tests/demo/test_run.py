@@ -10,10 +10,10 @@ import yaml
 
 from speechtune.demo import corpus
 from speechtune.demo.run import BASE_MODEL, NOTICE, TRAINING_OPTIONS, as_words, run_demo
-from speechtune.demo.synthesis import available
+from speechtune.text.espeak import is_installed
 
 ROOT = Path(__file__).parents[2]
-needs_voices = pytest.mark.skipif(not available(), reason="espeakng-loader, an optional part, is not installed")
+needs_voices = pytest.mark.skipif(not is_installed(), reason="espeakng-loader, an optional part, is not installed")
 
 
 def test_options_become_the_words_of_a_command_line():

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from speechtune.demo import synthesis
-from speechtune.demo.synthesis import SAMPLING_RATE, Speaker, available
+from speechtune.demo.synthesis import SAMPLING_RATE, Speaker
 from speechtune.errors import OptionError
+from speechtune.text.espeak import is_installed
+from speechtune.text.phonemes import make_phonemizer
 
-needs_voices = pytest.mark.skipif(not available(), reason="espeakng-loader, an optional part, is not installed")
+needs_voices = pytest.mark.skipif(not is_installed(), reason="espeakng-loader, an optional part, is not installed")
 
 
 def say(voice: str, text: str, **how: int) -> np.ndarray:
@@ -24,6 +26,13 @@ def test_a_voice_says_the_same_whoever_spoke_before():
     first = say("tr+f2", "Merhaba dünya, nasılsın?")
     say("de+m3", "Etwas ganz anderes.")
     assert np.array_equal(first, say("tr+f2", "Merhaba dünya, nasılsın?"))
+
+
+@needs_voices
+def test_a_voice_says_the_same_after_a_phonemizer_used_the_library():
+    expected = say("tr+f2", "Merhaba dünya, nasılsın?")
+    make_phonemizer("de")("Etwas ganz anderes.")
+    assert np.array_equal(expected, say("tr+f2", "Merhaba dünya, nasılsın?"))
 
 
 @needs_voices
@@ -95,6 +104,6 @@ def test_data_at_a_path_too_long_for_the_library_is_found_by_a_link(tmp_path, mo
 
 def test_without_the_optional_part_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "espeakng_loader", None)
-    with pytest.raises(OptionError, match=r'pip install "speechtune\[demo\]"'), synthesis.Speaker("tr"):
+    with pytest.raises(OptionError, match=r'pip install "speechtune\[phonemes\]"'), synthesis.Speaker("tr"):
         pass
     assert not synthesis._lock.locked()

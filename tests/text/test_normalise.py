@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechtune.errors import OptionError
-from speechtune.text.normalise import Normaliser, ReadmeNormaliser, drop_chars, make_normaliser
+from speechtune.text.normalise import Normaliser, ReadmeNormaliser, make_normaliser
 
 # As the README writes it, with the line's end and the next option.
 README_LINES = '--chars_to_ignore , ? . ! - \\; \\: \\" “ % ‘ ” � \\\n\t--fp16'
@@ -70,20 +70,20 @@ def test_readme_protocol_names_a_class_that_is_no_regular_expression():
 
 
 def test_literal_ignore_keeps_apostrophe_and_digits():
-    assert drop_chars("don't 1994!", "!-;") == "don't 1994"
+    assert Normaliser(("!-;",))("don't 1994!") == "don't 1994"
 
 
 def test_signs_of_regular_expressions_are_literal():
-    assert drop_chars("a^b]c\\d[e.f*g-h", ["^", "]", "\\", "[", ".", "*", "-"]) == "abcdefgh"
-    assert drop_chars("abc", ["a-c"]) == "abc"
+    assert Normaliser(("^", "]", "\\", "[", ".", "*", "-"))("a^b]c\\d[e.f*g-h") == "abcdefgh"
+    assert Normaliser(("a-c",))("abc") == "abc"
 
 
 def test_several_signs_in_one_argument_are_a_set_of_characters():
-    assert drop_chars("a,b.c;d", [",.;"]) == "abcd"
+    assert Normaliser((",.;",))("a,b.c;d") == "abcd"
 
 
 def test_an_argument_with_letters_is_deleted_as_a_whole():
-    assert drop_chars("laugh [laughter] light", ["[laughter]"]) == "laugh  light"
+    assert Normaliser(("[laughter]",))("laugh [laughter] light") == "laugh light"
 
 
 def test_no_characters_to_ignore_deletes_nothing():
@@ -157,11 +157,6 @@ def test_normalisers_travel_to_worker_processes():
         copy = pickle.loads(pickle.dumps(normalise))
         assert copy == normalise
         assert copy("I,A") == normalise("I,A")
-
-
-def test_unknown_protocol_is_named():
-    with pytest.raises(OptionError, match=r"--protocol orginal: unknown\. Choose one of: default, readme"):
-        make_normaliser("orginal")
 
 
 @given(st.text(max_size=40), st.sampled_from([None, "tr", "lt", "hi"]))

@@ -88,7 +88,7 @@ class TestPhonemizer:
 def test_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     phonemes.espeak_voices.cache_clear()
-    with pytest.raises(OptionError, match=r"pip install speechtune\[phonemes\]"):
+    with pytest.raises(OptionError, match=r'pip install "speechtune\[phonemes\]"'):
         make_phonemizer("tr")
 
 
@@ -110,5 +110,5 @@ def test_timit_folding_deletes_the_glottal_stop_and_is_idempotent():
 
 
 def test_a_label_that_timit_lacks_is_named():
-    with pytest.raises(TextError, match="'qq' is none of TIMIT's 61 phone labels, in: sh qq"):
+    with pytest.raises(TextError, match="'qq' is not one of TIMIT's 61 phone labels, in: sh qq"):
         fold_timit("sh qq")

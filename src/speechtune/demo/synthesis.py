@@ -1,47 +1,42 @@
 """Text to speech with libespeak-ng, called through ctypes.
 
-Design: libespeak-ng keeps its state in globals, and much of it (vibrato, wave position, noise) runs on from one call
-to the next, even through its own `espeak_Terminate`. So a `Speaker` loads the library anew, speaks under one lock, and
-unloads it: what it says depends on its voice and on the list of things said, never on who spoke before or where.
-Rejected: one long-lived instance (not reproducible once work is split), the `espeak-ng` program (not on a
-fresh machine), bundling the library (GPL-3; it stays an optional part that is called at run time).
+libespeak-ng keeps its state in globals, and much of it (vibrato, wave position, noise) carries over from one call to
+the next, even through its `espeak_Terminate`. So a `Speaker` loads the library, speaks under one lock and unloads it:
+its output depends only on the voice and the sequence of texts. Rejected: one long-lived instance (not reproducible
+once work is split), the `espeak-ng` program (rarely installed).
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
-import tempfile
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from speechtune.errors import OptionError
+from speechtune.text.espeak import CHARS_UTF8, data_path, load_library, start_library
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["SAMPLING_RATE", "Speaker", "available"]
+__all__ = ["SAMPLING_RATE", "Speaker"]
 
 SAMPLING_RATE = 22_050  # Hz; what espeak-ng's voices are made at
-MAX_DATA_PATH_CHARS = 140  # libespeak-ng keeps the path of its data in a buffer of 160 bytes
 RATE_LIMITS_WPM = (80, 450)
 NOISE_SEED = 1
 
 # From espeak-ng/speak_lib.h
 AUDIO_OUTPUT_SYNCHRONOUS = 2
-INITIALIZE_PHONEME_EVENTS, INITIALIZE_PHONEME_IPA, INITIALIZE_DONT_EXIT = 0x1, 0x2, 0x8000
+INITIALIZE_PHONEME_EVENTS, INITIALIZE_PHONEME_IPA = 0x1, 0x2
 EVENT_LIST_TERMINATED, EVENT_PHONEME = 0, 7
 PARAMETER_RATE, PARAMETER_PITCH, PARAMETER_RANGE = 1, 3, 4
-CHARS_UTF8 = 1
 
 _lock = threading.Lock()
 
 
 class _Event(ctypes.Structure):
-    """espeak_EVENT of speak_lib.h; `string` is the last member's union as a phoneme event uses it."""
+    """espeak_EVENT of speak_lib.h, with the last member's union as phoneme events use it."""
 
     _fields_ = (
         ("type", ctypes.c_int),
@@ -58,19 +53,14 @@ class _Event(ctypes.Structure):
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))
 
 
-def available() -> bool:
-    """True if the optional part that speaks (espeakng-loader) is installed."""
-    return importlib.util.find_spec("espeakng_loader") is not None
-
-
 class Speaker:
-    """One synthetic voice, to be used in a `with` statement; one speaks at a time in a process.
+    """A synthetic voice, used in a `with` statement; a process has one at a time.
 
     Args:
-        voice: espeak-ng's language, with a variant or without: `tr`, `tr+f2`, `en-us+Andy`.
+        voice: language of espeak-ng, optionally with a variant: `tr`, `tr+f2`, `en-us+Andy`.
 
     Raises:
-        OptionError: on entering: espeakng-loader is not installed, or there is no such voice.
+        OptionError: on entering, if espeakng-loader is not installed or has no such voice.
     """
 
     def __init__(self, voice: str) -> None:
@@ -111,7 +101,7 @@ class Speaker:
         """
         import numpy as np
 
-        assert self._library is not None, "a Speaker speaks inside its with statement"
+        assert self._library is not None, "use a Speaker in a with statement"
         assert RATE_LIMITS_WPM[0] <= rate_wpm <= RATE_LIMITS_WPM[1], rate_wpm
         self._library.espeak_SetParameter(PARAMETER_RATE, rate_wpm, 0)
         self._library.espeak_SetParameter(PARAMETER_PITCH, pitch, 0)
@@ -125,7 +115,7 @@ class Speaker:
 
     @property
     def phonemes(self) -> list[tuple[int, str]]:
-        """What was said last: (first sample, IPA) of each phoneme with its stress and length marks; "" is a pause."""
+        """Phonemes of the last text: (first sample, IPA with stress and length marks); "" is a pause."""
         return list(self._phonemes)
 
     def _collect(self, samples: int | None, num_samples: int, events: Any) -> int:
@@ -136,52 +126,27 @@ class Speaker:
             if event.type == EVENT_PHONEME:
                 self._phonemes.append((event.sample, event.string.decode("utf-8", "replace")))
             index += 1
-        return 0  # go on
+        return 0  # continue
 
     def _start(self) -> None:
-        library, data = _load()
-        self._library = library
-        options = INITIALIZE_PHONEME_EVENTS | INITIALIZE_PHONEME_IPA | INITIALIZE_DONT_EXIT
-        if library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), options) < 0:
-            raise OptionError(
-                f"espeak-ng does not start with its data in {data}.\nTry pip install --force-reinstall espeakng-loader"
-            )
-        library.espeak_ng_SetRandSeed(NOISE_SEED)  # the start seeds it with the time of day
+        self._library = library = load_library()
+        library.espeak_Synth.argtypes = [
+            ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
+            ctypes.c_void_p, ctypes.c_void_p,
+        ]  # fmt: skip
+        library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
+        start_library(library, AUDIO_OUTPUT_SYNCHRONOUS, INITIALIZE_PHONEME_EVENTS | INITIALIZE_PHONEME_IPA)
+        library.espeak_ng_SetRandSeed(NOISE_SEED)  # initialising seeds it with the time of day
         library.espeak_SetSynthCallback(self._callback)
         if library.espeak_SetVoiceByName(self.voice.encode()) != 0:
-            raise OptionError(f"espeak-ng has no voice {self.voice!r}.\nIts voices are the files in {data}/lang.")
-
-
-def _load() -> tuple[ctypes.CDLL, str]:
-    """The library, fresh, and the path of its data."""
-    try:
-        import espeakng_loader
-    except ImportError as error:
-        raise OptionError(
-            "The demo's synthetic voices need espeakng-loader, an optional part that is not installed.\n"
-            'Try pip install "speechtune[demo]"'
-        ) from error
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    library.espeak_Synth.argtypes = [
-        ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
-        ctypes.c_void_p, ctypes.c_void_p,
-    ]  # fmt: skip
-    library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
-    return library, _short_path(espeakng_loader.get_data_path())
+            raise OptionError(
+                f"espeak-ng has no voice {self.voice!r}.\nIts voices are the files in {data_path()}/lang."
+            )
 
 
 def _unload(library: ctypes.CDLL) -> None:
-    """Take the library, and with it its globals, out of the process. ctypes itself has no public call for this."""
+    """Unload the library and its globals from the process; ctypes has no public function for this."""
     import _ctypes
 
     unload = getattr(_ctypes, "dlclose" if os.name == "posix" else "FreeLibrary")
     unload(library._handle)
-
-
-def _short_path(data_path: str) -> str:
-    """`data_path`, or a link to it where it is too long for the library's buffer, which it would cut."""
-    if len(os.fsencode(data_path)) <= MAX_DATA_PATH_CHARS:
-        return data_path
-    link = Path(tempfile.mkdtemp(prefix="espeak-")) / "espeak-ng-data"
-    link.symlink_to(data_path, target_is_directory=True)
-    return str(link)

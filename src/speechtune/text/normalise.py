@@ -1,16 +1,17 @@
-"""Transcript as the corpus has it -> text as the model learns it and is scored on.
+"""Transcript of the corpus -> text that the model learns and is scored on.
 
-Two protocols. `default` deletes the literal characters of `--chars_to_ignore`, lowers letters as the language does
-and keeps everything else that is heard: digits, apostrophes, the combining marks of Hindi. `readme` repeats the
-arithmetic of the original scripts to the letter, so that the README's figures can be compared; known to be wrong:
-`!-;` becomes a range that also deletes digits and apostrophes, and Turkish `I` becomes `i`.
+Two protocols. `default` deletes the literal characters of `--chars_to_ignore`, lower-cases by the rules of the language
+and keeps everything else that is audible: digits, apostrophes, the combining marks of Hindi. `readme` repeats the
+arithmetic of the original scripts exactly, to compare with the README's figures; known to be wrong: `!-;` becomes a
+range that also deletes digits and apostrophes, and Turkish `I` becomes `i`.
 
 Rejected: deleting by category ("not a letter"), which strips vowel signs and nuktas; Unicode NFKC, which rewrites
-what was said ("½" -> "1⁄2", "ﬁ" -> "fi").
+spoken text ("½" -> "1⁄2", "ﬁ" -> "fi").
 """
 
 from __future__ import annotations
 
+import abc
 import functools
 import hashlib
 import re
@@ -18,50 +19,56 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from speechtune.errors import OptionError
 from speechtune.text.languages import language_of
 
-__all__ = ["PROTOCOLS", "Normaliser", "ReadmeNormaliser", "drop_chars", "language_of", "make_normaliser"]
-
-PROTOCOLS = ("default", "readme")
+__all__ = ["Normaliser", "ReadmeNormaliser", "TextFunction", "make_normaliser"]
 
 # Alphabets where I/ı and İ/i are two letters. tr, az: Unicode SpecialCasing.txt; crh, gag: the same Latin alphabet.
 _DOTTED_I_LANGUAGES = {"tr", "az", "crh", "gag"}
 
-# SpecialCasing.txt, Lithuanian: the dot stays when an accent stands above a lowered i, j or į.
+# SpecialCasing.txt, Lithuanian: a lowered i, j or į keeps its dot below an accent.
 _LITHUANIAN = {"\u00cc": "i\u0307\u0300", "\u00cd": "i\u0307\u0301", "\u0128": "i\u0307\u0303"}
 _LITHUANIAN_DOT = re.compile("([IJ\u012e])(?=[\u0323\u0328]*[\u0300\u0301\u0303])")
 
-# Never heard and invisible: control and format characters, lone surrogates. Kept: white space, which is collapsed;
-# zero-width (non-)joiner, which spell Persian and Indic words; zero-width space and tags, which nobody should guess at.
+# Invisible: control and format characters, lone surrogates. Kept: white space, which is collapsed; zero-width
+# (non-)joiners, which are part of Persian and Indic spelling; zero-width space and tags, whose meaning is unclear.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ud800-\udfff]"
 )
 
 
-def drop_chars(text: str, chars: str | Sequence[str]) -> str:
-    """`text` without the literal characters `chars`: no ranges, no classes, no escapes.
+class TextFunction(abc.ABC):
+    """A function of transcripts that score files describe."""
 
-    Args:
-        text: any string.
-        chars: a string of characters, or the strings of `--chars_to_ignore`.
-    """
-    pattern = _deletion_pattern((chars,) if isinstance(chars, str) else tuple(chars))
-    return pattern.sub("", text) if pattern else text
+    name: ClassVar[str] = ""  # of the protocol
+
+    @abc.abstractmethod
+    def __call__(self, text: str) -> str: ...
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """Return one line with all that is done; equal lines mean equal results."""
+
+    def hash(self) -> str:
+        """Return 12 hexadecimal digits of `describe()`, for score files."""
+        line = f"{self.name}: {self.describe()}" if self.name else self.describe()
+        return hashlib.sha256(line.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 @functools.lru_cache(maxsize=64)
 def _deletion_pattern(ignored: tuple[str, ...]) -> re.Pattern[str] | None:
-    """One regular expression that matches what is deleted, or None.
+    """Return a regular expression of what is deleted, or None.
 
-    White space is no character to ignore: the shell leaves some behind where a line ends in a backslash.
+    White space is never a character to ignore: the shell leaves some where a line ends in a backslash.
     """
     whole, single = [], set()
     for item in ignored:
         item = unicodedata.normalize("NFC", item).strip()
         if len(item) > 1 and any(unicodedata.category(char)[0] in "LNM" for char in item):
-            whole.append(re.escape(item))  # "[laughter]" goes as a whole, not letter by letter
+            whole.append(re.escape(item))  # "[laughter]" is deleted as a whole, not letter by letter
         else:
             single |= {char for char in item if not char.isspace()}
     alternatives = sorted(whole, key=len, reverse=True)
@@ -71,9 +78,9 @@ def _deletion_pattern(ignored: tuple[str, ...]) -> re.Pattern[str] | None:
 
 
 def _lower(text: str, language: str | None) -> str:
-    """Lower case as `language` writes it (Unicode SpecialCasing.txt)."""
+    """Lower-case by the rules of `language` (Unicode SpecialCasing.txt)."""
     if language in _DOTTED_I_LANGUAGES:
-        # "i" + dot above is what a lowering without a language made of "İ"; such corpora exist.
+        # "i" + dot above is "İ" lower-cased without a language; such corpora exist.
         return text.replace("\u0130", "i").replace("I", "\u0131").lower().replace("i\u0307", "i")
     if language == "lt":
         for capital, small in _LITHUANIAN.items():
@@ -83,26 +90,26 @@ def _lower(text: str, language: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class Normaliser:
-    """The default protocol. Call it: `Normaliser(("!", "-"), "tr")("IŞIK-  nedir!")` is "ışıknedir".
+class Normaliser(TextFunction):
+    """The default protocol: `Normaliser(("!", "-"), "tr")("IŞIK-  nedir!")` is "ışık nedir".
 
-    Order: invisible characters out, Unicode NFC, `ignored` deleted, lower case, NFC, white space collapsed.
+    Order: invisible characters removed, Unicode NFC, `ignored` deleted, lower case, NFC, white space collapsed.
 
     Attributes:
-        ignored: literal strings to delete, as `--chars_to_ignore` gave them. Strings of signs are sets of characters;
-            strings with letters or digits ("[laughter]") are deleted as a whole. White space in them counts nothing.
-        language: short code that decides how letters are lowered (`language_of`), or None.
-        do_lower_case: lower the letters.
+        ignored: literal strings to delete, from `--chars_to_ignore`. Strings of signs are sets of characters; strings
+            with letters or digits ("[laughter]") are deleted as a whole. White space in them is ignored.
+        language: short code whose rules lower-casing follows (`language_of`), or None.
+        do_lower_case: lower-case the text.
     """
 
     ignored: tuple[str, ...] = ()
     language: str | None = None
     do_lower_case: bool = True
 
-    name = "default"
+    name: ClassVar[str] = "default"
 
     def __call__(self, text: str) -> str:
-        """Normalised `text`, NFC, no white space at its ends. May be empty."""
+        """Return the normalised text in NFC, without white space at its ends. May be empty."""
         if not text.isascii():
             text = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
         elif not text.isprintable():
@@ -117,18 +124,13 @@ class Normaliser:
         return " ".join(text.split())
 
     def describe(self) -> str:
-        """One line that says all that is done; equal lines mean equal results."""
         shown = [item for item in (item.strip() for item in self.ignored) if item]
         case = f"lower case ({self.language or 'no language'})" if self.do_lower_case else "case kept"
         deleted = f"deleted literally: {' '.join(shown)}" if shown else "nothing deleted"
         return f"Unicode NFC; {deleted}; {case}; white space collapsed"
 
-    def hash(self) -> str:
-        """12 hexadecimal digits of `describe()`, for score files."""
-        return _hash(self.name, self.describe())
-
     def letters_ignored(self) -> str:
-        """Letters, digits and marks among single ignored characters: seldom meant.
+        """Return the letters, digits and marks among single ignored characters, which are seldom intended.
 
         A shell replaces an unquoted `?` by the one-letter file names of the current folder.
         """
@@ -136,26 +138,26 @@ class Normaliser:
 
 
 @dataclass(frozen=True)
-class ReadmeNormaliser:
-    """The original scripts' arithmetic: characters joined into a regex class, `.lower()`, a space at the end.
+class ReadmeNormaliser(TextFunction):
+    """The arithmetic of the original scripts: characters joined into a regex class, `.lower()`, a final space.
 
     Attributes:
-        ignored: the strings of `--chars_to_ignore`, joined as they are into `[...]`. Empty: nothing is deleted.
+        ignored: the strings of `--chars_to_ignore`, joined into `[...]`; empty deletes nothing.
         do_lower_case: `.lower()`, whatever the language.
-        trailing_space: the CTC scripts end every transcript with a space; the seq2seq script doesn't.
+        trailing_space: the CTC scripts add a space to every transcript; the seq2seq script doesn't.
 
     Raises:
-        OptionError: on the first call, when the class is no regular expression.
+        OptionError: on the first call, if the class is not a valid regular expression.
     """
 
     ignored: tuple[str, ...] = ()
     do_lower_case: bool = True
     trailing_space: bool = True
 
-    name = "readme"
+    name: ClassVar[str] = "readme"
 
     def __call__(self, text: str) -> str:
-        """`text` as the original scripts made it; white space is kept as it was."""
+        """Return `text` as the original scripts made it; white space is kept."""
         pattern = _readme_pattern(self.ignored)
         if pattern is not None:
             text = pattern.sub("", text)
@@ -164,19 +166,10 @@ class ReadmeNormaliser:
         return text + " " if self.trailing_space else text
 
     def describe(self) -> str:
-        """One line that says all that is done; equal lines mean equal results."""
         deleted = f"deleted by regex class: [{''.join(self.ignored)}]" if self.ignored else "nothing deleted"
         case = "str.lower()" if self.do_lower_case else "case kept"
         space = "a space at the end" if self.trailing_space else "no space at the end"
         return f"{deleted}; {case}; {space}".replace("\n", "\\n")
-
-    def hash(self) -> str:
-        """12 hexadecimal digits of `describe()`, for score files."""
-        return _hash(self.name, self.describe())
-
-
-def _hash(name: str, description: str) -> str:
-    return hashlib.sha256(f"{name}: {description}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 @functools.lru_cache(maxsize=64)
@@ -197,29 +190,26 @@ def _readme_pattern(ignored: tuple[str, ...]) -> re.Pattern[str] | None:
 
 def make_normaliser(
     protocol: str,
-    chars_to_ignore: Sequence[str] | str | None = None,
+    chars_to_ignore: Sequence[str] | None = None,
     *,
     language: str | None = None,
     lower_case: bool = True,
     trailing_space: bool = True,
 ) -> Normaliser | ReadmeNormaliser:
-    """The normaliser of `protocol`.
+    """Return the normaliser of a protocol.
 
     Args:
         protocol: `default` or `readme`.
-        chars_to_ignore: the strings of `--chars_to_ignore` as the shell gave them, or None.
-        language: any spelling that `language_of` knows; only the default protocol heeds it.
-        lower_case: lower the letters.
+        chars_to_ignore: the strings of `--chars_to_ignore`, or None.
+        language: any spelling that `language_of` knows; default protocol only.
+        lower_case: lower-case the text.
         trailing_space: readme only; False for sequence-to-sequence models.
 
     Raises:
-        OptionError: unknown protocol, or a class that is no regular expression.
+        OptionError: the regex class of the readme protocol is not valid.
     """
-    if protocol not in PROTOCOLS:
-        raise OptionError(f"--protocol {protocol}: unknown. Choose one of: {', '.join(PROTOCOLS)}.")
-    ignored = (chars_to_ignore,) if isinstance(chars_to_ignore, str) else tuple(chars_to_ignore or ())
+    ignored = tuple(chars_to_ignore or ())
     if protocol == "default":
         return Normaliser(ignored, language_of(None, language), lower_case)
-    normaliser = ReadmeNormaliser(ignored, lower_case, trailing_space)
-    _readme_pattern(ignored)  # so that a wrong class is met at start-up
-    return normaliser
+    _readme_pattern(ignored)  # an invalid class is an error now, not after the corpus was read
+    return ReadmeNormaliser(ignored, lower_case, trailing_space)

@@ -1,36 +1,35 @@
-"""Normalised transcripts -> the tokens a CTC model can emit, and transcripts -> their ids.
+"""Vocabularies of CTC models, and transcripts -> token ids.
 
-The order of ids is that of the original scripts (sorted characters, the word delimiter in the place of the space,
-then the unknown and the padding token), so a vocabulary of the same text is the same file. Other than there, it is
-made from the training text only: what the evaluation text has beyond it is counted by `missing_characters`, and scored
-as an error, because a model that has never seen a character can't be said to know it.
-
-A phoneme vocabulary is the same thing with phones, which may be several characters long, as tokens.
+Ids are in the order of the original scripts (sorted characters, the word delimiter in the position of the space, then
+the unknown and the padding token), so the same text gives the same file. Unlike theirs, a vocabulary has the characters
+of the training text only: a model cannot emit a character it never saw, so the others in the evaluation text are
+counted by `missing_characters` and scored as errors. A phoneme vocabulary has phones, which may be several characters
+long, as tokens.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from speechtune.errors import ModelError, TextError
+from speechtune.files import write_atomically
+from speechtune.terminal.formatting import visible
 
 __all__ = [
     "Labeller",
     "build_vocabulary",
+    "count_tokens",
     "extend_vocabulary",
     "is_nested",
-    "load_vocabulary",
+    "list_characters",
     "missing_characters",
     "name_character",
     "save_vocabulary",
-    "text_to_labels",
 ]
 
 UNK_TOKEN = "[UNK]"
@@ -48,30 +47,28 @@ def build_vocabulary(
     where: str = "training text",
     raw_texts: Iterable[str] = (),
 ) -> dict[str, int]:
-    """Token -> id, ids 0 to V - 1 without gaps.
+    """Return token -> id, ids 0 to V - 1 without gaps.
 
     Args:
-        texts: normalised transcripts, of the training split only. With `phones`, phones separated by spaces and words
-            by the delimiter, as `phonemes.Phonemizer` writes them.
-        unk_token: stands for every character that is not in the vocabulary; None: none.
-        pad_token: padding, and CTC's blank; None: none.
-        word_delimiter_token: stands in the place of the space; None: the space stays itself.
+        texts: normalised transcripts of the training split. With `phones`, phones separated by spaces and words by the
+            delimiter, as `phonemes.Phonemizer` returns them.
+        unk_token: token of characters outside the vocabulary, or None.
+        pad_token: padding and CTC blank, or None.
+        word_delimiter_token: replaces the space; None keeps the space.
         phones: tokens are phones instead of characters.
         where: names the text in messages, e.g. `common_voice/tr, train+validation`.
-        raw_texts: the transcripts before normalisation; read only to explain an empty vocabulary.
+        raw_texts: transcripts before normalisation, to explain an empty vocabulary.
 
     Raises:
         TextError: no transcript has a character left.
 
     Source: `create_vocabulary_from_data` of the original CTC script.
     """
-    tokens: set[str] = set()
-    for text in texts:
-        tokens.update(text.split() if phones else text)
+    tokens = set(count_tokens(texts, phones=phones))
     tokens -= {"", " ", word_delimiter_token or "", unk_token or "", pad_token or ""}
-    if not any(not token.isspace() for token in tokens):
+    if all(token.isspace() for token in tokens):
         raise TextError(_explain_empty(where, raw_texts))
-    # The delimiter sorts where the space would: first, as no other character of normalised text is below it.
+    # The delimiter sorts as the space: first, as no other character of normalised text is below it.
     ordered = sorted(tokens | {" "})
     if word_delimiter_token is not None:
         ordered[ordered.index(" ")] = word_delimiter_token
@@ -80,19 +77,25 @@ def build_vocabulary(
 
 
 def _explain_empty(where: str, raw_texts: Iterable[str]) -> str:
-    removed: Counter[str] = Counter()
-    for text in raw_texts:
-        removed.update(char for char in text if not char.isspace())
-    if removed:
-        shown = " ".join(f"{char!r} ({count} times)" for char, count in removed.most_common(12))
+    removed = count_tokens("".join(text.split()) for text in raw_texts)
+    if not removed:
         return (
-            f"{where}: no character is left after normalisation, so the vocabulary is empty.\n"
-            f"--chars_to_ignore removed: {shown}.\nTry it without the letters of the language."
+            f"{where}: no transcript has a character, so the vocabulary is empty.\n"
+            "Check --text_column_name and --chars_to_ignore."
         )
+    shown = " ".join(f"{char!r} ({count} times)" for char, count in removed.most_common(12))
     return (
-        f"{where}: no transcript has a character, so the vocabulary is empty.\n"
-        "Check --text_column_name and --chars_to_ignore."
+        f"{where}: no character is left after normalisation, so the vocabulary is empty.\n"
+        f"--chars_to_ignore removed: {shown}.\nTry it without the letters of the language."
     )
+
+
+def count_tokens(texts: Iterable[str], *, phones: bool = False) -> Counter[str]:
+    """Count the characters, or the phones separated by spaces, of all `texts`."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text.split() if phones else text)
+    return counts
 
 
 def missing_characters(
@@ -102,25 +105,20 @@ def missing_characters(
     word_delimiter_token: str | None = WORD_DELIMITER_TOKEN,
     phones: bool = False,
 ) -> Counter[str]:
-    """How often each character (or phone) that the vocabulary lacks occurs in normalised evaluation text.
+    """Count the characters (or phones) of normalised evaluation text that are not in the vocabulary.
 
     Args:
         vocabulary: token -> id, not nested.
         eval_texts: normalised transcripts.
-        word_delimiter_token: what stands for the space in `vocabulary`.
-        phones: the tokens are phones separated by spaces.
+        word_delimiter_token: replaces the space in `vocabulary`.
+        phones: tokens are phones separated by spaces.
     """
-    counts: Counter[str] = Counter()
-    for text in eval_texts:
-        counts.update(text.split() if phones else text)
-    known = set(vocabulary)
-    if word_delimiter_token is not None and word_delimiter_token in known:
-        known.add(" ")
-    return Counter({token: count for token, count in counts.items() if token not in known})
+    known = {" ", *vocabulary} if word_delimiter_token in vocabulary else set(vocabulary)
+    return Counter({token: n for token, n in count_tokens(eval_texts, phones=phones).items() if token not in known})
 
 
 def name_character(character: str) -> str:
-    """`character` so that one can find it in a message: itself, code point and Unicode name."""
+    """Return `character` with its code point and Unicode name, for messages."""
     if len(character) != 1:
         return repr(character)
     name = unicodedata.name(character, "no name")
@@ -128,11 +126,27 @@ def name_character(character: str) -> str:
     return f"{shown} (U+{ord(character):04X}, {name})"
 
 
-class Labeller:
-    """Transcript -> token ids, as the tokenizer's `input_ids` are, some 25 times faster. Picklable.
+def list_characters(counts: Counter[str], limit: int, *, rarest_first: bool = False) -> str:
+    """Return `limit` characters with names and counts on one line, most frequent first, and how many more there are."""
+    ordered = counts.most_common()[:: -1 if rarest_first else 1]
+    shown = ", ".join(f"{visible(name_character(char))} x{count:,}" for char, count in ordered[:limit])
+    return shown + (f" and {len(counts) - limit} more" if len(counts) > limit else "")
 
-    Equal to `Wav2Vec2CTCTokenizer`, or with `phones` to `Wav2Vec2PhonemeCTCTokenizer(do_phonemize=False)`, whose
-    vocabulary is `vocabulary` and which add no token of their own (`bos_token=None, eos_token=None`).
+
+class Labeller:
+    """Transcript -> token ids, equal to the tokenizer's `input_ids` but about 25 times faster. Picklable.
+
+    Equal to `Wav2Vec2CTCTokenizer`, or with `phones` to `Wav2Vec2PhonemeCTCTokenizer(do_phonemize=False)`, of the same
+    vocabulary and without further tokens (`bos_token=None, eos_token=None`).
+
+    Args:
+        vocabulary: token -> id, not nested.
+        unk_token: replaces unknown characters; must be in the vocabulary.
+        word_delimiter_token: replaces spaces.
+        phones: tokens are phones separated by spaces.
+
+    Raises:
+        ModelError: the vocabulary has no `unk_token`.
     """
 
     def __init__(
@@ -143,16 +157,6 @@ class Labeller:
         word_delimiter_token: str = WORD_DELIMITER_TOKEN,
         phones: bool = False,
     ) -> None:
-        """
-        Args:
-            vocabulary: token -> id, not nested.
-            unk_token: what an unknown character becomes; must be in the vocabulary.
-            word_delimiter_token: what a space becomes.
-            phones: the tokens are phones separated by spaces.
-
-        Raises:
-            ModelError: the vocabulary has no `unk_token`.
-        """
         if unk_token not in vocabulary:
             raise ModelError(f"The vocabulary has no unknown token '{unk_token}'. Try --unk_token with one it has.")
         self._ids = dict(vocabulary)
@@ -163,8 +167,10 @@ class Labeller:
         self._long_tokens = re.compile(rf"\s*({'|'.join(map(re.escape, long_tokens))})\s*") if long_tokens else None
 
     def __call__(self, text: str) -> list[int]:
-        """Token ids, shape (L,). Spaces become the word delimiter; a token of several characters is matched as a whole
-        ("[UNK]" in the text, "ch" in the vocabulary), the longest first, together with the white space around it.
+        """Return the token ids, shape (L,).
+
+        Tokens of several characters ("[UNK]", "ch") are matched first, the longest before others, together with the
+        white space around them.
         """
         ids, unknown = self._ids, self._unknown
         if self._phones:
@@ -180,21 +186,8 @@ class Labeller:
         return labels
 
 
-def text_to_labels(
-    text: str,
-    vocabulary: Mapping[str, int],
-    *,
-    unk_token: str = UNK_TOKEN,
-    word_delimiter_token: str = WORD_DELIMITER_TOKEN,
-    phones: bool = False,
-) -> list[int]:
-    """Token ids of one `text`, shape (L,). For many texts make one `Labeller`, whose arguments these are."""
-    labeller = Labeller(vocabulary, unk_token=unk_token, word_delimiter_token=word_delimiter_token, phones=phones)
-    return labeller(text)
-
-
 def is_nested(vocabulary: Mapping[str, object]) -> bool:
-    """True for a vocabulary of several languages, `{"tur": {"a": 0, ...}, ...}`, as MMS has."""
+    """Return whether a vocabulary has several languages, `{"tur": {"a": 0, ...}, ...}`, like that of MMS."""
     return bool(vocabulary) and all(isinstance(entry, Mapping) for entry in vocabulary.values())
 
 
@@ -205,14 +198,14 @@ def extend_vocabulary(
     *,
     overwrite: bool = False,
 ) -> dict[str, dict[str, int]]:
-    """`nested` with one more language; the others stay as they are, in their order.
+    """Return `nested` with one more language; the others are unchanged.
 
     Args:
-        nested: language -> vocabulary, or None to begin one.
-        language: MMS' code, e.g. `tur`; names the adapter file too.
+        nested: language -> vocabulary, or None.
+        language: code of MMS, e.g. `tur`; names the adapter file too.
         vocabulary: token -> id of that language.
-        overwrite: replace the vocabulary of a language that is there already (`--overwrite_lang_vocab`).
-            Without it the old one is kept, since the trained head belongs to it.
+        overwrite: replace an existing vocabulary of the language (`--overwrite_lang_vocab`). By default it is kept,
+            since the trained head belongs to it.
 
     Raises:
         ModelError: `nested` is a vocabulary without languages.
@@ -230,56 +223,7 @@ def extend_vocabulary(
 
 
 def save_vocabulary(vocabulary: Mapping[str, object], folder: str | Path) -> Path:
-    """Write `vocab.json` into `folder`, whole or not at all. Nested or not.
-
-    Returns:
-        Path of the file.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "vocab.json"
-    handle, aside = tempfile.mkstemp(dir=folder, prefix="vocab.json.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(vocabulary, file, ensure_ascii=False, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).chmod(0o666 & ~_umask())  # mkstemp makes it private
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    """Write `vocab.json`, flat or nested, into `folder` atomically and return its path."""
+    path = Path(folder) / "vocab.json"
+    write_atomically(path, json.dumps(vocabulary, ensure_ascii=False, indent=1) + "\n")
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def load_vocabulary(path: str | Path, language: str | None = None) -> dict[str, int]:
-    """Token -> id out of a `vocab.json`.
-
-    Args:
-        path: the file.
-        language: which vocabulary of a nested file; None where it is not nested.
-
-    Raises:
-        ModelError: no JSON object of tokens and ids, or the language is not in it.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: no vocabulary can be read from it: {error}.") from None
-    if isinstance(content, dict) and is_nested(content):
-        if language not in content:
-            raise ModelError(
-                f"{path}: no vocabulary for '{language}'.\nLanguages: {', '.join(sorted(content)[:40])}.\n"
-                "Try --target_language with one of them."
-            )
-        content = content[language]
-    if not isinstance(content, dict) or not content or not all(type(value) is int for value in content.values()):
-        raise ModelError(f'{path}: expected an object of tokens and ids, {{"a": 0, "b": 1, ...}}.')
-    return content
