@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trained_folders import ctc_folder
 
-from speechtune.doctor import checks as corpus_check
+from speechtune.data.prepare import Limits, PreparedSplit, prepare_split
+from speechtune.doctor import checks
 from speechtune.doctor.checks import (
     EDGES_S,
     deleted_characters,
     duration_histogram,
+    find_outliers,
     model_needs,
-    odd_speeds,
     sample_audio,
     shared,
     signs_in,
@@ -59,18 +60,17 @@ def test_what_is_shared_is_the_same_from_both_sides():
     assert shared(["a", "b"], ["b", "b", "a", "c"]) == (2, 3)
 
 
-def test_a_speed_is_odd_only_beyond_both_limits():
+def test_a_speed_is_an_outlier_only_beyond_both_limits():
     durations, usual = np.full(40, 1.0, np.float32), ["x" * 10] * 39
-    assert odd_speeds(durations, [*usual, "x" * 25])[1] == []  # a factor of 2.5 is not beyond 2.5
-    (odd,) = odd_speeds(durations, [*usual, "x" * 26])[1]
-    assert (odd.row, round(odd.chars_per_s)) == (39, 26)
+    assert find_outliers(durations, [*usual, "x" * 25])[1] == []  # a factor of 2.5 is not beyond 2.5
+    assert find_outliers(durations, [*usual, "x" * 26])[1] == [(39, pytest.approx(26))]
     spread = ["x" * 2 ** (n % 8) for n in range(39)]
-    assert odd_speeds(durations, [*spread, "x" * 2000])[1] == []  # where all differ, none is odd
+    assert find_outliers(durations, [*spread, "x" * 2000])[1] == []  # all differ, so none is an outlier
 
 
 def test_durations_of_zero_have_no_speed():
-    usual, odd = odd_speeds(np.zeros(40, np.float32), ["abc"] * 40)
-    assert math.isnan(usual) and odd == []
+    median, outliers = find_outliers(np.zeros(40, np.float32), ["abc"] * 40)
+    assert math.isnan(median) and outliers == []
 
 
 # ---- audio
@@ -88,6 +88,12 @@ class Table:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def split_in_use(self) -> PreparedSplit:
+        texts = ["ab"] * len(self)
+        return prepare_split(self, texts, encode=lambda text: [1, 2], limits=None)
+
+    skipped = ()
+
     def __getitem__(self, row: int) -> Utterance:
         self.asked.append(row)
         if row in self.gone:
@@ -96,36 +102,48 @@ class Table:
         return Utterance(self.ids[row], path, path, "", float(self.durations_s[row]), path)
 
 
-def test_formats_are_counted_and_what_can_not_be_used_is_named(tmp_path: Path):
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
     voice = audio_files.voice(0.5, 16_000)
     good = audio_files.write(tmp_path / "good.wav", voice, 16_000)
     stereo = audio_files.write(tmp_path / "two.flac", np.stack([voice, voice], 1), 8_000)
     silent = audio_files.write(tmp_path / "silent.wav", voice * 0, 16_000)
     torn = tmp_path / "torn.wav"
     torn.write_bytes(good.read_bytes()[:1000])
+    return Table([good, stereo, silent, torn, good], gone=(4,))
+
+
+def test_formats_are_counted_and_what_evaluation_can_not_use_is_named(table: Table):
     seen: list[int] = []
-    found = sample_audio(Table([good, stereo, silent, torn, good], gone=(4,)), on_clip=seen.append)
-    assert found.num_decoded == 5
+    found = sample_audio(table.split_in_use(), None, on_clip=seen.append)
+    assert found.num_decoded == 5 and seen == [1, 2, 3, 4, 5]
     assert found.formats == {("WAV", 16_000, 1): 2, ("FLAC", 8_000, 2): 1}
-    assert [(reason, said.id) for reason, said in found.doubtful] == [("silent", "silent")]
+    assert [(reason, utterance.id) for reason, utterance in found.doubtful] == [("silent", "silent")]
     assert [(row.id, row.reason) for row in found.unusable] == [("torn", "truncated"), ("good", "undecodable")]
     assert found.unusable[1].detail == "a.tar: cut" and found.unusable[1].file == ""
 
 
+def test_training_can_not_use_silence_nor_recordings_that_are_shorter_than_their_header_says(table: Table):
+    table.durations_s[0] = 3.0
+    found = sample_audio(table.split_in_use(), Limits(min_duration_s=1.0))
+    reasons = [("good", "too_short"), ("silent", "silent"), ("torn", "truncated"), ("good", "undecodable")]
+    assert [(row.id, row.reason) for row in found.unusable] == reasons and found.doubtful == []
+
+
 def test_no_recording_at_all_is_no_error():
-    assert sample_audio(Table([])).num_decoded == 0
+    assert sample_audio(Table([]).split_in_use(), None).num_decoded == 0
 
 
 def test_a_sample_is_spread_evenly_from_the_first_to_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(corpus_check, "MAX_DECODED", 5)
+    monkeypatch.setattr(checks, "MAX_DECODED", 5)
     table = Table([tmp_path / "none.wav"] * 101)
-    assert sample_audio(table).num_decoded == 5 and table.asked == [0, 25, 50, 75, 100]
+    assert sample_audio(table.split_in_use(), None).num_decoded == 5 and table.asked == [0, 25, 50, 75, 100]
 
 
 @pytest.mark.parametrize(("duration_s", "num_decoded"), [(900.0, 2), (7200.0, 1), (math.nan, 3)])
 def test_long_recordings_are_sampled_by_their_length(duration_s: float, num_decoded: int, tmp_path: Path):
     table = Table([tmp_path / "none.wav"] * 3, [duration_s] * 3)
-    assert sample_audio(table).num_decoded == num_decoded
+    assert sample_audio(table.split_in_use(), None).num_decoded == num_decoded
 
 
 # ---- what a model asks

@@ -12,9 +12,9 @@ import audio_files
 import numpy as np
 import pytest
 
-from speechtune.doctor.checks import deleted_characters, duration_histogram, odd_speeds, shared
+from speechtune.doctor.checks import deleted_characters, duration_histogram, find_outliers, shared
 from speechtune.doctor.doctor import run
-from speechtune.errors import CorpusError
+from speechtune.errors import CorpusError, OutputError
 from speechtune.options.parse import parse_options
 from speechtune.text.normalise import Normaliser, ReadmeNormaliser
 
@@ -55,8 +55,8 @@ def corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Corpus:
 
 def test_a_healthy_corpus_is_counted_and_training_would_begin(corpus: Corpus):
     said = corpus.fill(seconds=1.5).see()
-    (train,) = [line.split() for line in said.splitlines() if line.strip().startswith("train  ")]
-    assert train == ["train", "train", "40", "0.02", "1.5", "1.5", "1.5", "40", "120", "0", "0", "40"]
+    facts = [line.split()[-2] for line in said.splitlines()[4:15]]
+    assert facts == ["train", "40", "0.02", "1.5", "1.5", "1.5", "40", "120", "0", "0", "40"]
     assert "WAV, 16,000 Hz, 1 channel" in said
     assert said.splitlines()[-1] == "Training would begin: 40 utterances, 0.02 h; scored on 1."
 
@@ -87,7 +87,7 @@ def test_frames_are_those_of_the_model_given(corpus: Corpus, tmp_path: Path):
     config = json.loads((folder / "config.json").read_text())
     config |= {"add_adapter": True, "num_adapter_layers": 2, "adapter_stride": 2, "adapter_kernel_size": 3}
     (folder / "config.json").write_text(json.dumps(config))
-    assert "1 with fewer frames than labels" in corpus.see("--model_name_or_path", str(folder))
+    assert "with fewer frames than labels" in corpus.see("--model_name_or_path", str(folder))
 
 
 def test_whisper_has_no_frames_but_longest_labels(corpus: Corpus, tmp_path: Path):
@@ -98,7 +98,7 @@ def test_whisper_has_no_frames_but_longest_labels(corpus: Corpus, tmp_path: Path
     (tmp_path / "model").mkdir()
     build_whisper(tmp_path / "model")
     said = corpus.see("--model_name_or_path", str(tmp_path / "model"))
-    assert "1 with more labels than the decoder takes" in said
+    assert "with more labels than the decoder takes" in said
 
 
 def test_too_much_left_out_is_exit_code_2_as_training_would(corpus: Corpus):
@@ -106,7 +106,8 @@ def test_too_much_left_out_is_exit_code_2_as_training_would(corpus: Corpus):
         corpus.add("train", "" if index < 3 else f"bir {index}")
     corpus.add("test", "bir")
     said = corpus.see(code=2)
-    assert "Training would stop: 3 of 10 can't be used, over --max_skipped 0.05" in said
+    assert "Training would stop: train: skipped 3 of 10 utterances" in said
+    assert "3 of 10 can't be used, over --max_skipped 0.05" in said
     assert "Training would begin" in corpus.see("--max_skipped", "0.5")
 
 
@@ -137,10 +138,10 @@ def test_characters_that_only_the_evaluation_has_and_rare_ones_are_named(corpus:
     corpus.add("test", "quiz")
     said = corpus.see()
     assert (
-        "evaluation text: 3 characters that the vocabulary lacks, always wrong: q (U+0071, LATIN SMALL LETTER Q) x1"
+        "evaluation text: 3 characters are not in the vocabulary, so always wrong: q (U+0071, LATIN SMALL LETTER Q) x1"
         in said
     )
-    assert "characters in it fewer than 5 times:" in said
+    assert "characters occur fewer than 5 times:" in said
 
 
 def test_characters_that_a_given_tokenizer_lacks_are_named(corpus: Corpus, tmp_path: Path):
@@ -148,37 +149,63 @@ def test_characters_that_a_given_tokenizer_lacks_are_named(corpus: Corpus, tmp_p
 
     folder = ctc_folder(tmp_path / "model", letters="birkü")
     said = corpus.fill().see("--tokenizer_name_or_path", str(folder))
-    assert "train text: 6 characters that the vocabulary lacks, always wrong" in said
+    assert "train text: 6 characters are not in the vocabulary, so always wrong" in said
 
 
 def test_letters_and_digits_lost_to_the_readme_protocol_are_named(corpus: Corpus):
     corpus.fill()
     corpus.add("train", "1994'te")
     words = ("--chars_to_ignore", ",", "?", ".", "!", "-", ";")
-    assert "takes away letters, digits or apostrophes: " in corpus.see("--protocol", "readme", *words)
-    assert "takes away" not in corpus.see(*words)
+    assert "normalisation deletes letters, digits or apostrophes: " in corpus.see("--protocol", "readme", *words)
+    assert "normalisation deletes" not in corpus.see(*words)
 
 
 def test_signs_that_would_be_learnt_are_named(corpus: Corpus):
     corpus.fill()
     corpus.add("train", "nedir? don't")
-    assert "signs to be learnt as letters, unless in --chars_to_ignore: ? (U+003F, QUESTION MARK) x1\n" in corpus.see()
+    assert (
+        "signs that are learnt as letters unless in --chars_to_ignore: ? (U+003F, QUESTION MARK) x1\n" in corpus.see()
+    )
 
 
 def test_silent_clipped_and_narrow_audio_is_found_in_the_sample(corpus: Corpus):
     corpus.fill(rate=8000)
-    corpus.add("train", "bir", samples=np.zeros(16000, np.float32))
-    corpus.add("train", "iki", samples=np.sign(audio_files.voice(1.0, 16000)))
+    for split in ("train", "test"):
+        corpus.add(split, "bir", samples=np.zeros(16000, np.float32))
+        corpus.add(split, "iki", samples=np.sign(audio_files.voice(1.0, 16000)))
     said = corpus.see()
-    assert "train: of 42 recordings decoded 1 silent, 1 clipped; first: " in said
+    assert said.splitlines()[-1] == "Training would begin: 40 utterances, 0.01 h; scored on 3."
+    assert "/train40.wav: is silent: " in said and "/train41.wav: is clipped: " in said
+    assert "evaluation: of 3 decoded recordings 1 silent, 1 clipped; first: " in said
     assert "train: 40 of 42 recordings are below 16 kHz" in said
+
+
+@pytest.mark.parametrize("max_decoded", [200, 4])
+def test_a_corpus_of_nothing_but_broken_audio_stops_training(
+    max_decoded: int, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("speechtune.doctor.checks.MAX_DECODED", max_decoded)
+    samples = np.full(16000, np.nan, np.float32)
+    for _ in range(40):
+        audio_files.write(corpus.add("train", "bir"), samples, 16000, subtype="FLOAT")
+    corpus.add("test", "iki")
+    said = corpus.see(code=2)
+    estimated = "" if max_decoded > 40 else "estimated from 4 decoded recordings, "
+    assert f"Training would stop: {estimated}train: skipped 40 of 40 utterances (100.0%, " in said
+    assert "Nothing is left to use." in said and "Training would begin" not in said
+
+
+def test_an_output_folder_that_can_not_be_written_is_one_message(corpus: Corpus, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file.*can't be written: .*\nGive another --output_dir"):
+        corpus.fill().see("--output_dir", str(tmp_path / "file" / "out"))
 
 
 def test_a_text_far_too_long_for_its_clip_is_shown(corpus: Corpus):
     corpus.fill(seconds=1.0)
     corpus.add("train", "bir iki " * 6)
     said = corpus.see()
-    assert "train: 1 far from the usual 9 characters a second" in said
+    assert "train: 1 far from the median 9 characters a second" in said
     assert "47.0" in said
 
 
@@ -211,18 +238,18 @@ def test_shared_counts_values_and_utterances_and_no_empty_ones():
     assert shared(["a", "b", None, ""], ["a", "a", None, "", "c"]) == (1, 2)
 
 
-def test_odd_speeds_are_farthest_first_and_need_a_usual():
+def test_outliers_are_farthest_first_and_need_a_usual_speed():
     durations = np.full(30, 2.0, np.float32)
     texts = ["x" * 20] * 28 + ["x" * 100, "x"]
-    usual, odd = odd_speeds(durations, texts)
-    assert usual == pytest.approx(10)
-    assert [(entry.row, round(entry.chars_per_s, 3)) for entry in odd] == [(29, 0.5), (28, 50.0)]
-    assert odd_speeds(durations[:19], texts[11:])[1] == []
+    median, outliers = find_outliers(durations, texts)
+    assert median == pytest.approx(10)
+    assert outliers == [(29, pytest.approx(0.5)), (28, pytest.approx(50.0))]
+    assert find_outliers(durations[:19], texts[11:])[1] == []
 
 
-def test_odd_speeds_pass_over_empty_texts_and_unknown_durations():
+def test_outliers_exclude_empty_texts_and_unknown_durations():
     durations = np.array([np.nan] * 20 + [1.0] * 20, np.float32)
-    assert odd_speeds(durations, ["abc"] * 30 + [""] * 10)[1] == []
+    assert find_outliers(durations, ["abc"] * 30 + [""] * 10)[1] == []
 
 
 def test_deleted_characters_follow_the_protocol():

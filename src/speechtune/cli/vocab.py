@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from speechtune.errors import OptionError, OutputError
+from speechtune.files import explain_write_errors
 from speechtune.options.table import Options
 from speechtune.terminal.formatting import character_name, visible
 from speechtune.text.vocab import build_vocabulary, name_character
@@ -83,7 +84,8 @@ def _write(options: Options, splits: Splits, texts: list[str], folder: Path) -> 
     vocabulary = build_vocabulary(texts, phones=phones, where=where, raw_texts=raw_texts, **special)
     from speechtune.models.ctc.tokenizer import ctc_tokenizer
 
-    ctc_tokenizer(vocabulary, folder, phones=phones, **special).save_pretrained(folder)
+    with explain_write_errors("the tokenizer", folder):
+        ctc_tokenizer(vocabulary, folder, phones=phones, **special).save_pretrained(folder)
     return vocabulary
 
 

@@ -18,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from speechtune.audio.decode import signal_problem
 from speechtune.audio.reader import AudioReader
 from speechtune.data.batching import BatchSettings, EpochPart, plan_epoch, split_step
-from speechtune.data.prepare import Limits, PreparedSplit, reason_to_leave_out
+from speechtune.data.prepare import Limits, PreparedSplit, check_decoded
 from speechtune.errors import AudioError
 from speechtune.models.inputs import ModelInput
 from speechtune.types import Skipped, Utterance
@@ -38,13 +37,6 @@ __all__ = [
 ]
 
 IGNORED_LABEL = -100
-DURATION_TOLERANCE_S = 1e-3  # between the header's word and the decoder's
-SIGNAL_WORDS = {
-    "non_finite": "has samples that are NaN or infinite",
-    "too_short": "is shorter than a frame (25 ms)",
-    "silent": "is silent: no sample differs from the mean by more than -80 dB of full scale",
-    "clipped": "is clipped: more than 1 % of its samples are at full scale",
-}
 
 
 @dataclass
@@ -130,7 +122,8 @@ class BatchMaker:
             try:
                 samples = self.reader.pcm(item.utterance)
                 if self.limits is not None:
-                    _check_decoded(item, samples, self.reader.sampling_rate, self.limits)
+                    rate = self.reader.sampling_rate
+                    check_decoded(item.utterance, item.text, item.labels, samples, rate, self.limits)
                 features.append(self.model_input.features(samples))
             except AudioError as error:
                 said = item.utterance
@@ -159,21 +152,6 @@ class BatchMaker:
 def _without_bytes(utterance: Utterance) -> Utterance:
     """Batches travel between processes: a path may, the bytes of a recording need not."""
     return utterance if isinstance(utterance.audio, str) else replace(utterance, audio="")
-
-
-def _check_decoded(item: Item, samples: NDArray[np.int16], sampling_rate: int, limits: Limits) -> None:
-    """Raise AudioError where training can't use what came out of the decoder, whatever the header said."""
-    where, duration_s = item.utterance.file, len(samples) / sampling_rate
-    problem = signal_problem(samples, sampling_rate)
-    if problem is not None:
-        raise AudioError(
-            f"{where}: {SIGNAL_WORDS[problem]}.", reason="no_frames" if problem == "too_short" else problem
-        )
-    if abs(duration_s - item.utterance.duration_s) < DURATION_TOLERANCE_S:
-        return
-    found = reason_to_leave_out(duration_s, item.text, item.labels, limits)
-    if found is not None:
-        raise AudioError(f"{where}: {found[1]}.", reason=found[0])
 
 
 def _skipped(split: str, id: str, file: str, error: AudioError, duration_s: float = float("nan")) -> Skipped:

@@ -15,10 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from speechtune.errors import CorpusError
-from speechtune.types import Skipped
+from speechtune.audio.decode import signal_problem
+from speechtune.audio.pcm import Samples
+from speechtune.errors import AudioError, CorpusError
+from speechtune.types import Skipped, Utterance
 
-__all__ = ["Limits", "PreparedSplit", "check_share_skipped", "prepare_split", "reason_to_leave_out", "summary_line"]
+__all__ = [
+    "REASON_WORDS",
+    "Limits",
+    "PreparedSplit",
+    "check_decoded",
+    "check_share_skipped",
+    "prepare_split",
+    "reason_to_leave_out",
+    "summary_line",
+]
 
 Labels = NDArray[np.int64]
 
@@ -135,6 +146,40 @@ def reason_to_leave_out(
     return None
 
 
+def check_decoded(
+    utterance: Utterance,
+    text: str,
+    labels: NDArray[np.integer[Any]],
+    samples: Samples,
+    sampling_rate: int,
+    limits: Limits,
+) -> None:
+    """Check the decoded audio of an utterance, whatever its header says.
+
+    Raises:
+        AudioError: training can't use it.
+    """
+    where, duration_s = utterance.file, len(samples) / sampling_rate
+    problem = signal_problem(samples, sampling_rate)
+    if problem is not None:
+        raise AudioError(
+            f"{where}: {_SIGNAL_WORDS[problem]}.", reason="no_frames" if problem == "too_short" else problem
+        )
+    if abs(duration_s - utterance.duration_s) < _DURATION_TOLERANCE_S:
+        return
+    found = reason_to_leave_out(duration_s, text, labels, limits)
+    if found is not None:
+        raise AudioError(f"{where}: {found[1]}.", reason=found[0])
+
+
+_DURATION_TOLERANCE_S = 1e-3  # between header and decoded audio
+_SIGNAL_WORDS = {
+    "non_finite": "has samples that are NaN or infinite",
+    "too_short": "is shorter than a frame (25 ms)",
+    "silent": "is silent: no sample differs from the mean by more than -80 dB of full scale",
+    "clipped": "is clipped: more than 1 % of its samples are at full scale",
+}
+
 REASON_WORDS = {
     "too_long": "too long",
     "too_short": "too short",
@@ -182,7 +227,7 @@ def check_share_skipped(
         raise CorpusError(f"{line}\nNothing is left to use. The first: {_named(first)}")
     if strict:
         raise CorpusError(f"{line}\nThe first: {_named(first)}\n--strict allows none.")
-    # Limits on durations are the user's own wish; what counts is what is broken.
+    # Limits on durations are the user's choice; only broken utterances count.
     broken = [row for row in rows if row.reason not in ("too_long", "too_short")]
     if len(broken) > max_share * total:
         first = broken[0]
