@@ -97,9 +97,14 @@ def model_needs(options: Options, model_config: Any, splits: Splits) -> ModelNee
         special = {name: getattr(tokenizer, name) for name in special}
         vocabulary = dict(tokenizer.get_vocab())
     else:
-        where = f"{splits.name}, {splits.train_split}"
-        more = {"phones": config.phones, "pad_token": config.pad_token, "where": where, "raw_texts": splits.train.texts}
-        vocabulary = build_vocabulary(splits.train_texts, **more, **special)
+        vocabulary = build_vocabulary(
+            splits.train_texts,
+            phones=config.phones,
+            pad_token=config.pad_token,
+            where=f"{splits.name}, {splits.train_split}",
+            raw_texts=splits.train.texts,
+            **special,
+        )
     labeller = Labeller(vocabulary, phones=config.phones, **special)
     return ModelNeeds(labeller, vocabulary, special["word_delimiter_token"], _frames_of(model_config))
 

@@ -131,8 +131,9 @@ class _Output:
             return
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in columns:
-            justify = "right" if name.startswith(">") else "left"
-            table.add_column(self._text(name.removeprefix(">")), justify=justify, overflow="fold")
+            is_right = name.startswith(">")
+            heading = self._text(name.removeprefix(">"))
+            table.add_column(heading, justify="right" if is_right else "left", overflow="fold")
         for row in rows:
             table.add_row(*(self._text(cell) for cell in row))
         self.console.print(table)
