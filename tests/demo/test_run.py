@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from speechtune.demo import corpus
-from speechtune.demo.run import BASE_MODEL, NOTICE, TRAINING_OPTIONS, as_words, run_demo
+from speechtune.demo import corpus, run
+from speechtune.demo.run import BASE_MODEL, NOTICE, RECIPE, run_demo
 from speechtune.text.espeak import is_installed
 
 ROOT = Path(__file__).parents[2]
 needs_voices = pytest.mark.skipif(not is_installed(), reason="espeakng-loader, an optional part, is not installed")
-
-
-def test_options_become_the_words_of_a_command_line():
-    assert as_words({"seed": 0, "chars_to_ignore": [",", "."], "freeze_feature_encoder": False}) == [
-        "--seed", "0", "--chars_to_ignore", ",", ".", "--freeze_feature_encoder", "False",
-    ]  # fmt: skip
 
 
 def test_the_recipe_says_what_the_demo_does():
@@ -27,8 +21,7 @@ def test_the_recipe_says_what_the_demo_does():
     assert recipe.pop("model_name_or_path") == str(BASE_MODEL.relative_to(ROOT))
     assert recipe.pop("dataset_name") == f"runs/demo/corpus/{corpus.RELEASE}"
     assert recipe.pop("output_dir") == "runs/demo-again"
-    recipe.pop("recipe", None)
-    assert {name: float(v) if name == "learning_rate" else v for name, v in recipe.items()} == TRAINING_OPTIONS
+    assert recipe == yaml.safe_load(RECIPE.read_text("utf-8"))
 
 
 def test_the_base_model_is_small_and_loads_with_plain_transformers():
@@ -46,13 +39,16 @@ def test_the_demo_ends_with_two_scores_a_transcript_and_a_report_and_runs_twice(
     monkeypatch.setenv("SPEECHTUNE_CACHE", str(tmp_path / "cache"))
     for name, count in (("NUM_TRAIN", 12), ("NUM_DEV", 2), ("NUM_TEST", 4)):
         monkeypatch.setattr(corpus, name, count)
-    monkeypatch.setitem(TRAINING_OPTIONS, "num_train_epochs", 1)
+    (tmp_path / "recipe.yaml").write_text(
+        RECIPE.read_text("utf-8").replace("num_train_epochs: 5", "num_train_epochs: 1")
+    )
+    monkeypatch.setattr(run, "RECIPE", tmp_path / "recipe.yaml")
     for _ in range(2):
         assert run_demo(tmp_path / "demo") == 0
         said = capsys.readouterr()
         assert NOTICE.splitlines()[0] in said.err
         assert "unseen voice" in said.out
-        assert "heard:" in said.err
+        assert "hypothesis:" in said.err
         assert str(tmp_path / "demo" / "report.html") in said.err.replace("\n", "")
     for suffix in ("", "_unseen_voice"):
         results = json.loads((tmp_path / "demo" / f"eval_results{suffix}.json").read_text("utf-8"))

@@ -1,10 +1,10 @@
-"""The demo's corpus: everyday Turkish sentences, spoken by synthetic voices, laid out like a release of Common Voice.
+"""The demo's corpus: everyday Turkish sentences in synthetic voices, with the layout of a Common Voice release.
 
     FOLDER/cv-corpus-1.0-synthetic/tr/               train.tsv, dev.tsv, test.tsv, validated.tsv, clips/*.mp3
-    FOLDER/cv-corpus-1.0-synthetic-unseen-voice/tr/  test.tsv: the test's sentences by voices that train.tsv lacks
+    FOLDER/cv-corpus-1.0-synthetic-unseen-voice/tr/  test.tsv: the same test sentences in voices not in train.tsv
 
-A release of its own for the unseen voices, since Common Voice's splits have fixed names. No sentence of a test is in
-train.tsv or dev.tsv. Same machine or another, the same files come out (`turkish.txt` and the constants below decide).
+Unseen voices have a release of their own, since the splits of Common Voice have fixed names. No test sentence is in
+train.tsv or dev.tsv. The files are the same on every machine: `turkish.txt` and the constants below determine them.
 """
 
 from __future__ import annotations
@@ -30,35 +30,25 @@ if TYPE_CHECKING:
 __all__ = ["UNSEEN_VARIANTS", "VARIANTS", "DemoCorpus", "build_corpus", "sentences"]
 
 LANGUAGE = "tr"
-VARIANTS = {  # espeak-ng's voice variants, and the gender that they imitate
+VARIANTS = {  # voice variant of espeak-ng -> gender it imitates
     "f1": "female", "f2": "female", "f3": "female", "f4": "female", "Annie": "female", "aunty": "female",
     "belinda": "female", "linda": "female", "shelby": "female", "steph": "female",
     "m1": "male", "m2": "male", "m3": "male", "m4": "male", "m5": "male", "m6": "male", "m7": "male",
     "Andy": "male", "paul": "male", "quincy": "male",
 }  # fmt: skip
-UNSEEN_VARIANTS = {"f5": "female", "m8": "male"}  # heard neither here in training nor by the base model
+UNSEEN_VARIANTS = {"f5": "female", "m8": "male"}  # neither in this training data nor in the base model's
 
 SEED = 2
-NUM_TRAIN, NUM_DEV, NUM_TEST = 800, 40, 120  # sentences; the voices take turns
-RATE_WPM, PITCH, PITCH_RANGE = (140, 200), (30, 70), (30, 70)  # each utterance draws its own
+NUM_TRAIN, NUM_DEV, NUM_TEST = 800, 40, 120  # sentences; voices alternate
+RATE_WPM, PITCH, PITCH_RANGE = (140, 200), (30, 70), (30, 70)  # ranges; random for each utterance
 RELEASE, RELEASE_UNSEEN_VOICE = "cv-corpus-1.0-synthetic", "cv-corpus-1.0-synthetic-unseen-voice"
-COLUMNS = [
-    "client_id",
-    "path",
-    "sentence",
-    "up_votes",
-    "down_votes",
-    "age",
-    "gender",
-    "accent",
-    "locale",
-    "segment",
-]  # release 6.1
+# of Common Voice 6.1
+COLUMNS = ("client_id", "path", "sentence", "up_votes", "down_votes", "age", "gender", "accent", "locale", "segment")
 
 
 @dataclass(frozen=True, slots=True)
 class DemoCorpus:
-    """Where the corpus lies; both folders are releases of Common Voice to whoever reads them."""
+    """The corpus on disk: two folders with the layout of a Common Voice release."""
 
     release: Path
     release_unseen_voice: Path
@@ -79,15 +69,15 @@ class _Clip:
 
 
 def build_corpus(folder: Path, *, on_clip: Callable[[int, int], None] | None = None) -> DemoCorpus:
-    """Make the corpus in `folder`, or find that it is there already.
+    """Build the corpus in `folder`, unless it is there already.
 
     Args:
-        folder: is replaced if it holds the corpus of another version.
-        on_clip: called with (clips made, clips to make).
+        folder: replaced if it has the corpus of another version.
+        on_clip: called with (clips done, all clips).
 
     Raises:
         OptionError: espeakng-loader is not installed.
-        OutputError: `folder` holds something else.
+        OutputError: `folder` has other files.
     """
     clips = _plan()
     stamp = folder / "fingerprint.txt"
@@ -96,8 +86,8 @@ def build_corpus(folder: Path, *, on_clip: Callable[[int, int], None] | None = N
         building = folder.with_name(f"{folder.name}.building")
         if folder.exists() and not stamp.is_file():
             raise OutputError(
-                f"{folder}: holds something that the demo did not make, where its corpus should go.\n"
-                "Give another --output_dir, or move it away."
+                f"{folder}: has files that the demo did not make, where its corpus should go.\n"
+                "Give another --output_dir, or move them away."
             )
         for old in (building, folder):
             if old.exists():
@@ -110,7 +100,7 @@ def build_corpus(folder: Path, *, on_clip: Callable[[int, int], None] | None = N
 
 
 def sentences(count: int, seed: int = SEED) -> list[str]:
-    """`count` different sentences of the grammar in `turkish.txt`."""
+    """Return `count` different sentences of the grammar in `turkish.txt`."""
     slots, templates = _grammar()
     draw = random.Random(seed)
     found: dict[str, None] = {}
@@ -139,18 +129,17 @@ def _fill(template: str, slots: dict[str, list[str]], draw: random.Random) -> st
 
 
 def _plan() -> list[_Clip]:
-    """Who says what, how, into which file; voice by voice."""
+    """Return all clips: split, voice, file, sentence and manner of speaking."""
     drawn = sentences(NUM_TRAIN + NUM_DEV + NUM_TEST)
     draw = random.Random(SEED)
-    splits = {
-        "train": drawn[:NUM_TRAIN],
-        "dev": drawn[NUM_TRAIN : NUM_TRAIN + NUM_DEV],
-        "test": drawn[NUM_TRAIN + NUM_DEV :],
-    }
-    parts = [(RELEASE, split, part, list(VARIANTS)) for split, part in splits.items()]
-    parts.append((RELEASE_UNSEEN_VOICE, "test", splits["test"], list(UNSEEN_VARIANTS)))
+    train, dev, test = drawn[:NUM_TRAIN], drawn[NUM_TRAIN : NUM_TRAIN + NUM_DEV], drawn[NUM_TRAIN + NUM_DEV :]
     clips: list[_Clip] = []
-    for release, split, part, variants in parts:
+    for release, split, part, variants in (
+        (RELEASE, "train", train, list(VARIANTS)),
+        (RELEASE, "dev", dev, list(VARIANTS)),
+        (RELEASE, "test", test, list(VARIANTS)),
+        (RELEASE_UNSEEN_VOICE, "test", test, list(UNSEEN_VARIANTS)),
+    ):
         for index, sentence in enumerate(part):
             name = f"common_voice_{LANGUAGE}_{len(clips):06d}.mp3"
             how = (draw.randint(*RATE_WPM), draw.randint(*PITCH), draw.randint(*PITCH_RANGE))
@@ -167,20 +156,22 @@ def _fingerprint(clips: list[_Clip]) -> str:
 
 
 def _record(folder: Path, clips: list[_Clip], on_clip: Callable[[int, int], None] | None) -> float:
-    """Speak and encode every clip, write the tables; returns the corpus' duration in seconds."""
+    """Synthesise and encode all clips, write the tables, and return the corpus' duration in seconds."""
+    import soundfile
+
     for release in (RELEASE, RELEASE_UNSEEN_VOICE):
         (folder / release / LANGUAGE / "clips").mkdir(parents=True)
     durations_s: dict[str, float] = {}
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as encoders:  # the encoder leaves the GIL
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 4)) as encoders:  # the encoder releases the GIL
         waiting = []
         for clip, samples in _spoken(clips):
             durations_s[clip.name] = len(samples) / SAMPLING_RATE
             path = folder / clip.release / LANGUAGE / "clips" / clip.name
-            waiting.append(encoders.submit(_write_mp3, path, samples))
-        for done, encoded in enumerate(waiting, 1):
-            encoded.result()
+            waiting.append(encoders.submit(soundfile.write, path, samples, SAMPLING_RATE, format="MP3"))
             if on_clip is not None:
-                on_clip(done, len(clips))
+                on_clip(len(waiting), len(clips))
+        for encoded in waiting:
+            encoded.result()
     for release in (RELEASE, RELEASE_UNSEEN_VOICE):
         _write_tables(folder / release / LANGUAGE, [clip for clip in clips if clip.release == release], durations_s)
     return sum(durations_s.values())
@@ -190,19 +181,11 @@ def _spoken(clips: list[_Clip]) -> Iterator[tuple[_Clip, np.ndarray]]:
     by_voice: dict[str, list[_Clip]] = {}
     for clip in clips:
         by_voice.setdefault(clip.variant, []).append(clip)
-    for variant, said in by_voice.items():
+    for variant, of_voice in by_voice.items():
         with Speaker(f"{LANGUAGE}+{variant}") as speaker:
-            for clip in said:
-                yield (
-                    clip,
-                    speaker.say(clip.sentence, rate_wpm=clip.rate_wpm, pitch=clip.pitch, pitch_range=clip.pitch_range),
-                )
-
-
-def _write_mp3(path: Path, samples: np.ndarray) -> None:
-    import soundfile
-
-    soundfile.write(path, samples, SAMPLING_RATE, format="MP3")
+            for clip in of_voice:
+                how = {"rate_wpm": clip.rate_wpm, "pitch": clip.pitch, "pitch_range": clip.pitch_range}
+                yield clip, speaker.say(clip.sentence, **how)
 
 
 def _write_tables(folder: Path, clips: list[_Clip], durations_s: dict[str, float]) -> None:
