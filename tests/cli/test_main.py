@@ -284,6 +284,14 @@ def test_our_log_goes_to_stderr_as_plain_lines_and_is_left_as_it_was(capsys: pyt
     assert (log.handlers, log.propagate, log.level) == before
 
 
+def test_errors_and_log_lines_reach_the_terminal_without_orders_to_it(capsys: pytest.CaptureFixture[str]):
+    log = logging.getLogger("speechtune")
+    assert cli.run_cli(failing(ModelError("me/\x1b]0;x\x07model: no such model.\nTry another.")), []) == 2
+    assert capsys.readouterr().err == "me/[U+001B]]0;x[U+0007]model: no such model.\nTry another.\n"
+    assert cli.run_cli(lambda argv: log.info("model %s", "\x1b[2J\u202e"), []) == 0
+    assert capsys.readouterr().err == "model [U+001B][2J[U+202E]\n"
+
+
 def test_of_several_processes_only_the_first_logs_what_is_no_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

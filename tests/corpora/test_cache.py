@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-import speechtune.terminal.bar as bar
 from speechtune.corpora.cache import cache_folder
 from speechtune.files import replacing
 
@@ -29,17 +28,3 @@ def test_file_takes_its_name_only_when_it_is_whole(tmp_path: Path):
     with replacing(target, "w") as file:
         file.write("new")
     assert target.read_text() == "new"
-
-
-def test_short_work_shows_nothing_and_long_work_a_line_in_a_log(capsys, monkeypatch):
-    with bar.progress_bar("indexing", unit="clips") as update:
-        update(1, 10)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(bar, "FIRST_LINE_S", 0.0)
-    with bar.progress_bar("indexing", unit="clips") as update:
-        update(2_000, 10_000)
-    with bar.progress_bar("unpacking", unit="bytes") as update:
-        update(2_000_000, 0)
-    with bar.progress_bar("unpacking", unit="bytes", shown=False) as update:
-        update(2_000_000, 0)
-    assert capsys.readouterr().err == "indexing: 2,000 of 10,000 clips\nunpacking: 2 MB\n"

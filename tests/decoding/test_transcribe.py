@@ -164,6 +164,25 @@ def test_json_is_an_object_a_line_even_for_one_file(
     assert json.loads(line) == {"file": path, "text": transcriber(path)} and "ş" in line
 
 
+def test_foreign_text_never_reaches_the_terminal_as_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from safetensors.torch import load_file, save_file
+
+    folder = ctc_folder(tmp_path / "run", letters=["\x1b]0;x\x07"])  # type: ignore[arg-type]
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.bias"][1] = 1e3
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    path, missing = clip(tmp_path, "a\x1b[2J\n.wav"), str(tmp_path / "none\x9b2J.wav")
+    assert main(["transcribe", str(folder), path, path]) == 0
+    (line, again) = lines_of(capsys.readouterr().out)
+    assert line == again == f"{tmp_path}/a[U+001B][2J[U+000A].wav\t[U+001B]]0;x[U+0007]"
+    assert main(["transcribe", str(folder), path]) == 0
+    assert capsys.readouterr().out == "[U+001B]]0;x[U+0007]\n"
+    assert main(["transcribe", str(folder), "--json", path, missing]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"file": path, "text": "\x1b]0;x\x07"}
+    assert not {"\x1b", "\x07", "\x9b"} & set(said.out + said.err)
+
+
 def test_a_language_of_adapters_is_chosen_and_another_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from safetensors.torch import load_file, save_file
 

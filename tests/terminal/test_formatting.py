@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -61,3 +62,11 @@ def test_shorten_counts_the_ellipsis():
 
 def test_space_and_combining_mark_get_a_name_to_be_seen():
     assert [character_name(c) for c in (" ", "ी", "a", "")] == ["␣", "◌ी", "a", ""]
+
+
+def test_json_of_foreign_text_stays_the_same_for_its_reader():
+    record = {"file": "a\x1b[31m\u202e\udc80.wav", "text": "şö\x9b"}
+    line = visible(json.dumps(record, ensure_ascii=False), written="\\u{:04x}")
+    assert json.loads(line) == record
+    assert "şö" in line
+    assert not {"\x1b", "\u202e", "\x9b"} & set(line)

@@ -1,19 +1,23 @@
-"""Progress of evaluations and the table of scores."""
+"""Bars on a terminal, lines in a log."""
 
 from __future__ import annotations
 
 import io
+import logging
+import os
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-import speechtune.terminal.progress
-from speechtune.terminal.progress import evaluation_progress, print_scores_table
-from speechtune.terminal.screen import Screen
+import speechtune.terminal
+from speechtune.terminal import progress
+from speechtune.terminal.progress import AUDIO, Display, console, display, evaluation_progress, progress_bar, speed_text
 
-SCORE = {"rate": 0.2, "low": 0.15, "high": 0.251, "hits": 8, "substitutions": 1, "deletions": 1, "insertions": 0}
+FACTS = [("loss 0.41", ""), ("WER 31.2 % (best)", "green")]
 
 
 class Clock:
@@ -24,119 +28,321 @@ class Clock:
         return self.now_s
 
 
-def paper(width=200):
-    return Screen(Console(file=io.StringIO(), width=width))
+@pytest.fixture
+def clock():
+    return Clock()
 
 
-def terminal(width=100):
-    return Screen(Console(file=io.StringIO(), width=width, height=10, force_terminal=True, color_system=None))
+@pytest.fixture
+def log(monkeypatch, clock):
+    """The process' display, as in a log file."""
+    shared = Display(Console(file=io.StringIO(), width=200), clock=clock)
+    monkeypatch.setattr(progress, "display", lambda: shared)
+    return shared
 
 
-def lines(screen):
-    return screen.console.file.getvalue().splitlines()
+@pytest.fixture
+def terminal(monkeypatch, clock):
+    """The process' display, as on a terminal of 80 columns."""
+    output = Console(file=io.StringIO(), width=80, height=20, force_terminal=True, color_system=None)
+    shared = Display(output, is_live=True, clock=clock)
+    monkeypatch.setattr(progress, "display", lambda: shared)
+    yield shared
+    shared.close()
 
 
-def table(rows, width=200):
-    console = Console(file=io.StringIO(), width=width)
-    print_scores_table(rows, console=console)
-    return [line.split() for line in console.file.getvalue().splitlines() if line.strip(" ─")]
+def written(shared):
+    return shared.console.file.getvalue()
 
 
-def test_a_log_gets_a_line_every_so_many_seconds_with_speed_and_time_left():
-    screen, clock = paper(), Clock()
-    with evaluation_progress(400.0, label="Evaluating test", enabled=True, on=screen, clock=clock) as advance:
-        for _ in range(4):
-            clock.now_s += 20
-            advance(50.0)
-    assert lines(screen) == [
-        "Evaluating test: 25.0 %, 0:02:00 left, 2.5 s of audio/s, 100 of 400 s of audio",
-        "Evaluating test: 50.0 %, 0:01:20 left, 2.5 s of audio/s, 200 of 400 s of audio",
+def drawn(shared, width=80):
+    output = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    shared.console.width = width
+    output.print(shared.rows())
+    return [line.rstrip() for line in output.file.getvalue().split("\n")[:-1]]
+
+
+# ---- in a log
+
+
+def test_a_log_gets_a_line_every_so_many_seconds_with_time_left_and_speed(log, clock):
+    with evaluation_progress(400.0, label="Evaluating test", enabled=True) as advance:
+        for _ in range(8):
+            clock.now_s += 8
+            advance(20.0)
+    assert written(log).splitlines() == [
+        "Evaluating test: 40 of 400 s of audio, 0:02:24 left, 2.5x real time",
+        "Evaluating test: 120 of 400 s of audio, 0:01:52 left, 2.5x real time",
     ]
 
 
-def test_short_work_leaves_nothing_in_a_log():
-    screen = paper()
-    with evaluation_progress(10.0, enabled=True, on=screen) as advance:
+def test_short_work_leaves_nothing_in_a_log(log):
+    with evaluation_progress(10.0, enabled=True) as advance:
         advance(10.0)
-    assert lines(screen) == []
+    assert written(log) == ""
 
 
 @pytest.mark.parametrize("total_s", [0.0, float("nan")])
-def test_an_unknown_total_promises_no_end(total_s):
-    screen, clock = paper(), Clock()
-    with evaluation_progress(total_s, enabled=True, on=screen, clock=clock) as advance:
+def test_an_unknown_total_promises_no_end(log, clock, total_s):
+    with evaluation_progress(total_s, enabled=True) as advance:
+        advance(100.0)
         clock.now_s += 50
         advance(100.0)
-    assert lines(screen) == ["Evaluating: 2.0 s of audio/s, 100 s of audio"]
+    assert written(log).splitlines() == ["Evaluating: 200 s of audio, 2.0x real time"]
 
 
-def test_a_terminal_gets_a_bar_that_is_gone_at_the_end_even_after_an_error():
-    screen = terminal()
-    with (
-        pytest.raises(RuntimeError),
-        evaluation_progress(100.0, label="Evaluating [dev]", enabled=True, on=screen, live=True) as advance,
-    ):
-        advance(40.0)
-        screen.refresh()
-        raise RuntimeError
-    assert "Evaluating [dev] ━" in screen.console.file.getvalue()
-    assert screen._live is None
+def test_bytes_are_shown_as_megabytes(log, clock):
+    for total in (4e6, 0):
+        with progress_bar("unpacking", unit="bytes") as update:
+            clock.now_s += 50
+            update(2_000_000, total)
+    assert written(log).splitlines() == ["unpacking: 2 of 4 MB", "unpacking: 2 MB"]
 
 
-def test_processes_other_than_the_first_are_silent(monkeypatch):
+def test_processes_other_than_the_first_are_silent(terminal, clock, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    screen = terminal()
-    with evaluation_progress(100.0, on=screen, live=True) as advance:
+    with evaluation_progress(100.0) as advance, progress_bar("indexing", unit="clips", shown=False) as update:
+        clock.now_s += 50
         advance(100.0)
-    assert screen.console.file.getvalue() == ""
+        update(5, 10)
+    assert written(terminal) == ""
 
 
-def test_the_table_has_rates_intervals_and_amounts():
-    rows = [{"name": "tr test", "scores": {"wer": SCORE, "cer": {"rate": 0.05}}, "utterances": 1647, "hours": 2.334}]
-    assert table(rows) == [
-        ["WER", "95", "%", "interval", "CER", "95", "%", "interval", "utterances", "words", "hours"],
-        ["tr", "test", "20.0", "%", "15.0", "to", "25.1", "%", "5.0", "%", "1,647", "10", "2.33"],
+def test_a_stream_that_is_no_terminal_is_never_live_even_with_colour_forced(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not Display(Console(file=io.StringIO())).is_live
+
+
+def test_speed_is_a_multiple_of_real_time_with_a_digit_after_the_point_when_slow():
+    assert [speed_text(v) for v in (1723.4, 46.2, 9.94, 0.5)] == [
+        *("1,723x real time", "46x real time", "9.9x real time", "0.5x real time")
     ]
 
 
-def test_what_a_row_does_not_know_stays_empty():
-    nan = float("nan")
-    (_, row) = table([{"name": "x", "scores": {"wer": {"rate": 0.5, "low": nan, "high": nan}}}])
-    assert row == ["x", "50.0", "%"]
+# ---- on a terminal
 
 
-def test_names_are_neither_markup_nor_orders_to_the_terminal():
-    (_, row) = table([{"name": "[red]a[/red]\x1b[31m", "scores": {"wer": {"rate": 0.5}}}])
-    assert row[0] == "[red]a[/red][U+001B][31m"
+def training_with_evaluation(shared, clock):
+    training, evaluation = shared.add_bar("Training", unit="steps"), shared.add_bar("Evaluating [dev]", unit=AUDIO)
+    for done in (1, 2):
+        clock.now_s += 100
+        training.update(1000 * done, 10_000, FACTS)
+        evaluation.update(500 * done, 2_000)
 
 
-def test_a_narrow_console_breaks_nothing():
-    assert table([{"name": "common_voice/tr test", "scores": {"wer": SCORE, "cer": SCORE}, "utterances": 9}], width=30)
+def test_eighty_columns_hold_a_training_its_facts_and_the_evaluation_in_it(terminal, clock):
+    training_with_evaluation(terminal, clock)
+    training, evaluation, facts = drawn(terminal)
+    assert training.startswith("Training         ━")
+    assert training.endswith(" 2,000 of 10,000 steps 0:03:20, 0:13:20 left")
+    assert evaluation.startswith("Evaluating [dev] ━")
+    assert evaluation.endswith(" 1,000 of 2,000 s, 5.0x real time 0:03:20, 0:03:20 left")
+    assert facts == "  loss 0.41  WER 31.2 % (best)"
 
 
-def test_scores_go_to_stdout_and_survive_an_encoding_without_their_letters():
-    row = {"name": "Türkçe", "scores": {"wer": {"rate": 0.5}}}
-    script = f"from speechtune.terminal.progress import print_scores_table; print_scores_table([{row!r}])"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        env={"PYTHONIOENCODING": "ascii", "PATH": ""},
-        timeout=60,
-        check=True,
+@pytest.mark.parametrize("width", [1, 5, 12, 20, 30, 40, 60, 200])
+def test_no_width_breaks_the_display(terminal, clock, width):
+    training_with_evaluation(terminal, clock)
+    assert all(len(line) <= width for line in drawn(terminal, width))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_narrow_terminal_folds_text_and_cuts_none(terminal, clock, width):
+    training_with_evaluation(terminal, clock)
+    text = "".join("".join(drawn(terminal, width)).split())
+    for word in ["Training", "10,000", "steps", "0:13:20", "left", "loss0.41", "WER31.2%(best)"]:
+        assert word in text
+
+
+def test_more_done_than_the_total_is_a_full_bar(terminal, clock):
+    bar = terminal.add_bar("indexing", unit="clips")
+    clock.now_s += 5
+    bar.update(12, 10)
+    assert drawn(terminal)[0].endswith("━ 12 of 10 clips 0:00:05, 0:00:00 left")
+
+
+def test_a_total_that_grows_does_not_lose_the_speed(terminal, clock):
+    bar = terminal.add_bar("indexing", unit="clips")
+    for done, total in [(10, 20), (20, 40), (30, 60)]:
+        clock.now_s += 1
+        bar.update(done, total)
+    assert drawn(terminal)[0].endswith("30 of 60 clips 0:00:03, 0:00:03 left")
+
+
+def test_work_shorter_than_a_second_shows_no_bar(terminal, clock):
+    with progress_bar("indexing", unit="clips") as update:
+        clock.now_s += 0.9
+        update(5, 10)
+        assert drawn(terminal) == []
+    assert "indexing" not in written(terminal)
+
+
+def test_the_clock_of_a_bar_runs_without_updates(terminal, clock):
+    with progress_bar("indexing", unit="clips"):
+        clock.now_s += 5
+        assert drawn(terminal)[0].endswith(" 0 clips 0:00:05")
+
+
+def test_a_bar_is_gone_at_the_end_even_after_an_error(terminal, clock):
+    before = sys.stderr
+    with pytest.raises(RuntimeError), evaluation_progress(100.0, enabled=True) as advance:
+        clock.now_s += 5
+        advance(40.0)
+        assert sys.stderr is not before
+        raise RuntimeError
+    assert drawn(terminal) == []
+    assert sys.stderr is before
+
+
+def test_lines_appear_above_the_bars_as_they_are(terminal, clock):
+    bar = terminal.add_bar("indexing", unit="clips")
+    clock.now_s += 5
+    terminal._live.refresh()
+    terminal.say("a line [bold]kept as it is[/bold] :smile:\x1b[31m")
+    bar.close()
+    text = written(terminal)
+    assert "a line [bold]kept as it is[/bold] :smile:[U+001B][31m\n" in text
+    assert text.index("a line") < text.rindex("indexing")
+    assert "\x1b[2K" in text[text.rindex("indexing") :]  # the bar's line is cleared
+
+
+def test_one_live_area_holds_all_bars_and_ends_with_the_last(terminal):
+    before = sys.stderr
+    outer, inner = terminal.add_bar("outer", unit="clips"), terminal.add_bar("inner", unit="clips")
+    redirected = sys.stderr
+    inner.close()
+    inner.close()
+    assert sys.stderr is redirected is not before
+    outer.close()
+    assert sys.stderr is before
+
+
+def test_log_handlers_write_above_the_bars_and_get_their_stream_back(terminal):
+    before = sys.stderr
+    handler = logging.StreamHandler()
+    logger = logging.getLogger("speechtune.test_progress")
+    logger.addHandler(handler)
+    try:
+        bar = terminal.add_bar("indexing", unit="clips")
+        assert handler.stream is sys.stderr is not before
+        logger.warning("logged while live")
+        bar.close()
+        assert handler.stream is sys.stderr is before
+    finally:
+        logger.removeHandler(handler)
+    assert "logged while live" in written(terminal)
+
+
+def test_there_is_one_console_and_one_display():
+    assert console() is console()
+    assert console().stderr
+    assert display() is display()
+
+
+# ---- on a real terminal
+
+
+def on_a_terminal(script):
+    """Runs Python with a terminal as stderr; returns the process and what the terminal got."""
+    pty = pytest.importorskip("pty")
+    master, slave = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            stdout=subprocess.PIPE,
+            stderr=slave,
+            text=True,
+            timeout=60,
+            env={**os.environ, "TERM": "xterm"},
+            check=False,
+        )
+    finally:
+        os.close(slave)
+    seen = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:
+            break
+        seen += part
+        if not part:
+            break
+    os.close(master)
+    return done, seen.decode()
+
+
+def test_a_long_step_shows_a_running_clock_results_stay_in_their_file_and_the_cursor_is_shown():
+    done, seen = on_a_terminal(
+        """
+        import time
+        from speechtune.terminal.progress import progress_bar
+        with progress_bar("indexing", unit="clips"):
+            print("result")
+            time.sleep(2.4)
+        """
     )
-    assert rb"T\xfcrk\xe7e" in done.stdout
-    assert b"50.0 %" in done.stdout
-    assert done.stderr == b""
+    assert (done.returncode, done.stdout) == (0, "result\n")
+    assert "result" not in seen
+    assert "0 clips 0:00:01" in seen
+    assert "0 clips 0:00:02" in seen
+    assert seen.rindex("\x1b[?25h") > seen.rfind("\x1b[?25l")
 
 
-def test_importing_the_module_imports_neither_torch_nor_transformers_nor_rich():
+def test_a_bar_that_nobody_closes_is_removed_at_exit():
+    done, seen = on_a_terminal(
+        """
+        from speechtune.terminal import progress
+        progress.QUIET_S = 0.0
+        progress.display().add_bar("indexing", unit="clips")
+        """
+    )
+    assert done.returncode == 0
+    assert seen.rindex("\x1b[2K") > seen.rindex("indexing")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_worker_does_not_wait_for_a_lock_that_nobody_will_give_back():
+    done, seen = on_a_terminal(
+        """
+        import logging, os, sys, threading, time, warnings
+        from speechtune.terminal.progress import console, display
+
+        logging.getLogger("worker").addHandler(logging.StreamHandler())
+        display().add_bar("indexing", unit="clips")
+        held = threading.Event()
+
+        def hold():  # as the refresh thread does while it draws
+            with display()._live._lock, console()._lock:
+                held.set()
+                time.sleep(30)
+
+        threading.Thread(target=hold, daemon=True).start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            print("a print", file=sys.stderr)
+            logging.getLogger("worker").warning("a warning")
+            os._exit(7)
+        for _ in range(100):
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                break
+            time.sleep(0.1)
+        else:
+            os.kill(child, 9)
+        print(os.waitstatus_to_exitcode(status) if done else "hangs", flush=True)
+        os._exit(0)
+        """
+    )
+    assert done.stdout == "7\n"
+    assert "a print" in seen
+    assert "a warning" in seen
+
+
+def test_importing_terminal_modules_imports_neither_torch_nor_transformers_nor_rich():
+    modules = [f"speechtune.terminal.{path.stem}" for path in Path(speechtune.terminal.__file__).parent.glob("*.py")]
     script = (
-        "import sys, speechtune.terminal.progress; print(sorted({'torch', 'transformers', 'rich'} & set(sys.modules)))"
-    )
+        f"import sys, {', '.join(modules)}; print(sorted({{'torch', 'transformers', 'rich'}} & set(sys.modules)))"
+    ).replace(".__init__", "")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
-
-
-def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no_such_name"):
-        speechtune.terminal.progress.no_such_name  # noqa: B018

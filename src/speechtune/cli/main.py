@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from speechtune.errors import OptionError, SpeechtuneError
 from speechtune.options.table import Command, Kind
 from speechtune.plan.hardware import set_up_libraries
+from speechtune.terminal.formatting import visible
 
 __all__ = ["main", "run_cli", "run_script"]
 
@@ -48,7 +49,7 @@ def run_cli(command: Callable[[Sequence[str]], int | None], argv: Sequence[str])
         if os.environ.get("SPEECHTUNE_DEBUG", "0") not in ("", "0"):
             raise
         if _is_first() or not isinstance(error, OptionError):  # all processes of one command got the same words
-            print(error, file=sys.stderr)
+            print(visible(str(error)), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -63,9 +64,13 @@ def _log_shown() -> Iterator[None]:
     """Our own lines on stderr: the first process' all, the others' warnings. The logger is left as it was."""
     import logging
 
+    class VisibleFormatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return visible(super().format(record))
+
     log = logging.getLogger("speechtune")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(VisibleFormatter("%(message)s"))
     before = log.level, log.propagate
     log.addHandler(handler)
     log.propagate = False

@@ -26,7 +26,7 @@ from typing import IO, Any
 
 from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp
 from speechtune.errors import ArchiveError
-from speechtune.terminal.bar import progress_bar
+from speechtune.terminal.progress import progress_bar
 
 __all__ = ["TarEnd", "decompressed", "is_archive", "unpack"]
 

@@ -26,7 +26,7 @@ from speechtune.corpora.table import Part
 from speechtune.corpora.writer import TableWriter
 from speechtune.errors import CorpusError
 from speechtune.files import replacing
-from speechtune.terminal.bar import progress_bar
+from speechtune.terminal.progress import progress_bar
 
 __all__ = ["index_split"]
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from speechtune.audio.decode import load_audio
 from speechtune.errors import AudioError
 from speechtune.options.table import Settings
+from speechtune.terminal.formatting import visible
 from speechtune.types import Utterance
 
 __all__ = ["Transcriber", "main_transcribe"]
@@ -121,12 +122,12 @@ def main_transcribe(
             text = transcriber(str(path))
         except AudioError as error:
             failed += 1
-            print(error, file=sys.stderr)
+            print(visible(str(error)), file=sys.stderr)
             continue
         if json:
-            print(dumps({"file": str(path), "text": text}, ensure_ascii=False), flush=True)
-        elif len(files) == 1:
-            print(text, flush=True)
+            line = visible(dumps({"file": str(path), "text": text}, ensure_ascii=False), written="\\u{:04x}")
         else:
-            print(f"{path}\t{text}", flush=True)
+            name = visible(str(path)).replace("\n", "[U+000A]")
+            line = visible(text) if len(files) == 1 else f"{name}\t{visible(text)}"
+        print(line, flush=True)
     return 2 if failed else 0

@@ -86,7 +86,7 @@ def _say(text: str) -> None:
 
 
 def _build_corpus(folder: Path) -> DemoCorpus:
-    from speechtune.terminal.bar import progress_bar
+    from speechtune.terminal.progress import progress_bar
 
     with explain_write_errors("the corpus", folder), progress_bar("building the corpus", unit="clips") as update:
         corpus = build_corpus(folder / "corpus", on_clip=update)
@@ -116,7 +116,7 @@ def _evaluate_unseen_voice(folder: Path, corpus: DemoCorpus) -> int:
 
 
 def _print_scores(folder: Path) -> None:
-    from speechtune.terminal.progress import print_scores_table
+    from speechtune.terminal.scores import print_scores_table
 
     rows = []
     for name, suffix in (("unseen sentences", ""), ("unseen sentences, unseen voice", UNSEEN_VOICE)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import numpy as np
 from speechtune.data.prepare import REASON_WORDS
 from speechtune.doctor.checks import EDGES_S, Role, duration_histogram, find_outliers
 from speechtune.terminal.formatting import shorten, visible
+from speechtune.terminal.scores import results_console
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -105,9 +105,7 @@ class _Output:
     """Stdout: on a terminal wrapped at words, in a file without limit."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=240)
+        self.console = results_console()
 
     def line(self, text: str, *, style: str = "") -> None:
         self.console.print(self._text(text, style=style), soft_wrap=not self.console.is_terminal)

@@ -10,15 +10,18 @@ __all__ = ["character_name", "clock_text", "duration_text", "percent", "shorten"
 
 # Controls, lone surrogates, and characters that reorder or hide their neighbours. Joiners (U+200C, U+200D) stay:
 # Hindi and Persian are spelt with them.
-_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
+)
 
 
-def visible(text: str) -> str:
-    """`text` with controls, lone surrogates and reordering characters written out, e.g. "[U+202E]"; tabs become spaces.
+def visible(text: str, *, written: str = "[U+{:04X}]") -> str:
+    """Return foreign text (transcripts, names, messages) without anything that a terminal would act on.
 
-    Nothing is left that a terminal would act on, or HTML but for markup, which templates escape. Line feeds stay.
+    Controls, lone surrogates and reordering characters are written out, e.g. "[U+202E]"; tabs become spaces; line feeds
+    stay. `written="\\\\u{:04x}"` keeps JSON as it was for its reader. HTML needs escaping as well.
     """
-    return _INVISIBLE.sub(lambda match: f"[U+{ord(match[0]):04X}]", text.replace("\t", " "))
+    return _INVISIBLE.sub(lambda match: written.format(ord(match[0])), text.replace("\t", " "))
 
 
 def percent(rate: float) -> str:

@@ -1,176 +1,278 @@
-"""How far training and evaluation are, and the table of scores at their end.
+"""Progress of long work: on a terminal one live display below the log lines, elsewhere a plain line now and then.
 
-On a terminal: one live display at its foot, log lines above it. Elsewhere (a log file, CI, nohup): plain lines, few.
-This module is light; the callback for transformers' Trainer is imported when it is asked for.
+Progress goes to stderr, results to stdout. All bars of a process are rows of one display, so an evaluation inside a
+training adds a row. The display redraws itself several times a second, so its clock runs during long steps too.
+Importing this module is cheap: rich is imported when first used.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
+import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TextIO
 
-from speechtune.terminal.display import BarWithFacts, Fact, Pace, speed_text
-from speechtune.terminal.formatting import clock_text, percent, visible
-from speechtune.terminal.screen import Screen, console, screen
+from speechtune.terminal.formatting import clock_text, visible
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+    from rich.progress import Progress, Task
+
+__all__ = ["AUDIO", "Bar", "Display", "Fact", "console", "display", "evaluation_progress", "progress_bar", "speed_text"]
+
+Fact = tuple[str, str]  # text and rich style, shown below a bar: ("loss 0.41", "")
+
+QUIET_S = 1.0  # shorter work shows nothing on a terminal
+FIRST_LINE_S, LINE_EVERY_S = 10.0, 30.0  # of a log
+REFRESHES_PER_S = 4.0
+MARGIN = 4  # columns kept free: the terminal's "^C" would else begin a line that is never cleared
+SPEED_WINDOW_S = 600.0  # long enough to count the evaluations inside a training
+AUDIO = "s of audio"  # the unit of bars that show their speed as a multiple of real time
+
+
+@functools.cache
+def console() -> Console:
+    """Return this process' console on stderr (the sys.stderr at the time of printing)."""
     from rich.console import Console
 
-    from speechtune.training.progress import TrainingProgress
-
-__all__ = ["TrainingProgress", "console", "evaluation_progress", "print_scores_table"]
-
-LINE_EVERY_S = 30.0  # at most, of a log
-PACE_WINDOW_S = 60.0
+    return Console(stderr=True, highlight=False)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "TrainingProgress":  # needs transformers, which takes seconds to import
-        from speechtune.training.progress import TrainingProgress
+@functools.cache
+def display() -> Display:
+    """Return this process' display."""
+    shared = Display(console())
+    atexit.register(shared.close)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=shared.forget_after_fork)
+    return shared
 
-        return TrainingProgress
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+@contextlib.contextmanager
+def progress_bar(what: str, *, unit: str, shown: bool = True) -> Iterator[Callable[[float, float], None]]:
+    """Show the progress of the work inside the `with` block.
+
+    Args:
+        what: "indexing common_voice/tr train".
+        unit: "clips"; "bytes" are shown as MB.
+        shown: False shows nothing, for ranks other than the first.
+
+    Yields:
+        update(done, total), cheap enough for every item; total 0 means unknown.
+    """
+    if not shown:
+        yield lambda done, total: None
+        return
+    bar = display().add_bar(what, unit=unit)
+    try:
+        yield bar.update
+    finally:
+        bar.close()
 
 
 @contextlib.contextmanager
 def evaluation_progress(
-    total_s: float,
-    *,
-    label: str = "Evaluating",
-    enabled: bool | None = None,
-    line_every_s: float = LINE_EVERY_S,
-    on: Screen | None = None,
-    live: bool | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    total_s: float, *, label: str = "Evaluating", enabled: bool | None = None
 ) -> Iterator[Callable[[float], None]]:
-    """Shows how far an evaluation is; within training, its bar stands below that of the training.
+    """Show the progress of an evaluation.
 
     Args:
-        total_s: seconds of audio that this process will see; 0 or nan if not known.
+        total_s: seconds of audio that this process will recognise; 0 or nan if unknown.
         label: what is done.
         enabled: False shows nothing; None shows it on the first process of torchrun only.
-        line_every_s: seconds between lines where there is no terminal; shorter work shows none.
-        on: the screen, normally that of the process.
-        live: whether to draw a bar, normally found out from the terminal.
-        clock: seconds.
 
     Yields:
-        advance(audio_s), to be called with the seconds of audio that were just done.
+        advance(audio_s), to be called with the seconds of audio that were just recognised.
     """
-    if not (is_first_process() if enabled is None else enabled):
-        yield lambda audio_s: None
-        return
-    display = _EvaluationDisplay(visible(label), total_s if total_s > 0 else 0.0, on or screen(), line_every_s, clock)
-    if live if live is not None else display.screen.can_be_live:
-        display.screen.show(display.bar)
-        try:
-            yield display.advance
-        finally:
-            display.screen.hide(display.bar)
-    else:
-        yield display.advance_with_lines
+    done_s = 0.0
+
+    def advance(audio_s: float) -> None:
+        nonlocal done_s
+        done_s += audio_s
+        update(done_s, total_s)
+
+    is_first = os.environ.get("RANK", "0") in ("", "0")
+    with progress_bar(label, unit=AUDIO, shown=is_first if enabled is None else enabled) as update:
+        yield advance
 
 
-class _EvaluationDisplay:
+def speed_text(audio_s_per_s: float) -> str:
+    """Return 46.2 as "46x real time", 2.54 as "2.5x real time"."""
+    return f"{audio_s_per_s:,.{0 if audio_s_per_s >= 10 else 1}f}x real time"
+
+
+class Display:
+    """All bars of a process, as rows of one live area of a terminal or as plain lines in a log."""
+
     def __init__(
-        self, label: str, total_s: float, screen: Screen, line_every_s: float, clock: Callable[[], float]
+        self, console: Console, *, is_live: bool | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.screen, self.line_every_s, self.clock = screen, line_every_s, clock
-        self.bar = BarWithFacts(label, total=total_s)
-        self.last_line_s = clock()
-        self.pace = Pace(PACE_WINDOW_S)
-        self.pace.add(self.last_line_s, 0.0)
+        self.console, self.clock = console, clock
+        self.progress = _rich_progress(console, clock)
+        self._is_live = is_live
+        self._live: Live | None = None
+        self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
+        self._handlers: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
 
-    def advance(self, audio_s: float) -> None:
-        self.bar.done += audio_s
-        if self.pace.add(self.clock(), self.bar.done):
-            self.bar.beside = [Fact(text) for text in self.facts()]
+    @property
+    def is_live(self) -> bool:
+        """Whether stderr is a terminal that can move its cursor; colour forced into a log does not make it one."""
+        if self._is_live is not None:
+            return self._is_live
+        return self.console.file.isatty() and not self.console.is_dumb_terminal
 
-    def advance_with_lines(self, audio_s: float) -> None:
-        self.advance(audio_s)
-        now_s = self.clock()
-        if now_s - self.last_line_s >= self.line_every_s:
-            self.last_line_s = now_s
-            self.screen.say(f"{self.bar.label}: {', '.join(self.facts())}")
+    def add_bar(self, what: str, *, unit: str, total: float = 0.0, done: float = 0.0) -> Bar:
+        """Add a row below the others; the caller must close it."""
+        bar = Bar(self, what, unit=unit, total=total, done=done)
+        if self.is_live and self._live is None:
+            self._start()
+        return bar
 
-    def facts(self) -> list[str]:
-        done, total = self.bar.done, self.bar.total
-        amount = f"{done:,.0f} of {total:,.0f} s of audio" if total else f"{done:,.0f} s of audio"
-        facts = [f"{percent(min(done / total, 1.0)) if total else ''}", amount]
-        if self.pace.per_s > 0:
-            left = f"{clock_text(self.pace.time_for(max(total - done, 0.0)))} left" if total else ""
-            facts[1:1] = [left, speed_text(self.pace.per_s)]
-        return [fact for fact in facts if fact]
+    def say(self, text: str) -> None:
+        """Print one line above the live area."""
+        self.console.print(visible(text), markup=False, emoji=False, soft_wrap=self._live is None)
+
+    def remove(self, task: Task) -> None:
+        """Remove a bar's row, and the live area with the last one."""
+        if task in self.progress.tasks:
+            self.progress.remove_task(task.id)
+        if not self.progress.tasks:
+            self.close()
+
+    def close(self) -> None:
+        """Restore the terminal; safe at any time and more than once."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+            self._restore_handlers()
+
+    def rows(self) -> RenderableType:
+        """Return the bars and the facts below them, as drawn now."""
+        from rich.columns import Columns
+        from rich.console import Group
+        from rich.constrain import Constrain
+        from rich.padding import Padding
+        from rich.text import Text
+
+        tasks = [task for task in self.progress.tasks if (task.elapsed or 0.0) >= QUIET_S]
+        if not tasks:
+            return Group()
+        facts = [Columns([Text(*fact) for fact in task.fields["facts"]], padding=(0, 2)) for task in tasks]
+        below = [Padding(row, (0, 0, 0, 2)) for row in facts if row.renderables]
+        rows = Group(self.progress.make_tasks_table(tasks), *below)
+        return Constrain(rows, max(self.console.width - MARGIN, 1))
+
+    def forget_after_fork(self) -> None:
+        """Return to the plain streams in a forked loader worker, without taking a lock.
+
+        The parent's refresh thread may have held rich's lock during the fork; a warning that the child prints through
+        the redirected stderr would then wait forever, and the training with it.
+        """
+        if self._live is not None:
+            self._live = None
+            sys.stdout, sys.stderr = self._streams
+            for handler, stream in self._handlers:
+                handler.stream = stream
+        display.cache_clear()
+        console.cache_clear()
+
+    def _start(self) -> None:
+        from rich.live import Live
+
+        self._streams = (sys.stdout, sys.stderr)
+        self._live = Live(
+            get_renderable=self.rows,
+            console=self.console,
+            refresh_per_second=REFRESHES_PER_S,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # results that go to a file must not go through the display
+        )
+        self._live.start()
+        self.console.show_cursor(True)  # a killed run would leave the terminal without one
+        self._redirect_handlers()
+
+    def _redirect_handlers(self) -> None:
+        """Point handlers of `logging` to the redirected streams: they hold the one that they were created with."""
+        loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.Logger.manager.loggerDict))]
+        for handler in {handler for logger in loggers for handler in logger.handlers}:
+            if type(handler) is logging.StreamHandler and handler.stream in self._streams:
+                self._handlers.append((handler, handler.stream))
+                handler.setStream(sys.stdout if handler.stream is self._streams[0] else sys.stderr)
+
+    def _restore_handlers(self) -> None:
+        while self._handlers:
+            handler, stream = self._handlers.pop()
+            handler.setStream(stream)
 
 
-def print_scores_table(rows: Sequence[Mapping[str, Any]], *, console: Console | None = None) -> None:
-    """Prints the scores of one or more evaluations to stdout, one line each.
+class Bar:
+    """One row of the display; in a log a line after 10 s, then one every 30 s."""
 
-    Args:
-        rows: each with "name", "scores" as in eval_results.json ({"wer": {"rate", "low", "high", "hits", ...}, "cer":
-            ...}), and, where known, "utterances", "words" and "hours". Words missing are those of the WER's counts.
-        console: where to, normally stdout.
-    """
-    from rich import box
-    from rich.table import Table
+    def __init__(self, display: Display, what: str, *, unit: str, total: float, done: float) -> None:
+        self._display, self._what = display, visible(what)
+        progress = display.progress
+        task_id = progress.add_task(self._what, total=_known(total), completed=int(done), unit=unit, facts=())
+        self._task = next(task for task in progress.tasks if task.id == task_id)
+        self._next_line_s = display.clock() + FIRST_LINE_S
+
+    def update(self, done: float, total: float = 0.0, facts: Sequence[Fact] = ()) -> None:
+        """Show that `done` of `total` is done; total 0 means unknown. Facts are listed below the bar."""
+        self._task.total = _known(total)  # not through `progress.update`, for which a new total is a new start
+        self._display.progress.update(self._task.id, completed=done, facts=facts)
+        now_s = self._display.clock()
+        if now_s >= self._next_line_s and not self._display.is_live:
+            self._next_line_s = now_s + LINE_EVERY_S
+            words = [_amount(self._task), _time_left(self._task), _speed(self._task), *(text for text, _ in facts)]
+            self._display.say(f"{self._what}: {', '.join(filter(None, words))}")
+
+    def close(self) -> None:
+        """Remove the row; safe at any time and more than once."""
+        self._display.remove(self._task)
+
+
+def _rich_progress(console: Console, clock: Callable[[], float]) -> Progress:
+    """Return the rows' columns; text that is too wide for the terminal is folded, never cut."""
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.table import Column
     from rich.text import Text
 
-    if console is None:
-        console = _stdout_console()
-    metrics = [m for m in ("wer", "cer", "per") if any(m in row.get("scores", {}) for row in rows)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    for metric in metrics:
-        table.add_column(metric.upper(), justify="right", no_wrap=True)
-        table.add_column("95 % interval", justify="right")
-    for name in ("utterances", "words", "hours"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        cells = [Text(_encodable(visible(str(row.get("name", ""))), console.encoding), overflow="fold")]
-        for metric in metrics:
-            score = row.get("scores", {}).get(metric) or {}
-            cells.append(Text(percent(score["rate"]) if "rate" in score else "", style="bold"))
-            cells.append(Text(_interval(score)))
-        cells += [Text(text) for text in _amounts(row)]
-        table.add_row(*cells)
-    console.print(table)
+    class Words(ProgressColumn):
+        def __init__(self, describe: Callable[[Task], str]) -> None:
+            super().__init__(Column(overflow="fold", justify="right"))
+            self.describe = describe
+
+        def render(self, task: Task) -> Text:
+            return Text(self.describe(task))
+
+    columns = (
+        TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold")),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        Words(lambda task: ", ".join(filter(None, (_amount(task).removesuffix(" of audio"), _speed(task))))),
+        Words(lambda task: ", ".join(filter(None, (clock_text(task.elapsed or 0.0), _time_left(task))))),
+    )
+    return Progress(*columns, console=console, expand=True, speed_estimate_period=SPEED_WINDOW_S, get_time=clock)
 
 
-def is_first_process() -> bool:
-    """Whether this is the only process or torchrun's first one."""
-    return os.environ.get("RANK", "0") in ("", "0")
+def _known(total: float) -> float | None:
+    return total if total > 0 else None
 
 
-def _interval(score: Mapping[str, Any]) -> str:
-    low, high = score.get("low"), score.get("high")
-    if low is None or high is None or low != low or high != high:
-        return ""
-    return f"{percent(low).removesuffix(' %')} to {percent(high)}"
+def _amount(task: Task) -> str:
+    done, total, unit = task.completed, task.total, task.fields["unit"]
+    if unit == "bytes":
+        done, total, unit = done / 1e6, total and total / 1e6, "MB"
+    return f"{done:,.0f} of {total:,.0f} {unit}" if total else f"{done:,.0f} {unit}"
 
 
-def _amounts(row: Mapping[str, Any]) -> list[str]:
-    wer = row.get("scores", {}).get("wer") or {}
-    words = row.get("words")
-    if words is None and "hits" in wer:
-        words = wer["hits"] + wer["substitutions"] + wer["deletions"]
-    utterances, hours = row.get("utterances"), row.get("hours")
-    return [
-        "" if utterances is None else f"{utterances:,}",
-        "" if words is None else f"{words:,}",
-        "" if hours is None else f"{hours:,.2f}",
-    ]
+def _time_left(task: Task) -> str:
+    return "" if task.time_remaining is None else f"{clock_text(task.time_remaining)} left"
 
 
-def _stdout_console() -> Console:
-    from rich.console import Console
-
-    # In a file a line may be as long as it must.
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=240)
-
-
-def _encodable(text: str, encoding: str) -> str:
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def _speed(task: Task) -> str:
+    return speed_text(task.speed) if task.speed and task.fields["unit"] == AUDIO else ""

@@ -47,7 +47,7 @@ class Session:
     def build(self, train_split: Any, eval_split: Any, normalise_hypothesis: Any) -> None:
         """Datasets, trainer and callbacks."""
         from speechtune.data.batching import with_total
-        from speechtune.terminal.progress import TrainingProgress
+        from speechtune.training.progress import TrainingProgress
         from speechtune.training.signals import StopAtSignal
         from speechtune.training.trainer import SpeechTrainer
 
@@ -216,7 +216,7 @@ class Session:
     def evaluate(self) -> None:
         """Recognise the evaluation split and write what came out."""
         from speechtune.evaluation.evaluate import write_evaluation
-        from speechtune.terminal.progress import print_scores_table
+        from speechtune.terminal.scores import print_scores_table
 
         names = _metric_names(self.options.config)
         evaluation = self.trainer.recognise(self.eval_set)

@@ -1,0 +1,74 @@
+"""The table of scores at the end of an evaluation, on stdout. rich is imported when first used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from speechtune.terminal.formatting import percent, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["print_scores_table", "results_console"]
+
+METRICS = ("wer", "cer", "per")
+
+
+def results_console() -> Console:
+    """Return a console on stdout; in a file, a line may be as long as it must."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+
+
+def print_scores_table(rows: Sequence[Mapping[str, Any]], *, console: Console | None = None) -> None:
+    """Print the scores of one or more evaluations, a line for each metric: that fits 80 columns.
+
+    Args:
+        rows: each with "name", "scores" as in eval_results.json ({"wer": {"rate", "low", "high", "hits", ...}, "cer":
+            ...}), and, where known, "utterances", "words" and "hours". The default of words are the WER's counts.
+        console: where to, normally stdout.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    console = console or results_console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("", overflow="fold")
+    for heading in ("", "rate", "95 % interval", "utterances", "words", "hours"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for row in rows:
+        name = visible(str(row.get("name", ""))).encode(console.encoding, "backslashreplace").decode(console.encoding)
+        names, rates, intervals = [], [], []
+        for metric in METRICS:
+            if metric in row.get("scores", {}):
+                score = row["scores"][metric]
+                names.append(metric.upper())
+                rates.append(percent(score["rate"]))
+                intervals.append(_interval(score))
+        columns = ("\n".join(column) for column in (names, rates, intervals))
+        table.add_row(Text(name), *columns, *_amounts(row))
+    console.print(table)
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    low, high = score.get("low"), score.get("high")
+    if low is None or high is None or low != low or high != high:
+        return ""
+    return f"{percent(low).removesuffix(' %')} to {percent(high)}"
+
+
+def _amounts(row: Mapping[str, Any]) -> list[str]:
+    wer = row.get("scores", {}).get("wer") or {}
+    words = row.get("words")
+    if words is None and "hits" in wer:
+        words = wer["hits"] + wer["substitutions"] + wer["deletions"]
+    utterances, hours = row.get("utterances"), row.get("hours")
+    return [
+        "" if utterances is None else f"{utterances:,}",
+        "" if words is None else f"{words:,}",
+        "" if hours is None else f"{hours:,.2f}",
+    ]
