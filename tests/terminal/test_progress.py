@@ -133,9 +133,9 @@ def training_with_evaluation(shared, clock):
 def test_eighty_columns_hold_a_training_its_facts_and_the_evaluation_in_it(terminal, clock):
     training_with_evaluation(terminal, clock)
     training, evaluation, facts = drawn(terminal)
-    assert training.startswith("Training         ━")
+    assert training.startswith("Training         ")
     assert training.endswith(" 2,000 of 10,000 steps 0:03:20, 0:13:20 left")
-    assert evaluation.startswith("Evaluating [dev] ━")
+    assert evaluation.startswith("Evaluating [dev] ")
     assert evaluation.endswith(" 1,000 of 2,000 s, 5.0x real time 0:03:20, 0:03:20 left")
     assert facts == "  loss 0.41  WER 31.2 % (best)"
 
@@ -152,6 +152,11 @@ def test_a_narrow_terminal_folds_text_and_cuts_none(terminal, clock, width):
     text = "".join("".join(drawn(terminal, width)).split())
     for word in ["Training", "10,000", "steps", "0:13:20", "left", "loss0.41", "WER31.2%(best)"]:
         assert word in text
+
+
+def test_the_display_leaves_room_for_the_characters_that_ctrl_c_writes(terminal, clock):
+    training_with_evaluation(terminal, clock)
+    assert max(map(len, drawn(terminal))) <= 80 - len("^C^C")
 
 
 def test_more_done_than_the_total_is_a_full_bar(terminal, clock):
