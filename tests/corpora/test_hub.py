@@ -11,7 +11,7 @@ from standins.corpora import write_audio
 import speechtune.corpora.hub as hub
 from speechtune.corpora import open_corpus
 from speechtune.corpora.corpus import Corpus
-from speechtune.corpora.hub import HubDataset, hub_corpus, hub_stream
+from speechtune.corpora.hub import HubDataset, hub_corpus
 from speechtune.errors import CorpusError
 
 
@@ -63,26 +63,23 @@ def test_second_read_uses_the_index(corpus, monkeypatch):
     assert len(corpus.read("dev")) == 4
 
 
-def test_stream_shares_and_goes_on_anywhere(corpus):
+def test_stream_has_every_record_and_shares_are_disjoint(corpus):
     stream = corpus.stream("train")
     assert [u.text for u in stream] == TEXTS
     for consumers in (2, 3, 5):
         shares = [[u.text for u in stream.share(c, consumers)] for c in range(consumers)]
         assert sorted(text for share in shares for text in share) == TEXTS
-    assert [u.text for _, u in stream.rows((1, 2))] == TEXTS[6:]
     assert [u.text for u in pickle.loads(pickle.dumps(stream))] == TEXTS
 
 
-def test_hub_stream_by_name(repository, tmp_path):
-    stream = hub_stream(repository, None, "train", cache_dir=str(tmp_path / "hf"))
-    assert [u.text for u in stream] == TEXTS
+def test_stream_names_a_missing_column(corpus):
     with pytest.raises(CorpusError, match="no column 'text'"):
-        list(hub_stream(repository, None, "train", text_column="text", cache_dir=str(tmp_path / "hf")))
+        list(corpus.stream("train", text_column="text"))
     with pytest.raises(CorpusError, match="no column 'speech'"):
-        list(hub_stream(repository, None, "train", audio_column="speech", cache_dir=str(tmp_path / "hf")))
+        list(corpus.stream("train", audio_column="speech"))
 
 
-def test_workers_of_a_loader_get_their_share_once(repository, tmp_path):
+def test_workers_of_a_loader_get_their_share_once(corpus):
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
     class Texts(IterableDataset):
@@ -93,8 +90,7 @@ def test_workers_of_a_loader_get_their_share_once(repository, tmp_path):
             info = get_worker_info()
             return (u.text for u in self.stream.share(info.id, info.num_workers))
 
-    stream = hub_stream(repository, None, "train", cache_dir=str(tmp_path / "hf"))
-    texts = [text for batch in DataLoader(Texts(stream), batch_size=4, num_workers=2) for text in batch]
+    texts = [text for batch in DataLoader(Texts(corpus.stream("train")), batch_size=4, num_workers=2) for text in batch]
     assert sorted(texts) == TEXTS
 
 

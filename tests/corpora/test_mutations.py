@@ -117,7 +117,7 @@ def test_mutated_archives(ending, tmp_path):
         path = tmp_path / f"{number}.{ending}"
         path.write_bytes(mutated(original, rng))
         try:
-            files = unpack(path, tmp_path / "cache", progress=False)
+            files = unpack(path, tmp_path / "cache")
             assert all(file.is_relative_to(files) for file in files.rglob("*"))
         except CorpusError as error:
             assert path.name in str(error)

@@ -25,18 +25,21 @@ class Stream:
     def __init__(self, number: int, bad: tuple[int, ...] = ()) -> None:
         self.number, self.bad = number, bad
         self.mine, self.skipped = (0, 1), []
+        self.read: list[int] = []
+        self.durations_s = 1.0 + np.arange(number) / 10
 
-    def share(self, consumer: int, num_consumers: int, *, by: str = "auto") -> Stream:
+    def share(self, reader: int, num_readers: int, *, by_record: bool = False) -> Stream:
         other = copy.copy(self)
-        other.mine, other.skipped = (consumer, num_consumers), []
+        other.mine, other.skipped = (reader, num_readers), []
         return other
 
     def __iter__(self) -> Iterator[Utterance]:
         for index in range(self.mine[0], self.number, self.mine[1]):
+            self.read.append(index)
             if index in self.bad:
                 self.skipped.append(Skipped("train", str(index), f"{index}.wav", "truncated"))
             else:
-                yield Utterance(str(index), "", str(index), "bir", 1.0 + index / 10, f"{index}.wav")
+                yield Utterance(str(index), "", str(index), "bir", self.durations_s[index], f"{index}.wav")
 
 
 class Made:
@@ -67,6 +70,12 @@ def test_a_pass_has_every_utterance_once_whoever_reads_it(processes: int, worker
         )
         found += ids(islice(loader, 12 // processes))
     assert sorted(found, key=int) == [str(index) for index in range(24)]
+
+
+@pytest.mark.parametrize("buffer_size", [1, 3, 100])
+def test_a_pass_is_whole_whatever_the_buffer(buffer_size: int):
+    batches = islice(iter(dataset(Stream(7), buffer_size=buffer_size)), 4)
+    assert sorted(ids(batches)) == [str(index) for index in range(7)]
 
 
 def test_passes_differ_and_the_same_run_is_the_same():
@@ -102,6 +111,23 @@ def test_evaluation_keeps_the_order_and_ends(processes: int):
     assert [found[row] for row in sorted(found)] == [str(index) for index in range(7)]
 
 
+def test_evaluation_holds_some_batches_not_the_whole_stream():
+    stream = Stream(1_000)
+    batches = iter(dataset(stream, limits=None))
+    next(batches)
+    assert len(stream.read) <= 8 * 2  # eight batches of two are sorted by length together
+    assert len(ids(batches)) == 998
+
+
+def test_evaluation_has_like_lengths_together():
+    order = np.random.default_rng(0).permutation(64)
+    stream = Stream(64)
+    stream.durations_s = 1.0 + order / 10
+    batches = list(dataset(stream, limits=None, batch_size=4))
+    assert np.mean([np.ptp(order[batch.rows]) for batch in batches]) < 10  # unsorted about 38
+    assert sorted(row for batch in batches for row in batch.rows) == list(range(64))
+
+
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_evaluation_of_the_first_so_many(processes: int):
     found = []
@@ -113,7 +139,7 @@ def test_evaluation_of_the_first_so_many(processes: int):
 @pytest.mark.parametrize("bad", [(0,), (3,), (6,), (5, 6), tuple(range(7))])
 def test_what_cannot_be_read_is_named_wherever_it_lies(bad: tuple[int, ...]):
     batches = list(dataset(Stream(7, bad), limits=None))
-    assert ids(batches) == [str(index) for index in range(7) if index not in bad]
+    assert sorted(ids(batches)) == [str(index) for index in range(7) if index not in bad]
     assert sorted(int(row.id) for batch in batches for row in batch.skipped) == list(bad)
     if len(bad) < 7:
         batches = list(islice(iter(dataset(Stream(7, bad))), 8))

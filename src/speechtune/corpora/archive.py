@@ -1,16 +1,16 @@
-"""Corpora in archives: unpacked once into cache/unpacked/<key>/files, safely.
+"""Unpack corpus archives safely, once, into cache/unpacked/<key>/files.
 
-An archive from the network may be hostile or cut short. Members are written by us, one by one, never by the archive's
-own wishes: no name may leave the folder, nothing but plain files and folders is made, sizes are counted as they are
-written, not believed. The folder takes its name only when all is there.
+An archive from the network may be hostile or truncated. Names that leave the folder, links and devices are refused, and
+sizes are checked before a member is written: `tarfile` and `zipfile` never write more than a member declares. Only a
+complete folder gets its final name.
 
-Rejected: `tarfile`'s extraction filters (not in every Python 3.10, none against bombs) and `shutil.unpack_archive`.
+Rejected: `shutil.unpack_archive` and `tarfile`'s filter alone. Neither limits the size, neither notices a tar that ends
+early, and `zipfile` silently renames what would leave the folder.
 """
 
 from __future__ import annotations
 
 import bz2
-import contextlib
 import gzip
 import lzma
 import os
@@ -22,45 +22,50 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp
 from speechtune.errors import ArchiveError
 from speechtune.terminal.progress import progress_bar
 
-__all__ = ["TarEnd", "decompressed", "is_archive", "unpack"]
+__all__ = ["decompressed", "is_archive", "tar_members", "unpack"]
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 MAX_MEMBERS = 20_000_000
+MAX_NESTED_FOLDERS = 100
+MAX_PATH_BYTES = 2000  # of a member
 MAX_RATIO = 200  # unpacked to packed; speech is about 1, text up to 20
 RATIO_COUNTS_FROM = 64 << 20  # bytes; below, a high ratio does no harm
 MAX_HEADER_BYTES = 16 << 20  # of one tar member, with its extended headers
 KEEP_FREE_BYTES = 256 << 20
 BLOCK = 1 << 20
 
-_TORN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, ValueError, OverflowError)
-
-Member = tuple[str, bool, "IO[bytes] | None", int]  # name, is a folder, its data, its size by the header
+_DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError,
+    RecursionError,
+)  # fmt: skip
+_EXTENDED_HEADERS = frozenset(
+    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
+)
 
 
 def is_archive(path: Path) -> bool:
-    """By its name."""
+    """Whether its name is an archive's."""
     return path.name.lower().endswith(ENDINGS)
 
 
-def unpack(archive: Path, cache: Path, *, progress: bool = True) -> Path:
-    """Folder with the archive's files, unpacked now or on an earlier call.
+def unpack(archive: Path, cache: Path) -> Path:
+    """Return the folder with the archive's files, unpacked now or by an earlier call.
 
     Args:
         archive: .tar, .tar.gz, .tar.bz2, .tar.xz or .zip.
         cache: the cache folder.
-        progress: show it.
 
     Raises:
-        ArchiveError: it is cut short, is no archive, or is unsafe: absolute names, `..`, links, devices, a bomb.
+        ArchiveError: it is truncated, is no archive, or is unsafe: absolute names, `..`, links, devices, a bomb.
         CorpusError: the cache is full or can't be written.
     """
-    place = cache / "unpacked" / f"{fingerprint(stamp(archive.absolute()))}"
+    place = cache / "unpacked" / fingerprint(stamp(archive.absolute()))
     files = place / "files"
     if files.is_dir():
         return files
@@ -68,212 +73,167 @@ def unpack(archive: Path, cache: Path, *, progress: bool = True) -> Path:
         with lock(place, f"unpacking {archive.name}"):
             if files.is_dir():
                 return files  # another process has just done it
-            _sweep(place)
-            aside = place / f"tmp-{os.getpid()}-{secrets.token_hex(4)}"
+            for left in place.glob("tmp-*"):  # by killed processes
+                shutil.rmtree(left, ignore_errors=True)
+            partial = place / f"tmp-{os.getpid()}-{secrets.token_hex(4)}"
+            partial.mkdir()
             try:
-                _unpack_into(archive, aside, progress)
+                _unpack_into(archive, partial)
                 (place / "from.txt").write_text(f"{archive.absolute()}\n", encoding="utf-8", errors="backslashreplace")
-                aside.replace(files)
+                partial.replace(files)
             finally:
-                shutil.rmtree(aside, ignore_errors=True)
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise cache_problem(place, error) from error
     return files
 
 
-def _sweep(place: Path) -> None:
-    """Remove what killed processes left. Only under the lock."""
-    for left in place.glob("tmp-*"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _unpack_into(archive: Path, folder: Path, progress: bool) -> None:
-    size = archive.stat().st_size
-    limit = _Limit(archive, size, shutil.disk_usage(folder.parent).free)
-    folder.mkdir()
-    num_members = 0
-    with progress_bar(f"unpacking {archive.name}", unit="bytes", shown=progress) as update:
+def _unpack_into(archive: Path, folder: Path) -> None:
+    try:
+        file = archive.open("rb")
+    except OSError as error:
+        raise ArchiveError(f"{archive}: can't be read: {error.strerror or error}.") from error
+    budget = _Budget(archive, shutil.disk_usage(folder).free)
+    extract = _extract_zip if archive.name.lower().endswith(".zip") else _extract_tar
+    with file, progress_bar(f"unpacking {archive.name}", unit="bytes") as update:
         try:
-            for name, is_folder, data, _ in _members(archive, limit, lambda done: update(done, size)):
-                num_members += 1
-                if num_members > MAX_MEMBERS:
-                    raise ArchiveError(f"{archive}: more than {MAX_MEMBERS} members; it isn't unpacked.")
-                _write(archive, folder, name, is_folder, data, limit)
-        except _TORN as error:
-            raise ArchiveError(f"{archive}: it is cut short or damaged: {error}.\nDownload it again.") from error
-        except _ReadError as error:
-            raise ArchiveError(f"{archive}: it is cut short or damaged: {error.error}.\nDownload it again.") from error
-    if not num_members:
+            extract(archive, file, folder, budget, lambda done: update(done, budget.packed_bytes))
+        except _DAMAGED as error:
+            raise _damaged(archive, error) from error
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            name = os.path.relpath(str(error.filename), folder)
+            raise ArchiveError(f"{archive}: '{name}' is both a file and a folder in it.") from error
+        except OSError as error:
+            if error.errno is None:  # gzip and bz2 report damaged data so; a full disk has a number
+                raise _damaged(archive, error) from error
+            raise
+    if not budget.members:
         raise ArchiveError(f"{archive}: the archive is empty.")
 
 
-class _ReadError(Exception):
-    """An OSError of reading, kept apart from those of writing: a full disk is not a torn archive."""
-
-    def __init__(self, error: OSError) -> None:
-        self.error = error
+def _damaged(archive: Path, error: Exception) -> ArchiveError:
+    return ArchiveError(f"{archive}: the archive is truncated or damaged: {error}.\nDownload it again.")
 
 
-@contextlib.contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # gzip says BadGzipFile, an OSError, of bad checksums
-        raise _ReadError(error) from error
+class _Budget:
+    """Count the members and their sizes, and refuse a bomb before it is written."""
 
-
-class _Limit:
-    """Counts what is unpacked and stops a bomb."""
-
-    def __init__(self, archive: Path, packed_bytes: int, free_bytes: int) -> None:
+    def __init__(self, archive: Path, free_bytes: int) -> None:
         self._archive = archive
-        self._packed = packed_bytes
-        self._room = free_bytes - KEEP_FREE_BYTES
-        self.unpacked = 0
+        self.packed_bytes = archive.stat().st_size
+        self._room = max(0, free_bytes - KEEP_FREE_BYTES)
+        self._unpacked = 0
+        self.members = 0
 
     def add(self, num_bytes: int) -> None:
-        """Raises ArchiveError when there is too much."""
-        self.unpacked += num_bytes
-        if self.unpacked > max(RATIO_COUNTS_FROM, MAX_RATIO * self._packed):
+        """Raise ArchiveError where there is too much."""
+        self.members += 1
+        self._unpacked += num_bytes
+        if self.members > MAX_MEMBERS:
+            raise ArchiveError(f"{self._archive}: more than {MAX_MEMBERS} members; it isn't unpacked.")
+        if self._unpacked > max(RATIO_COUNTS_FROM, MAX_RATIO * self.packed_bytes):
             raise ArchiveError(
-                f"{self._archive}: it unpacks to more than {MAX_RATIO} times its size; it looks like a bomb.\n"
+                f"{self._archive}: it unpacks to more than {MAX_RATIO} times its size: it is a bomb, or truncated.\n"
                 "If it is what you want, unpack it yourself and give the folder."
             )
-        if self.unpacked > self._room:
+        if self._unpacked > self._room:
             raise ArchiveError(
-                f"{self._archive}: no room to unpack it: more than {max(0, self._room) / 1e9:.1f} GB needed.\n"
+                f"{self._archive}: no room to unpack it: more than {self._room / 1e9:.1f} GB needed.\n"
                 "Free space in the cache, or name another place with --cache_dir or $SPEECHTUNE_CACHE."
             )
 
 
-def _write(archive: Path, folder: Path, name: str, is_folder: bool, data: IO[bytes] | None, limit: _Limit) -> None:
-    target = folder.joinpath(*_safe_parts(archive, name))
-    if is_folder or data is None:
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as file:
-            while True:
-                with _reading():
-                    block = data.read(BLOCK)
-                if not block:
-                    return
-                limit.add(len(block))
-                file.write(block)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise ArchiveError(f"{archive}: '{name}' is both a file and a folder in it.") from error
-
-
-def _safe_parts(archive: Path, name: str) -> tuple[str, ...]:
+def _safe_name(archive: Path, name: str) -> str:
+    """The member's name with forward slashes, if it stays in the folder."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "\x00" in name or (len(name) > 1 and name[1] == ":"):
+    if path.is_absolute() or ".." in path.parts or "\x00" in name or name[1:2] == ":":
         raise ArchiveError(f"{archive}: unsafe: the member {name[:200]!r} would leave the folder.")
-    return path.parts
+    lengths = [len(os.fsencode(part)) for part in path.parts]
+    if len(lengths) > MAX_NESTED_FOLDERS or max(lengths, default=0) > 255 or sum(lengths) > MAX_PATH_BYTES:
+        raise ArchiveError(
+            f"{archive}: the member {name[:60]!r}... can't be unpacked: its name is too long, or it is in more than "
+            f"{MAX_NESTED_FOLDERS} nested folders."
+        )
+    return "/".join(path.parts)
 
 
-def _members(archive: Path, limit: _Limit, done: Callable[[int], None]) -> Iterator[Member]:
-    """What is in the archive, in its order; `done` is told how many packed bytes were read."""
-    with _reading():
-        file = archive.open("rb")
-    with file:
-        if archive.name.lower().endswith(".zip"):
-            yield from _zip_members(archive, file, done)
-        else:
-            yield from _tar_members(archive, file, limit, done)
+Update = Callable[[int], None]  # bytes of the archive that were read
 
 
-def _zip_members(archive: Path, file: IO[bytes], done: Callable[[int], None]) -> Iterator[Member]:
+def _extract_zip(archive: Path, file: IO[bytes], folder: Path, budget: _Budget, update: Update) -> None:
+    read = 0
     with zipfile.ZipFile(file) as packed:
-        read = 0
         for info in packed.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ArchiveError(f"{archive}: unsafe: the member {info.filename[:200]!r} is a link or a device.")
             if info.flag_bits & 1:
                 raise ArchiveError(f"{archive}: it is encrypted.\nUnpack it yourself and give the folder.")
-            if info.is_dir():
-                yield info.filename, True, None, 0
-            else:
-                try:
-                    with packed.open(info) as data:
-                        yield info.filename, False, data, info.file_size
-                except (NotImplementedError, RuntimeError) as error:
-                    raise ArchiveError(f"{archive}: '{info.filename}' can't be unpacked: {error}.") from error
+            budget.add(info.file_size)
+            info.filename = _safe_name(archive, info.filename) + ("/" if info.is_dir() else "")
+            try:
+                packed.extract(info, folder)
+            except NotImplementedError as error:  # of a compression that zipfile doesn't know
+                raise ArchiveError(f"{archive}: '{info.filename}' can't be unpacked: {error}.") from error
             read += info.compress_size
-            done(read)
+            update(read)
 
 
-def _tar_members(archive: Path, file: IO[bytes], limit: _Limit, done: Callable[[int], None]) -> Iterator[Member]:
-    stream: Any = _Stream(archive, file)
-    end = TarEnd()
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=end.info_class(), errorlevel=1) as packed:
-        for info in packed:
-            stream.in_header = False
-            if not (info.isreg() or info.isdir()) or info.issparse():
-                kind = "a link" if info.issym() or info.islnk() else "a device or something else that is no file"
-                raise ArchiveError(f"{archive}: unsafe: the member {info.name[:200]!r} is {kind}.")
-            yield info.name, info.isdir(), packed.extractfile(info) if info.isreg() else None, info.size
-            packed.members = []  # type: ignore[attr-defined]  # tarfile remembers every member: a million are 1 GB
-            stream.begin_header()
-            done(file.tell())
-    end.check()
-    while stream.read(BLOCK):  # to the end of the compressed data, whose checksum comes last
+def _extract_tar(archive: Path, file: IO[bytes], folder: Path, budget: _Budget, update: Update) -> None:
+    stream = decompressed(file)
+    for packed, info in tar_members(stream, "r|"):
+        if not (info.isreg() or info.isdir()) or info.issparse():
+            kind = "a link" if info.issym() or info.islnk() else "a device or something else that is no file"
+            raise ArchiveError(f"{archive}: unsafe: the member {info.name[:200]!r} is {kind}.")
+        budget.add(info.size)
+        info.name = _safe_name(archive, info.name)
+        packed.extract(info, folder, set_attrs=False)
+        update(file.tell())
+    while stream.read(BLOCK):  # to the end of the compressed data, where its checksum is
         pass
 
 
-class TarEnd:
-    """Notices a tar's closing block: tarfile itself takes a damaged header in the middle for the end."""
+def tar_members(stream: IO[bytes], mode: Literal["r:", "r|"]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yield (open tar, member) in order, in flat memory.
 
-    def __init__(self) -> None:
-        self.seen = False
+    Raises:
+        tarfile.ReadError: the tar has a damaged header or no closing block, both of which `tarfile` takes for its end,
+            or a header that never ends.
+    """
+    block = b""
+    header_bytes = 0
 
-    def info_class(self) -> type[tarfile.TarInfo]:
-        """For tarfile.open(tarinfo=...)."""
-        end = self
+    class Info(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: Any, encoding: str, errors: str) -> Any:
+            nonlocal block, header_bytes
+            block = bytes(buf)
+            info = super().frombuf(buf, encoding, errors)
+            header_bytes = header_bytes + info.size if info.type in _EXTENDED_HEADERS else 0
+            if header_bytes > MAX_HEADER_BYTES:
+                raise tarfile.ReadError("the header of a member is larger than it can be")
+            return info
 
-        class Info(tarfile.TarInfo):
-            @classmethod
-            def frombuf(cls, buf: Any, encoding: str, errors: str) -> Any:
-                end.seen = len(buf) == tarfile.BLOCKSIZE and not buf.strip(b"\x00")
-                return super().frombuf(buf, encoding, errors)
-
-        return Info
-
-    def check(self) -> None:
-        """Raises tarfile.ReadError when the last header that was read is not the closing block."""
-        if not self.seen:
-            raise tarfile.ReadError("a member's header is damaged, or it ends without its closing blocks")
-
-
-class _Stream:
-    """Decompressed bytes of a tar; refuses a header that never ends."""
-
-    def __init__(self, archive: Path, file: IO[bytes]) -> None:
-        self._archive = archive
-        self._file = decompressed(file)
-        self._header_bytes = 0
-        self.in_header = True
-
-    def begin_header(self) -> None:
-        self.in_header = True
-        self._header_bytes = 0
-
-    def read(self, num_bytes: int) -> bytes:
-        with _reading():
-            block = self._file.read(num_bytes)
-        if self.in_header:
-            self._header_bytes += len(block)
-            if self._header_bytes > MAX_HEADER_BYTES:
-                raise ArchiveError(f"{self._archive}: unsafe: the header of a member is larger than it can be.")
-        return block
+    with tarfile.open(fileobj=stream, mode=mode, tarinfo=Info, errorlevel=1) as packed:
+        if hasattr(tarfile, "data_filter"):  # Python 3.10.12, 3.11.4
+            packed.extraction_filter = tarfile.data_filter
+        for info in packed:
+            yield packed, info
+            packed.members = []  # type: ignore[attr-defined]  # tarfile keeps every member: a million are 1 GB
+    if len(block) != tarfile.BLOCKSIZE or block.strip(b"\x00"):
+        raise tarfile.ReadError("a member's header is damaged, or it ends without its closing blocks")
 
 
 def decompressed(file: IO[bytes]) -> IO[bytes]:
-    """By its first bytes, not by its name: a .tar.gz that a browser has already unpacked is a tar."""
+    """Return a reader of the decompressed data, by its first bytes: a .tar.gz may have been unpacked by a browser."""
     head = file.read(6)
     file.seek(0)
-    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-    opener = next((opener for magic, opener in openers.items() if head.startswith(magic)), lambda same: same)
-    opened: IO[bytes] = opener(file)
-    return opened
+    openers: dict[bytes, Callable[[IO[bytes]], Any]] = {
+        b"\x1f\x8b": gzip.open,
+        b"BZh": bz2.open,
+        b"\xfd7zXZ": lzma.open,
+    }
+    for magic, opener in openers.items():
+        if head.startswith(magic):
+            opened: IO[bytes] = opener(file)
+            return opened
+    return file

@@ -14,7 +14,7 @@ from speechtune.corpora.archive import unpack
 from speechtune.corpora.columns import TEXT_COLUMNS
 from speechtune.corpora.index import index_split
 from speechtune.corpora.layout import Found, Layout, Reading, canonical_split
-from speechtune.corpora.stream import LayoutSource, UtteranceStream
+from speechtune.corpora.stream import UtteranceStream
 from speechtune.corpora.table import Part, SplitTable, own_columns
 from speechtune.errors import CorpusError
 
@@ -114,41 +114,25 @@ class Corpus:
             tables.append(table if len(rows) == len(table) else table.select(np.arange(rows.start, rows.stop)))
         return SplitTable.concat(tables)
 
-    def stream(
-        self,
-        splits: str,
-        *,
-        text_column: str | None = None,
-        audio_column: str = "audio",
-        consumer: int = 0,
-        num_consumers: int = 1,
-    ) -> UtteranceStream:
-        """Utterances of `splits` in order, without an index: the first comes at once, whatever the corpus' size.
+    def stream(self, splits: str, *, text_column: str | None = None, audio_column: str = "audio") -> UtteranceStream:
+        """Return the utterances of `splits` in order, without an index; for layouts with `stream`.
 
         Args:
             splits: as for `read`, but no part of a split.
-            text_column: the transcript's column; None takes the corpus' own.
+            text_column: the transcript's column; None takes the likeliest of the first record.
             audio_column: as for `read`.
-            consumer: this reader's number, among
-            num_consumers: readers that share the stream: ranks times workers.
 
         Raises:
             CorpusError: no such split, or a shard is torn or missing. A missing column shows at the first utterance.
         """
+        assert self.layout.stream is not None, "only shards and hub datasets are streamed"
         parsed = self._parse(splits)
         if any(start or stop for _, start, stop in parsed):
             raise CorpusError(f"{self.label}: a stream has no parts of splits: '{splits}'.\nUse --max_train_samples.")
         names = [split for split, _, _ in parsed]
-        reading = self._reading(audio_column)
-        open_source = self.layout.stream or LayoutSource(self.layout).open
-        return UtteranceStream(
-            open_source(self.found, names, reading),
-            text_column=self._text_column(text_column) if text_column or not self.layout.stream else None,
-            consumer=consumer,
-            num_consumers=num_consumers,
-            label=self.label,
-            split="+".join(names),
-        )
+        source = self.layout.stream(self.found, names, self._reading(audio_column))
+        column = self._text_column(text_column) if text_column else None
+        return UtteranceStream(source, text_column=column, label=self.label, split="+".join(names))
 
     def _reading(self, audio_column: str) -> Reading:
         return Reading(lambda archive: unpack(archive, self.cache), self.cache, audio_column=audio_column)

@@ -1,7 +1,7 @@
 """Datasets of the hub, through `datasets`, with the audio left encoded.
 
-A dataset that was downloaded is read from the Arrow files that `datasets` keeps, memory-mapped, never decoded by it
-(that would need torchcodec and a system FFmpeg). Offline, what lies in its cache is used.
+A downloaded dataset is read from the Arrow files that `datasets` keeps, memory-mapped, never decoded by it (that would
+need torchcodec and a system FFmpeg). Offline, its cache is used.
 """
 
 from __future__ import annotations
@@ -9,48 +9,49 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from speechtune.corpora.cache import fingerprint, stamp
-from speechtune.corpora.columns import ID_COLUMNS, TEXT_COLUMNS, as_text, first_present, known_facts
+from speechtune.corpora.columns import TEXT_COLUMNS
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, canonical_split
-from speechtune.corpora.parquet_shard import packed_rows
-from speechtune.corpora.stream import UtteranceStream
+from speechtune.corpora.shard_files import arrow_rows, record_row
 from speechtune.errors import CorpusError
 
-__all__ = ["hub_corpus", "hub_stream"]
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["HubDataset", "hub_corpus"]
 
 STREAM_BATCH = 8  # rows asked for at once
 
 
 @dataclass(frozen=True)
 class HubDataset:
-    """Names a dataset of the hub and how to ask for it."""
+    """Name of a hub dataset and how to load it. Errors of the hub's libraries become a CorpusError."""
 
     name: str
     config: str | None = None
     token: str | bool | None = None
     cache_dir: str | None = None
-    force: bool = False  # download anew
+    force: bool = False  # download again
 
-    def builder(self) -> Any:
-        """datasets.DatasetBuilder: what it has, nothing downloaded but its description."""
+    def builder(self) -> datasets.DatasetBuilder:
+        """Return what describes the dataset; only its description is downloaded."""
         import datasets
 
-        with _offline_where_unreachable():
+        with self._errors(), _offline_where_unreachable():
             return datasets.load_dataset_builder(self.name, self.config, cache_dir=self.cache_dir, token=self.token)
 
     def load(self, split: str, *, streaming: bool = False) -> Any:
-        """datasets.Dataset, downloaded where needed; or an IterableDataset."""
+        """Return the split: a datasets.Dataset, downloaded where needed, or an IterableDataset."""
         import datasets
 
-        mode = "force_redownload" if self.force and not streaming else None
-        with _offline_where_unreachable():
+        with self._errors(split), _offline_where_unreachable():
             return datasets.load_dataset(
                 self.name,
                 self.config,
@@ -58,13 +59,21 @@ class HubDataset:
                 cache_dir=self.cache_dir,
                 token=self.token,
                 streaming=streaming,
-                download_mode=mode,
+                download_mode="force_redownload" if self.force and not streaming else None,
             )
+
+    @contextlib.contextmanager
+    def _errors(self, split: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the hub's libraries raise a dozen types
+            where = f"{self.name}, split {split}: " if split else ""
+            raise CorpusError(where + _reason(error)) from error
 
 
 @contextlib.contextmanager
 def _offline_where_unreachable() -> Iterator[None]:
-    """Without a network the hub's library asks for 23 s before it looks into its cache; one look here spares that."""
+    """Switch the hub's library to its offline mode where there is no network: by itself it retries for 23 s."""
     import datasets
     from huggingface_hub import constants
 
@@ -82,57 +91,13 @@ def _offline_where_unreachable() -> Iterator[None]:
 def _reachable(endpoint: str) -> bool:
     address = urlsplit(endpoint)
     if address.scheme in getproxies() or not address.hostname:
-        return True  # a proxy answers for it
+        return True  # the proxy reaches it
     port = address.port or (443 if address.scheme == "https" else 80)
     try:
         socket.create_connection((address.hostname, port), timeout=10).close()
     except OSError:
         return False
     return True
-
-
-def hub_corpus(dataset: HubDataset, known: Layout | None = None) -> tuple[Layout, Found]:
-    """A dataset of the hub as a corpus.
-
-    Args:
-        dataset: what to ask for.
-        known: the layout of the same corpus from its publisher, for the other names of columns and splits.
-
-    Raises:
-        CorpusError: it can't be reached, is private, doesn't exist, has no such configuration, or is a script.
-    """
-    try:
-        builder = dataset.builder()
-    except Exception as error:  # the hub's libraries raise a dozen kinds; each is the user's to mend
-        raise CorpusError(_reason(error)) from error
-    names = list(builder.info.splits or builder.config.data_files or ())
-    own_names = {canonical_split(name): name for name in map(str, names)}
-    features = builder.info.features or {}
-    language = re.match(r"[a-z]{2,3}(?=$|[-_])", dataset.config or "")
-    languages = known.languages if known else {}
-    found = Found(
-        root=Path(builder.cache_dir),
-        splits=dict.fromkeys(own_names, ()),
-        config=dataset.config,
-        language=languages.get(dataset.config or "") or (language[0] if language else None),
-        text_column=next((name for name in TEXT_COLUMNS if name in features), None),
-    )
-    access = _HubAccess(dataset, own_names)
-    layout = Layout(
-        name=f"hub:{dataset.name}",
-        version=1,
-        names=re.compile(r"(?!)"),
-        default_text_column=known.default_text_column if known else "text",
-        detect=lambda folder, names: [],
-        read=access.read,
-        how_to_get="",
-        licence="",
-        stream=access.stream,
-        column_aliases={ours: theirs for theirs, ours in known.column_aliases.items()} if known else {},
-        split_aliases=known.split_aliases if known else {},
-        searched=False,
-    )
-    return layout, found
 
 
 def _reason(error: Exception) -> str:
@@ -146,32 +111,55 @@ def _reason(error: Exception) -> str:
     return f"the hub's answer: {type(error).__name__}: {text[:300]}"
 
 
-class _HubAccess:
-    """Reads splits of a hub dataset; the hub's own split names are kept."""
+def hub_corpus(dataset: HubDataset, known: Layout | None = None) -> tuple[Layout, Found]:
+    """Return a hub dataset as a corpus.
 
-    def __init__(self, dataset: HubDataset, own_names: dict[str, str]) -> None:
-        self._dataset = dataset
-        self._own_names = own_names
+    Args:
+        dataset: what to load.
+        known: the layout of the same corpus from its publisher, for other names of columns and splits.
 
-    def read(self, found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
-        """Rows of the downloaded split.
+    Raises:
+        CorpusError: it can't be reached, is private, doesn't exist, has no such configuration, or is a script.
+    """
+    builder = dataset.builder()
+    names = list(map(str, builder.info.splits or builder.config.data_files or ()))
+    hub_names = {canonical_split(name): name for name in names}  # the hub's own split names are kept
+    language = re.match(r"[a-z]{2,3}(?=$|[-_])", dataset.config or "")
+    languages = known.languages if known else {}
+    found = Found(
+        root=Path(builder.cache_dir),
+        splits=dict.fromkeys(hub_names, ()),
+        config=dataset.config,
+        language=languages.get(dataset.config or "") or (language[0] if language else None),
+        text_column=next((name for name in TEXT_COLUMNS if name in (builder.info.features or {})), None),
+    )
 
-        Raises:
-            CorpusError: it can't be downloaded, or has no such audio column.
-        """
-        try:
-            data = self._dataset.load(self._own_names[split])
-        except Exception as error:
-            raise CorpusError(f"{self._dataset.name}, split {split}: {_reason(error)}") from error
+    def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
+        data = dataset.load(hub_names[split])
         reading.expected += len(data)
-        for kept in data.cache_files:
-            path = reading.seen(Path(kept["filename"]))
-            name = Path(f"{self._own_names[split]}-{path.stem}")
-            yield from packed_rows(name, path, audio_column=reading.audio_column, key=fingerprint(stamp(path)))
+        for file in data.cache_files:
+            path = reading.seen(Path(file["filename"]))
+            name = Path(f"{hub_names[split]}-{path.stem}")
+            yield from arrow_rows(name, path, audio_column=reading.audio_column, key=fingerprint(stamp(path)))
 
-    def stream(self, found: Found, splits: Sequence[str], reading: Reading) -> HubSource:
-        """The splits as they come over the network."""
-        return HubSource(self._dataset, [self._own_names[split] for split in splits], reading.audio_column)
+    def stream(found: Found, splits: Sequence[str], reading: Reading) -> HubSource:
+        return HubSource(dataset, [hub_names[split] for split in splits], reading.audio_column)
+
+    layout = Layout(
+        name=f"hub:{dataset.name}",
+        version=1,
+        names=re.compile(r"(?!)"),
+        default_text_column=known.default_text_column if known else "text",
+        detect=lambda folder, names: [],
+        read=read,
+        how_to_get="",
+        licence="",
+        stream=stream,
+        column_aliases={ours: theirs for theirs, ours in known.column_aliases.items()} if known else {},
+        split_aliases=known.split_aliases if known else {},
+        searched=False,
+    )
+    return layout, found
 
 
 class HubSource:
@@ -180,37 +168,24 @@ class HubSource:
     def __init__(self, dataset: HubDataset, splits: Sequence[str], audio_column: str) -> None:
         self._dataset = dataset
         self._audio_column = audio_column
-        self._shards: list[tuple[str, int]] = []  # split, number in it
-        self._open: dict[str, Any] = {}
-        for split in splits:
-            self._shards += [(split, number) for number in range(self._opened(split).num_shards)]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": {}}  # a worker opens it again
-
-    def _opened(self, split: str) -> Any:
-        if split not in self._open:
-            try:
-                self._open[split] = self._dataset.load(split, streaming=True).decode(False)
-            except Exception as error:
-                raise CorpusError(f"{self._dataset.name}, split {split}: {_reason(error)}") from error
-        return self._open[split]
+        self._splits = {split: dataset.load(split, streaming=True).decode(False) for split in splits}
+        self._shards = [(split, number) for split, data in self._splits.items() for number in range(data.num_shards)]
 
     @property
     def num_shards(self) -> int:
         return len(self._shards)
 
-    def rows(self, shard: int, start: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Row | BadRow]]:
+    def rows(self, shard: int, *, part: int = 0, num_parts: int = 1) -> Iterator[Row | BadRow]:
         split, number = self._shards[shard]
-        data = self._opened(split)
+        data = self._splits[split]
         data = data.shard(num_shards=data.num_shards, index=number)
-        record = start
+        record = 0
         try:
-            # Not iter(data): in a loader worker that would share the shard out a second time.
-            for batch in (data.skip(start) if start else data).iter(STREAM_BATCH):
-                for values in _records(batch):
-                    if wanted(record):
-                        yield record, self._row(f"{split}-{number}", record, values)
+            # Not iter(data): in a loader worker that would divide the shard a second time.
+            for batch in data.iter(STREAM_BATCH):
+                for values in zip(*batch.values(), strict=True):
+                    if record % num_parts == part:
+                        yield self._row(f"{split}-{number}", record, dict(zip(batch, values, strict=True)))
                     record += 1
         except (OSError, ValueError, RuntimeError) as error:
             where = f"{self._dataset.name}, split {split}, shard {number} after record {record - 1}"
@@ -223,55 +198,11 @@ class HubSource:
                 "Name it with --audio_column_name."
             )
         audio = values.pop(self._audio_column)
-        file = f"{self._dataset.name}:{shard}:{record}"
-        data = audio.get("bytes") if isinstance(audio, dict) else audio
-        if not data:
-            return BadRow(file, f"no audio in column '{self._audio_column}'")
-        columns = {name: as_text(value) for name, value in values.items() if not name.startswith("#")}
-        id_column = first_present(columns, ID_COLUMNS)
-        id_ = (columns[id_column] or "") if id_column else f"{shard}/{record}"
-        return Row(id=id_, audio=data, columns=columns, file=file, **known_facts(columns))
-
-
-def _records(batch: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    for values in zip(*batch.values(), strict=True):
-        yield dict(zip(batch, values, strict=True))
-
-
-def hub_stream(
-    name: str,
-    config: str | None,
-    split: str,
-    *,
-    text_column: str | None = None,
-    audio_column: str = "audio",
-    token: str | bool | None = None,
-    cache_dir: str | None = None,
-    consumer: int = 0,
-    num_consumers: int = 1,
-) -> UtteranceStream:
-    """Utterances of a hub dataset as they come over the network, with the interface of `ShardStream`.
-
-    Args:
-        name: `openslr/librispeech_asr`.
-        config: its configuration.
-        split: as the hub calls it; several with `+`.
-        text_column: of the transcript; None takes the likeliest.
-        audio_column: of the audio.
-        token: for private and gated datasets.
-        cache_dir: of the hub's library.
-        consumer: this reader's number, among
-        num_consumers: readers that share the stream.
-
-    Raises:
-        CorpusError: it can't be reached or has no such split.
-    """
-    source = HubSource(HubDataset(name, config, token, cache_dir), split.split("+"), audio_column)
-    return UtteranceStream(
-        source,
-        text_column=text_column,
-        consumer=consumer,
-        num_consumers=num_consumers,
-        label=f"{name}/{config}" if config else name,
-        split=split,
-    )
+        return record_row(
+            audio.get("bytes") if isinstance(audio, dict) else audio,
+            values,
+            where=f"{self._dataset.name}:{shard}:{record}",
+            id_=f"{shard}/{record}",
+            key="",
+            audio_column=self._audio_column,
+        )

@@ -79,13 +79,13 @@ Reader = Callable[[Found, str, Reading], Iterator["Row | BadRow"]]
 
 
 class StreamSource(Protocol):
-    """Rows in order, from any record of any shard on; what a `Layout` may give beside `read` (stream.py)."""
+    """Rows of shards, read in order; what a `Layout` may offer beside `read` (stream.py)."""
 
     @property
     def num_shards(self) -> int: ...
 
-    def rows(self, shard: int, start: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Row | BadRow]]:
-        """(number in the shard, row) of the records from `start` on whose number is wanted."""
+    def rows(self, shard: int, *, part: int = 0, num_parts: int = 1) -> Iterator[Row | BadRow]:
+        """Records `part`, `part + num_parts`, `part + 2 * num_parts`, ... of a shard, counted from 0."""
         ...
 
 
@@ -110,7 +110,7 @@ class Layout:
     split_aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # {"train.9h": ("9_hours",)}
     languages: Mapping[str, str] = field(default_factory=dict)  # configuration -> ISO 639 code, where not obvious
     config_hints: Mapping[str, str] = field(default_factory=dict)  # what a wrong config probably meant
-    stream: StreamOpener | None = None  # where streaming can do better than `read`
+    stream: StreamOpener | None = None  # shards and the hub; other corpora are read by index even with --streaming
     default_release: str | None = None  # what the name without a release means on the hub
     searched: bool = True  # looked for by name under the corpora folder; False: only where a path says so
 

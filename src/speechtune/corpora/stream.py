@@ -1,161 +1,103 @@
-"""Utterances one after the other, shared among readers without overlap, from any position on.
-
-A position is (shard, record in the shard). Readers get whole shards where there are enough of them, else every n-th
-record of each: `by="record"` forces that, so that positions mean the same for any number of readers.
-"""
+"""Utterances of shards or a hub dataset in order, divided among readers without overlap."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from speechtune.audio.packed import Packed
-from speechtune.audio.probe import describe
 from speechtune.corpora.columns import TEXT_COLUMNS
-from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, StreamSource
+from speechtune.corpora.layout import BadRow, Row, StreamSource
 from speechtune.corpora.table import describe_columns
 from speechtune.errors import AudioError, CorpusError
 from speechtune.types import Skipped, Utterance
 
-__all__ = ["LayoutSource", "Position", "UtteranceStream"]
-
-
-class Position(NamedTuple):
-    """Of a record: counted from 0. JSON writes it as [shard, record]."""
-
-    shard: int
-    record: int
+__all__ = ["UtteranceStream"]
 
 
 class UtteranceStream:
-    """Reads a source in order. Iterating gives utterances; `rows` gives their positions too.
+    """Iterate over the utterances of a source, or over one reader's share of them.
 
     Args:
         source: where records come from.
-        text_column: of the transcript; None takes the likeliest of the first record's.
-        consumer: this reader's number, 0 to num_consumers - 1.
-        num_consumers: readers that share the source: ranks times workers.
-        by: "shard", "record", or "auto": by shard where every reader gets at least one.
+        text_column: of the transcript; None takes the likeliest of the first record.
         label: names the corpus in messages.
         split: names the split in messages.
     """
 
     def __init__(
-        self,
-        source: StreamSource,
-        *,
-        text_column: str | None = None,
-        consumer: int = 0,
-        num_consumers: int = 1,
-        by: str = "auto",
-        label: str = "stream",
-        split: str = "train",
+        self, source: StreamSource, *, text_column: str | None = None, label: str = "stream", split: str = "train"
     ) -> None:
-        assert 0 <= consumer < num_consumers and by in ("auto", "shard", "record")
         self.source = source
         self.text_column = text_column
-        self.consumer = consumer
-        self.num_consumers = num_consumers
-        self.by = by
         self.label = label
         self.split = split
-        self.skipped: list[Skipped] = []  # met so far by this reader
+        self.skipped: list[Skipped] = []  # by this reader so far
+        self._reader, self._num_readers, self._by_record = 0, 1, False
+        self._column_checked = False
 
-    def share(self, consumer: int, num_consumers: int, *, by: str = "auto") -> UtteranceStream:
-        """The part of reader `consumer` among `num_consumers`. The shares are disjoint and together are the whole."""
+    def share(self, reader: int, num_readers: int, *, by_record: bool = False) -> UtteranceStream:
+        """Return the share of one reader (a rank's loader worker). Shares are disjoint and together complete.
+
+        Readers get whole shards where there are enough of them, else every n-th record of each shard.
+
+        Args:
+            reader: number of this reader, 0 to num_readers - 1.
+            num_readers: ranks times workers.
+            by_record: always divide by record, so that readers stay equally far into the stream.
+        """
+        assert 0 <= reader < num_readers
         other = copy.copy(self)
-        other.consumer, other.num_consumers, other.by, other.skipped = consumer, num_consumers, by, []
-        assert 0 <= consumer < num_consumers
+        other._reader, other._num_readers, other.skipped = reader, num_readers, []
+        other._by_record = by_record or self.source.num_shards < num_readers
         return other
 
     def __iter__(self) -> Iterator[Utterance]:
-        for _, utterance in self.rows():
-            yield utterance
-
-    def rows(self, start: Position | tuple[int, int] = (0, 0)) -> Iterator[tuple[Position, Utterance]]:
-        """(position, utterance) of this reader's records from `start` on, in order.
-
-        To go on after an utterance at (s, r), start at (s, r + 1).
+        """Yield this reader's utterances; unusable records are added to `skipped`.
 
         Raises:
             CorpusError: a shard is torn, or there is no such text column.
         """
-        start = Position(*start)
-        enough = self.source.num_shards >= self.num_consumers and not isinstance(self.source, LayoutSource)
-        by_shard = self.by == "shard" or (self.by == "auto" and enough)
-        for shard in range(start.shard, self.source.num_shards):
-            if by_shard and shard % self.num_consumers != self.consumer:
+        readers = self._num_readers
+        for shard in range(self.source.num_shards):
+            if self._by_record:
+                rows = self.source.rows(shard, part=(self._reader + shard) % readers, num_parts=readers)
+            elif shard % readers == self._reader:
+                rows = self.source.rows(shard)
+            else:
                 continue
-            first = start.record if shard == start.shard else 0
-            for record, row in self.source.rows(shard, first, self._wanted(shard, by_shard)):
+            for row in rows:
                 if utterance := self._utterance(row):
-                    yield Position(shard, record), utterance
-
-    def _wanted(self, shard: int, by_shard: bool) -> Wanted:
-        return Wanted(1, 0) if by_shard else Wanted(self.num_consumers, (self.consumer + shard) % self.num_consumers)
+                    yield utterance
 
     def _utterance(self, row: Row | BadRow) -> Utterance | None:
         if isinstance(row, BadRow):
             self.skipped.append(Skipped(self.split, row.id, row.file, row.reason, row.detail))
             return None
-        file = row.file or (describe(row.audio) if not isinstance(row.audio, bytes) else "")
         column = self._checked_column(row)
         try:
-            audio, key, duration_s = _audio(row, file)
+            audio, key, duration_s = _audio(row)
         except AudioError as error:
-            self.skipped.append(Skipped(self.split, row.id, file, error.reason, " ".join(str(error).split())))
+            self.skipped.append(Skipped(self.split, row.id, row.file, error.reason, " ".join(str(error).split())))
             return None
         text = row.columns.get(column) or ""
-        return Utterance(row.id, audio, key, text, duration_s, file, row.speaker, row.language)
+        return Utterance(row.id, audio, key, text, duration_s, row.file, row.speaker, row.language)
 
     def _checked_column(self, row: Row) -> str:
         if self.text_column is None:
             self.text_column = next((name for name in TEXT_COLUMNS if name in row.columns), "text")
-        if self.text_column not in row.columns and not getattr(self, "_met", False):
+        if self.text_column not in row.columns and not self._column_checked:
             raise CorpusError(describe_columns(self.label, self.split, self.text_column, list(row.columns)))
-        self._met = True  # later records may lack it, like an empty cell
+        self._column_checked = True  # later records may lack it, like an empty cell
         return self.text_column
 
 
-class LayoutSource:
-    """A corpus in files as a stream: its rows in order, one shard a split. Splits differ in size: shared by record."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-
-    def open(self, found: Found, splits: Sequence[str], reading: Reading) -> LayoutSource:
-        """For these splits, one after the other."""
-        self._found, self._splits, self._reading = found, list(splits), reading
-        return self
-
-    @property
-    def num_shards(self) -> int:
-        return len(self._splits)
-
-    def rows(self, shard: int, start: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Row | BadRow]]:
-        for number, row in enumerate(self._layout.read(self._found, self._splits[shard], self._reading)):
-            if number >= start and wanted(number):
-                yield number, row
-
-
-class Wanted:
-    """Every n-th number. A class, not a closure, so that it travels to workers."""
-
-    def __init__(self, every: int, rest: int) -> None:
-        self.every = every
-        self.rest = rest
-
-    def __call__(self, number: int) -> bool:
-        return number % self.every == self.rest
-
-
-def _audio(row: Row, file: str) -> tuple[str | bytes, str, float]:
-    """(path or bytes, key, seconds); only the header is read.
+def _audio(row: Row) -> tuple[str | bytes, str, float]:
+    """Return (path or bytes, key, seconds); only the header is read.
 
     Raises:
-        AudioError: it can't be used.
+        AudioError: it cannot be used.
     """
     from speechtune.audio.decode import bytes_key, file_key, read_header
     from speechtune.audio.packed import packed_bytes
@@ -165,4 +107,4 @@ def _audio(row: Row, file: str) -> tuple[str | bytes, str, float]:
     if not key:
         key = bytes_key(audio) if isinstance(audio, bytes) else file_key(audio)
     known = row.duration_s > 0 and math.isfinite(row.duration_s)
-    return audio, key, row.duration_s if known else read_header(audio, name=file).duration_s
+    return audio, key, row.duration_s if known else read_header(audio, name=row.file).duration_s

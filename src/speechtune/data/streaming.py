@@ -1,17 +1,17 @@
-"""Batches from a stream: shuffled within a buffer, like lengths together, from any batch on. Nothing is decoded ahead.
+"""Batches from a stream: shuffled in a buffer, similar lengths together, starting at any batch.
 
-A stream has no end while training: it begins again, shuffled anew, so that no process waits for one that ran out.
+A training stream never ends: it starts again with another shuffle, so that no process waits for one that ran out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
+from speechtune.corpora.stream import UtteranceStream
 from speechtune.data.dataset import Batch, BatchMaker, Item
 from speechtune.data.prepare import Limits, reason_to_leave_out
 from speechtune.errors import CorpusError
@@ -26,21 +26,20 @@ class StreamDataset(IterableDataset[Batch]):
     """This process' share of a stream as batches.
 
     Args:
-        stream: an UtteranceStream of the whole; its `share` gives the part of one reader.
+        stream: the whole stream.
         make_batch: items to a batch.
         normalise, encode: transcript -> text -> label ids.
         batch_size: utterances a batch.
         rank, world_size: this process among all.
-        limits: what training leaves out; None (evaluation) leaves out nothing, keeps the order and ends with the
-            stream.
+        limits: what training skips; None (evaluation) skips nothing, doesn't shuffle, and ends with the stream.
         buffer_size: utterances that are shuffled together.
         max_samples: over all processes; None takes all.
-        skip_batches: of this process, trained before an interruption; they are passed over without decoding.
+        skip_batches: of this process, trained before an interruption; they are skipped without decoding.
     """
 
     def __init__(
         self,
-        stream: Any,
+        stream: UtteranceStream,
         make_batch: BatchMaker,
         *,
         normalise: Callable[[str], str],
@@ -63,33 +62,40 @@ class StreamDataset(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
         number, of = (worker.id, worker.num_workers) if worker else (0, 1)
-        # The loader takes batches from its workers in turn, from the first on: that one has to be whose turn it was.
+        # The loader takes batches from its workers in turn, from worker 0 on: it must be the one whose turn it was.
         number = (number + self.skip_batches) % of
         reader, num_readers = self.rank * of + number, self.world_size * of
         skip = (self.skip_batches - number + of - 1) // of
-        for index, (items, skipped) in enumerate(self._batches(reader, num_readers)):
+        batches = self._evaluation_batches if self.limits is None else self._training_batches
+        for index, (items, skipped) in enumerate(batches(reader, num_readers)):
             if index < skip:
                 continue
             batch = self.make_batch(items)
             batch.skipped += skipped
             yield batch
 
-    def _batches(self, reader: int, num_readers: int) -> Iterator[tuple[list[Item], list[Skipped]]]:
+    def _evaluation_batches(self, reader: int, num_readers: int) -> Iterator[tuple[list[Item], list[Skipped]]]:
         skipped: list[Skipped] = []
-        if self.limits is None:
-            items = list(self._items(reader, num_readers, skipped))
-            yield from self._cut(items, skipped)
-            if skipped:
-                yield [], skipped
-            return
+        items = self._items(reader, num_readers, skipped)
+        for pool in _chunks(items, self.batch_size * BATCHES_SORTED_TOGETHER):
+            pool.sort(key=lambda item: -item.utterance.duration_s)
+            for batch in _chunks(pool, self.batch_size):
+                yield batch, skipped[:]
+                skipped.clear()
+        if skipped:
+            yield [], skipped
+
+    def _training_batches(self, reader: int, num_readers: int) -> Iterator[tuple[list[Item], list[Skipped]]]:
+        skipped: list[Skipped] = []
         pass_number = 0
         while True:
             random = np.random.default_rng([self.seed, pass_number, reader])
             nothing = True
-            for pool in self._pools(self._items(reader, num_readers, skipped), random):
+            shuffled = self._shuffled(self._items(reader, num_readers, skipped), random)
+            for pool in _chunks(shuffled, self.batch_size * BATCHES_SORTED_TOGETHER):
                 nothing = False
                 pool.sort(key=lambda item: item.utterance.duration_s)
-                batches = [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
+                batches = list(_chunks(pool, self.batch_size))
                 for index in random.permutation(len(batches)):
                     yield batches[index], skipped[:]
                     skipped.clear()
@@ -100,33 +106,19 @@ class StreamDataset(IterableDataset[Batch]):
                 )
             pass_number += 1
 
-    def _cut(self, items: Sequence[Item], skipped: list[Skipped]) -> Iterator[tuple[list[Item], list[Skipped]]]:
-        for start in range(0, len(items), self.batch_size):
-            yield list(items[start : start + self.batch_size]), skipped[:]
-            skipped.clear()
-
-    def _pools(self, items: Iterator[Item], random: np.random.Generator) -> Iterator[list[Item]]:
-        """Random draws from a buffer that is kept full, some batches' worth at a time."""
-        size = self.batch_size * BATCHES_SORTED_TOGETHER
+    def _shuffled(self, items: Iterator[Item], random: np.random.Generator) -> Iterator[Item]:
+        """Draw at random from a buffer that is kept full."""
         buffer: list[Item] = []
-        pool: list[Item] = []
         for item in items:
             buffer.append(item)
-            if len(buffer) < self.buffer_size:
-                continue
-            pool.append(_draw(buffer, random))
-            if len(pool) == size:
-                yield pool
-                pool = []
+            if len(buffer) >= self.buffer_size:
+                yield _draw(buffer, random)
         while buffer:
-            pool.append(_draw(buffer, random))
-            if len(pool) == size or not buffer:
-                yield pool
-                pool = []
+            yield _draw(buffer, random)
 
     def _items(self, reader: int, num_readers: int, skipped: list[Skipped]) -> Iterator[Item]:
-        # Evaluation shares single records out, so that --max_eval_samples means the first of the stream.
-        share = self.stream.share(reader, num_readers, by="auto" if self.limits is not None else "record")
+        # Evaluation is shared by record, so that --max_eval_samples means the first ones of the stream.
+        share = self.stream.share(reader, num_readers, by_record=self.limits is None)
         most = None
         if self.max_samples is not None:
             most = self.max_samples // num_readers + (reader < self.max_samples % num_readers)
@@ -138,7 +130,7 @@ class StreamDataset(IterableDataset[Batch]):
             item = self._item(number * num_readers + reader, utterance, skipped)
             if item is not None:
                 yield item
-        skipped += share.skipped  # met behind the last good one
+        skipped += share.skipped  # those after the last usable one
 
     def _item(self, row: int, utterance: Utterance, skipped: list[Skipped]) -> Item | None:
         text = self.normalise(utterance.text).strip()
@@ -152,6 +144,17 @@ class StreamDataset(IterableDataset[Batch]):
             Skipped(self.stream.split, utterance.id, utterance.file, *reason, duration_s=utterance.duration_s)
         )
         return None
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    chunk: list[Item] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _draw(buffer: list[Item], random: np.random.Generator) -> Item:

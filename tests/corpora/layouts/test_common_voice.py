@@ -87,7 +87,7 @@ def test_release_in_the_name_is_preferred_and_another_is_taken_with_a_warning(tm
     assert (exact.found.release, exact.label, caplog.text) == ("11.0", "common_voice_11_0/hi", "")
     other = open_corpus("mozilla-foundation/common_voice_3_0", "hi", corpora_dir=tmp_path)
     assert (other.found.release, other.label) == ("13.0", "common_voice_13_0/hi")
-    assert "release 3.0 is not here; taking release 13.0" in caplog.text
+    assert "release 3.0 not found; using 13.0" in caplog.text
     assert open_corpus("common_voice", "hi", corpora_dir=tmp_path).found.release == "6.1"  # what the hub's name meant
 
 

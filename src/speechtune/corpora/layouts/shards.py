@@ -1,27 +1,18 @@
-"""Shards: a folder of train-00000-of-00002.tar (WebDataset) or .parquet files with the audio inside.
-
-`open_corpus(folder).read(...)` gives random access like any other corpus; `ShardStream` reads them in order, for
-corpora that are too large to index or lie on slow disks.
-"""
+"""Shards: a folder of train-00000-of-00002.tar (WebDataset) or .parquet files with the audio inside."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from speechtune.corpora.cache import fingerprint, stamp
 from speechtune.corpora.columns import TEXT_COLUMNS
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, canonical_split, names_in
-from speechtune.corpora.parquet_shard import arrow_copy, open_parquet, packed_rows, parquet_rows
-from speechtune.corpora.stream import UtteranceStream
-from speechtune.corpora.tar_shard import packed_tar_rows, tar_rows
+from speechtune.corpora.shard_files import arrow_copy, arrow_rows, open_parquet, parquet_rows, tar_rows
 from speechtune.errors import CorpusError
 
-__all__ = ["ShardStream", "check_shards"]
-
-TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 SHARD = re.compile(
     r"(?P<split>.*?)[-_.]?(?P<number>\d+)?(?:-of-(?P<count>\d+))?(?:-[0-9a-f]{8,})?"
     r"\.(?:parquet|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)"
@@ -31,59 +22,56 @@ SHARD = re.compile(
 def detect(folder: Path, names: frozenset[str]) -> list[Found]:
     """A folder with shards, or whose folders have them: `data`, or one a configuration."""
     if not names:  # a single file
-        if folder.suffix == ".parquet" or (folder.suffix == ".tar" and _is_shard(folder)):
-            return [_found(folder.parent, _splits([folder]))]
+        if folder.suffix in (".parquet", ".tar") and _is_shard(folder):
+            return [_found(folder.parent, [folder])]
         return []
     own = [folder / name for name in sorted(names) if SHARD.fullmatch(name)]
-    if own and (own[0].suffix == ".parquet" or _is_shard(own[0])):
-        return [_found(folder, _splits(own))]
+    if own and _is_shard(own[0]):
+        return [_found(folder, own)]
     found: list[Found] = []
     for name in sorted(names)[:1000]:
         below = folder / name
         if name.startswith(".") or not below.is_dir():
             continue
         shards = [below / own for own in names_in(below) if SHARD.fullmatch(own)]
-        if shards and (shards[0].suffix == ".parquet" or _is_shard(shards[0])):
-            found.append(_found(below, _splits(shards), None if name == "data" else name))
+        if shards and _is_shard(shards[0]):
+            found.append(_found(below, shards, None if name == "data" else name))
     return found
 
 
-def _found(root: Path, splits: dict[str, tuple[Path, ...]], config: str | None = None) -> Found:
-    first = next(iter(splits.values()))[0]
-    return Found(root=root, splits=splits, config=config, text_column=_text_column(first))
+def _is_shard(path: Path) -> bool:
+    """A Parquet file, or a tar whose first records have audio beside text; other archives hold corpora in folders."""
+    if path.suffix == ".parquet":
+        return True
+    try:
+        for number, row in enumerate(tar_rows(path)):
+            if isinstance(row, Row):
+                return bool(row.columns)
+            if number > 3:
+                return False
+    except CorpusError:
+        return bool(re.search(r"\d", path.stem))  # torn: reading it will report that, if its name is a shard's
+    return False
 
 
-def _splits(paths: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
+def _found(root: Path, paths: Sequence[Path], config: str | None = None) -> Found:
     """Shards by the split that their names begin with; a name that is only a number belongs to `train`."""
     splits: dict[str, tuple[Path, ...]] = {}
     for path in paths:
         match = SHARD.fullmatch(path.name)
         split = canonical_split(match["split"]) if match and match["split"] else "train"
         splits[split] = (*splits.get(split, ()), path)
-    return splits
-
-
-def _is_shard(path: Path) -> bool:
-    """A tar whose first records have audio beside text; other archives hold corpora in folders."""
-    try:
-        for number, row in tar_rows(path):
-            if isinstance(row, Row):
-                return bool(row.columns)
-            if number > 3:
-                return False
-    except CorpusError:
-        return bool(re.search(r"\d", path.stem))  # torn: say so when it is read, if its name is a shard's
-    return False
+    return Found(root=root, splits=splits, config=config, text_column=_text_column(paths[0]))
 
 
 def _text_column(path: Path) -> str | None:
-    if path.suffix == ".parquet":
-        try:
-            names = open_parquet(path).schema_arrow.names
-        except CorpusError:
-            return None
-        return next((name for name in TEXT_COLUMNS if name in names), None)
-    return None
+    if path.suffix != ".parquet":
+        return None
+    try:
+        names = open_parquet(path).schema_arrow.names
+    except CorpusError:
+        return None
+    return next((name for name in TEXT_COLUMNS if name in names), None)
 
 
 # The members of two records of a tar shard, and the columns of a Parquet shard of the hub:
@@ -91,20 +79,21 @@ def _text_column(path: Path) -> str | None:
 # 000001.flac 000001.json   {"text": "merhaba", "speaker": "s1"}
 # audio: struct<bytes: binary, path: string>, text: string, speaker_id: int64
 def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
-    """Rows of all shards of the split; audio stays in a tar, and is copied once out of a Parquet file.
+    """Yield the rows of all shards of the split; audio stays in a tar, and is copied once out of a Parquet file.
 
     Raises:
         CorpusError: a shard is torn, missing, or compressed.
     """
-    check_shards(found.splits[split])
-    for path in found.splits[split]:
+    paths = found.splits[split]
+    check_shards(paths)
+    for path in paths:
         reading.seen(path)
         key = fingerprint(stamp(path))
         if path.suffix == ".parquet":
-            copy = arrow_copy(path, reading.cache)
-            yield from packed_rows(path, copy, audio_column=reading.audio_column, key=key)
+            arrow = arrow_copy(path, reading.cache)
+            yield from arrow_rows(path, arrow, audio_column=reading.audio_column, key=key)
         elif path.suffix == ".tar":
-            yield from packed_tar_rows(path, audio_column=reading.audio_column, key=key)
+            yield from tar_rows(path, audio_column=reading.audio_column, key=key)
         else:
             raise CorpusError(
                 f"{path}: a compressed shard can only be read as a stream.\n"
@@ -113,20 +102,18 @@ def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
 
 
 def check_shards(paths: Sequence[Path]) -> None:
-    """Look at every shard before any is used: at its end, where a torn one shows, and for gaps in their numbers.
+    """Check every shard before any is used: its end, where a torn one shows, and gaps in the numbers.
 
     Raises:
         CorpusError: names the shard and its last good record, or the shards that are missing.
     """
-    if not paths:
-        raise CorpusError("no shards were given.\nShards are files like train-00000-of-00002.tar or .parquet.")
     for path in paths:
         if not path.is_file():
             raise CorpusError(f"{path}: no such shard.")
         if path.suffix == ".parquet":
             open_parquet(path)
         elif path.suffix == ".tar" and not _ends_well(path):
-            for _ in packed_tar_rows(path, audio_column="audio", key=""):
+            for _ in tar_rows(path):
                 pass  # finds the last good record, and raises
     _check_numbers(paths)
 
@@ -165,50 +152,15 @@ class ShardSource:
     def num_shards(self) -> int:
         return len(self._paths)
 
-    def rows(self, shard: int, start: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Row | BadRow]]:
+    def rows(self, shard: int, *, part: int = 0, num_parts: int = 1) -> Iterator[Row | BadRow]:
         path = self._paths[shard]
         read_rows = parquet_rows if path.suffix == ".parquet" else tar_rows
         key = fingerprint(stamp(path))
-        yield from read_rows(path, start=start, wanted=wanted, audio_column=self._audio_column, key=key)
-
-
-class ShardStream(UtteranceStream):
-    """Utterances of local shards, in order.
-
-    Args:
-        paths: .tar (also compressed) and .parquet files.
-        text_column: of the transcript; None takes the likeliest.
-        audio_column: of Parquet shards, or the ending of tar members.
-        consumer: this reader's number, among
-        num_consumers: readers that share the shards (ranks times workers).
-
-    Raises:
-        CorpusError: a shard is torn or missing; looked for at once, before anything is read.
-    """
-
-    def __init__(
-        self,
-        paths: Sequence[str | Path],
-        text_column: str | None = None,
-        audio_column: str = "audio",
-        *,
-        consumer: int = 0,
-        num_consumers: int = 1,
-        label: str = "shards",
-        split: str = "train",
-    ) -> None:
-        super().__init__(
-            ShardSource([Path(path) for path in paths], audio_column),
-            text_column=text_column,
-            consumer=consumer,
-            num_consumers=num_consumers,
-            label=label,
-            split=split,
-        )
+        return read_rows(path, audio_column=self._audio_column, key=key, part=part, num_parts=num_parts)
 
 
 def stream(found: Found, splits: Sequence[str], reading: Reading) -> ShardSource:
-    """The shards of these splits, one after the other."""
+    """Return the shards of these splits, one after the other."""
     return ShardSource([path for split in splits for path in found.splits[split]], reading.audio_column)
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from pathlib import Path
 
 import pytest
 from standins.corpora import write_audio
@@ -93,6 +95,49 @@ def test_folder_of_something_else_says_what_it_holds_and_what_is_known(tmp_path)
     assert str(error.value).startswith(f"{tmp_path}: no corpus is recognised here or up to 3 folders below.\n")
     assert "Names there: notes.txt." in str(error.value)
     assert "metadata.csv (file_name,transcription)" in str(error.value)
+
+
+def write_recordings(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    write_audio(folder / "a.wav", "x", 8_000)
+    (folder / "metadata.csv").write_text("file_name,transcription\na.wav,merhaba\n")
+    return folder
+
+
+@pytest.mark.parametrize("inside", [".", "my-recordings", "home/me/my-recordings"])
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_archive_of_a_folder_of_recordings(inside, kind, tmp_path):
+    write_recordings(tmp_path / "packed" / inside)
+    (tmp_path / "packed" / "__MACOSX" / "my-recordings").mkdir(parents=True)
+    (tmp_path / "packed" / "__MACOSX" / "my-recordings" / "metadata.csv").write_bytes(b"\0\5\26\7")
+    archive = shutil.make_archive(str(tmp_path / "a"), kind, tmp_path / "packed")
+    corpus = open_corpus(archive)
+    assert (corpus.label, corpus.read("train").texts) == (Path(archive).name, ["merhaba"])
+
+
+def test_parent_folder_of_the_one_corpus(tmp_path):
+    write_recordings(tmp_path / "data" / "my-recordings")
+    (tmp_path / "data" / "notes").mkdir()
+    assert open_corpus(str(tmp_path / "data")).read("train").texts == ["merhaba"]
+
+
+def test_parent_folder_of_several_corpora_names_them(tmp_path):
+    for name in ("a", "b"):
+        write_recordings(tmp_path / "data" / name)
+    with pytest.raises(CorpusError, match=r"data: 2 corpora are in it: a, b\.\nGive the path of one of them\."):
+        open_corpus(str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000, "/" + "x" * 5_000, "a/" * 2_500])
+def test_name_that_is_too_long_is_one_message(name, tmp_path):
+    with pytest.raises(CorpusError, match=r"^\S{60}\.\.\. \(\d+ characters\): File name too long\.\n.{30,100}$"):
+        open_corpus(name, corpora_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/corpus", "a\0b.csv"])
+def test_path_that_can_not_be_is_one_message(name):
+    with pytest.raises(CorpusError, match="no such file or folder"):
+        open_corpus(name)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere", "no.csv", "a/b/c"])
