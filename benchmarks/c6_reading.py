@@ -1,4 +1,4 @@
-"""C6: batches out of the arena against batches out of float32 Arrow files, and what an hour of audio takes on disk.
+"""C6: batches out of the decoded-audio cache against float32 Arrow files, and what an hour of audio takes on disk.
 
 Each side in a process of its own, set up as its run would be; they take turns.
 """
@@ -40,7 +40,7 @@ def measure(tiny: bool = False) -> list[Result]:
                 measured.add(side, pipe.recv())
         for pipe in pipes.values():
             pipe.send(False)
-        ours_mb_h = folder_bytes(folder / "ours" / "arena") / 1e6 / (audio_s / 3600)
+        ours_mb_h = folder_bytes(folder / "ours" / "audio") / 1e6 / (audio_s / 3600)
         peer_mb_h = folder_bytes(folder / "peer" / "cache") / 1e6 / (audio_s / 3600)
     cpu, wall = measured.ratios("ours", "peer")
     speeds = {side: min(c.cpu_s for c in costs) for side, costs in measured.costs.items()}
@@ -69,7 +69,7 @@ def _worker(pipe: Any, side: str, corpus: Path, folder: Path, audio_s: float, pa
 
 
 def ours_loader(corpus: Path, folder: Path) -> Any:
-    """A training loader in the main process, its arena still empty."""
+    """A training loader in the main process, its audio cache still empty."""
     from transformers import Wav2Vec2FeatureExtractor
 
     from speechtune.audio.cache import AudioCache
@@ -87,7 +87,7 @@ def ours_loader(corpus: Path, folder: Path) -> Any:
     tokenizer = letter_tokenizer(folder / "tokenizer")
     labeller = Labeller(tokenizer.get_vocab(), unk_token="[UNK]", word_delimiter_token="|")
     split = prepare_split(table, [text.lower() for text in table.texts], encode=labeller, limits=None)
-    reader = AudioReader(16_000, arena=AudioCache(folder / "arena", 16_000))
+    reader = AudioReader(16_000, cache=AudioCache(folder / "audio", 16_000))
     model_input = input_for(Wav2Vec2FeatureExtractor(return_attention_mask=False))
     dataset = SpeechDataset(split, BatchMaker(reader, model_input, limits=Limits()))  # training looks at each clip
     sampler = StepSampler(table.durations_s, BatchSettings(utterances_per_step=BATCH))

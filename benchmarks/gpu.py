@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --only G1 --peer   # one, beside a tuned peer (bf16, length-grouped batches, workers)
     python benchmarks/gpu.py --tiny             # sizes that run on a processor, to see that the script does
 
-Random weights of the true dimensions; clips like Common Voice's in files, already in the arena; speechtune's own
+Random weights of the true dimensions; clips like Common Voice's in files, already in the audio cache; speechtune's own
 trainer, loader and recogniser. The limit is arithmetic: operations of a second of audio, at what matrix products
 reach on an H100 (790 TFLOP/s, bf16). Waits for the device within a step are counted with torch's sync debug mode.
 """
@@ -133,7 +133,7 @@ def measure(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) ->
 
 
 def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tuple[Any, Clock]:
-    """speechtune's trainer over a filled arena."""
+    """speechtune's trainer over a filled audio cache."""
     from transformers import TrainingArguments
 
     from speechtune.audio.cache import AudioCache
@@ -149,7 +149,7 @@ def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tu
     table = open_corpus(str(corpus), None, cache_dir=str(folder / "cache")).read(
         "train", text_column="sentence", progress=False
     )
-    reader = AudioReader(16_000, arena=AudioCache(folder / "arena", 16_000))
+    reader = AudioReader(16_000, cache=AudioCache(folder / "audio", 16_000))
     for row in range(len(table)):
         reader.samples(table[row])
     split = prepare_split(table, list(table.texts), encode=_encoder(goal), limits=None)

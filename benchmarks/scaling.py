@@ -69,7 +69,7 @@ def measure(hours: float) -> dict[str, Any]:
             "index": _row(index),
             "memory_mb": memory_mb,
             "index_mb": folder_bytes(folder / "index") / 1e6,
-            "audio_cache_mb": folder_bytes(out / "cache" / "arena") / 1e6,
+            "audio_cache_mb": folder_bytes(out / "cache" / "audio") / 1e6,
             "whole": _row(whole),
         }
 
@@ -83,7 +83,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"A tiny CTC model, {STEPS} steps; times are CPU seconds (wall time in brackets).",
         "",
         "| corpus | clips | index alone | time to first step | the same, index there | memory at the first step "
-        f"| index on disk | arena after {STEPS} steps |",
+        f"| index on disk | audio cache after {STEPS} steps |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

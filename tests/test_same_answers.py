@@ -1,4 +1,4 @@
-"""The same logits of an utterance, to 1e-5 in float32: arena or not, workers or not, whatever shares its batch."""
+"""The same logits of an utterance, to 1e-5 in float32: with any cache, workers and neighbours in its batch."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def model(request: pytest.FixtureRequest) -> Any:
     return model
 
 
-def dataset(table: Any, *, arena: Path | None = None) -> SpeechDataset:
+def dataset(table: Any, *, cache: Path | None = None) -> SpeechDataset:
     from transformers import Wav2Vec2FeatureExtractor
 
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
-    reader = AudioReader(16_000, arena=None if arena is None else AudioCache(arena, 16_000))
+    reader = AudioReader(16_000, cache=None if cache is None else AudioCache(cache, 16_000))
     split = prepare_split(table, table.texts, encode=lambda text: [1, 2], limits=None)
     return SpeechDataset(split, BatchMaker(reader, WaveformInput(extractor)))
 
@@ -95,8 +95,8 @@ def test_each_utterance_has_the_logits_it_has_alone(corpus: Any, model: Any):
 
 def test_audio_cache_empty_full_or_absent_gives_the_same_batches(corpus: Any, tmp_path: Path):
     without = list(trained_on(corpus, "bucketed", 4))
-    filling = list(trained_on(corpus, "bucketed", 4, arena=tmp_path / "arena"))
-    filled = list(trained_on(corpus, "bucketed", 4, arena=tmp_path / "arena"))
+    filling = list(trained_on(corpus, "bucketed", 4, cache=tmp_path / "audio"))
+    filled = list(trained_on(corpus, "bucketed", 4, cache=tmp_path / "audio"))
     for other in (filling, filled):
         for expected, batch in zip(without, other, strict=True):
             assert batch.rows == expected.rows
@@ -105,7 +105,7 @@ def test_audio_cache_empty_full_or_absent_gives_the_same_batches(corpus: Any, tm
 
 def test_two_workers_give_the_same_batches_in_the_same_order(corpus: Any, tmp_path: Path):
     here = list(trained_on(corpus, "bucketed", 4))
-    for options in ({}, {"arena": tmp_path / "arena"}):
+    for options in ({}, {"cache": tmp_path / "audio"}):
         apart = list(trained_on(corpus, "bucketed", 4, workers=2, **options))
         for expected, batch in zip(here, apart, strict=True):
             assert batch.rows == expected.rows

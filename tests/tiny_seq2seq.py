@@ -14,7 +14,7 @@ import audio_files
 import numpy as np
 from standins.models import stand_in
 
-from speechtune.audio.pcm import quantise
+from speechtune.audio.samples import quantise
 from speechtune.data.dataset import Batch, BatchMaker, Item
 from speechtune.models.seq2seq import warmstart
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser

@@ -15,7 +15,7 @@ class Utterance:
 
     id: str  # unique within a split; stable between runs
     audio: str | bytes  # path of a file, or the bytes of an encoded file
-    audio_key: str  # names the audio's content (path, size, mtime or a hash): the arena's key
+    audio_key: str  # names the audio's content (path, size, mtime or a hash): key of the decoded-audio cache
     text: str  # transcript as the corpus has it, not normalised
     duration_s: float  # from the header or the corpus' own table; nan where unknown
     file: str  # where it lies, for messages: a path, or "archive.tar:member", or "data.parquet:row"

@@ -1,4 +1,4 @@
-"""The arena: what was stored comes back, from any process, and whatever was torn, lost or refused is only missing."""
+"""The decoded-audio cache: what was stored comes back from any process; what was cut, lost or refused is missing."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ import numpy as np
 import pytest
 
 from speechtune.audio import cache_files as audio_cache_files
-from speechtune.audio.cache import (
-    AudioCache,
+from speechtune.audio.cache import AudioCache
+from speechtune.audio.cache_files import (
+    RECORD,
     audio_cache_folder,
     audio_cache_folders,
     audio_cache_usage,
     clear_audio_cache,
 )
-from speechtune.audio.cache_files import RECORD
-from speechtune.audio.clip_index import ClipIndex, key_words
-from speechtune.audio.pcm import dequantise, quantise
+from speechtune.audio.samples import dequantise, quantise
 
 RATE = 16000
 WRITER = """
@@ -35,12 +34,12 @@ import numpy as np
 from speechtune.audio.cache import AudioCache
 
 folder, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-arena = AudioCache(folder, 16000, min_free_bytes=0)
+cache = AudioCache(folder, 16000, min_free_bytes=0)
 print("ready", flush=True)
 for number in range(first, last):
     generator = np.random.default_rng(number)
     pcm = generator.integers(-32768, 32768, generator.integers(1, 30_000)).astype(np.int16)
-    assert arena.put(f"clip {number}", pcm), arena.why_full
+    assert cache.put(f"clip {number}", pcm), cache.why_full
 """
 
 
@@ -68,19 +67,16 @@ def sole_file(folder: Path, suffix: str) -> Path:
     return path
 
 
-# --- rounding ---------------------------------------------------------------------------------------------------------
-
-
 # --- storing and reading ----------------------------------------------------------------------------------------------
 
 
 def test_what_was_stored_comes_back_here_and_in_a_new_audio_cache(tmp_path):
-    arena = new_audio_cache(tmp_path)
+    cache = new_audio_cache(tmp_path)
     samples = np.random.default_rng(0).uniform(-1, 1, 5000).astype(np.float32)
-    assert arena.get("a") is None
-    assert arena.put("a", samples)
-    assert arena.put("b", quantise(samples)[::2])
-    for reader in (arena, new_audio_cache(tmp_path)):
+    assert cache.get("a") is None
+    assert cache.put("a", samples)
+    assert cache.put("b", quantise(samples)[::2])
+    for reader in (cache, new_audio_cache(tmp_path)):
         np.testing.assert_array_equal(reader.get("a"), quantise(samples))
         np.testing.assert_array_equal(reader.get("b"), quantise(samples)[::2])
         assert reader.get("c") is None
@@ -88,8 +84,8 @@ def test_what_was_stored_comes_back_here_and_in_a_new_audio_cache(tmp_path):
 
 
 def test_a_clip_that_is_there_is_not_stored_again(tmp_path):
-    arena = new_audio_cache(tmp_path)
-    assert arena.put("a", clip(1)) and arena.put("a", clip(1))
+    cache = new_audio_cache(tmp_path)
+    assert cache.put("a", clip(1)) and cache.put("a", clip(1))
     assert sole_file(tmp_path, "pcm").stat().st_size == clip(1).nbytes
 
 
@@ -99,20 +95,20 @@ def test_the_sampling_rate_is_part_of_the_key(tmp_path):
 
 
 def test_any_text_is_a_key(tmp_path):
-    arena = new_audio_cache(tmp_path)
+    cache = new_audio_cache(tmp_path)
     keys = ["", "a" * 10_000, "ğü\n\0", "\udcff", "0f" * 16, "0F" * 16]
     for number, key in enumerate(keys):
-        assert arena.put(key, clip(number))
+        assert cache.put(key, clip(number))
     for number, key in enumerate(keys):
-        np.testing.assert_array_equal(arena.get(key), clip(number))
+        np.testing.assert_array_equal(cache.get(key), clip(number))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_audio_that_is_not_finite_is_never_stored(tmp_path, bad):
-    arena = new_audio_cache(tmp_path)
-    assert not arena.put("a", np.array([0.1, bad, 0.2], np.float32))
-    assert not arena.put("empty", np.zeros(0, np.float32))
-    assert arena.get("a") is None
+    cache = new_audio_cache(tmp_path)
+    assert not cache.put("a", np.array([0.1, bad, 0.2], np.float32))
+    assert not cache.put("empty", np.zeros(0, np.float32))
+    assert cache.get("a") is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,34 +120,6 @@ def test_any_folder_name_works(tmp_path, name):
     assert audio_cache_usage(folder).num_clips == 1
     assert clear_audio_cache(folder) > 0
     assert audio_cache_usage(folder).num_bytes == 0
-
-
-def test_index_finds_each_of_many_clips_and_keeps_37_bytes_a_clip():
-    index = ClipIndex()
-    numbers = np.random.default_rng(0).permutation(20_000)
-    for segment, part in enumerate(np.array_split(numbers, 50)):
-        records = np.zeros(len(part), RECORD)
-        words = [key_words(str(number)) for number in part]
-        records["key_high"], records["key_low"] = np.array(words, np.uint64).T
-        records["offset"] = part
-        index.add(records, segment)
-    assert len(index) == 20_000
-    for number in range(0, 20_000, 97):
-        (found,) = index.find(key_words(str(number)))
-        assert found.row["offset"] == number
-    assert index.find(key_words("absent")) == []
-    levels = (index._large, index._small)
-    assert sum(high.nbytes + rows.nbytes for high, rows in levels) == 20_000 * 37
-
-
-def test_keys_with_the_same_first_half_are_told_apart():
-    index = ClipIndex()
-    records = np.zeros(3, RECORD)
-    records["key_high"], records["key_low"], records["offset"] = 7, [1, 2, 2], [10, 20, 30]
-    index.add(records, 0)
-    assert [found.row["offset"] for found in index.find((7, 1))] == [10]
-    assert sorted(int(found.row["offset"]) for found in index.find((7, 2))) == [20, 30]
-    assert index.totals()[0] == 2
 
 
 # --- several processes ------------------------------------------------------------------------------------------------
@@ -191,49 +159,49 @@ def test_kill_at_random_moments_loses_nothing_that_was_recorded_and_yields_nothi
     assert stored > 0
 
 
-def _put_in_child(arena: AudioCache, number: int) -> None:
-    pcm = arena.get("of the parent")
+def _put_in_child(cache: AudioCache, number: int) -> None:
+    pcm = cache.get("of the parent")
     assert pcm is not None and len(pcm) == len(clip(0))
-    assert arena.put(f"clip {number}", clip(number))
+    assert cache.put(f"clip {number}", clip(number))
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_have_their_own_segments(tmp_path, method):
-    arena = new_audio_cache(tmp_path)
-    arena.put("of the parent", clip(0))
+    cache = new_audio_cache(tmp_path)
+    cache.put("of the parent", clip(0))
     context = multiprocessing.get_context(method)
-    children = [context.Process(target=_put_in_child, args=(arena, number)) for number in (1, 2)]
+    children = [context.Process(target=_put_in_child, args=(cache, number)) for number in (1, 2)]
     for child in children:
         child.start()
     for child in children:
         child.join()
     assert [child.exitcode for child in children] == [0, 0]
-    assert arena.put("after", clip(3))
+    assert cache.put("after", clip(3))
     for number, key in enumerate(["of the parent", "clip 1", "clip 2", "after"]):
         np.testing.assert_array_equal(new_audio_cache(tmp_path).get(key), clip(number))
-        np.testing.assert_array_equal(arena.get(key), clip(number))
+        np.testing.assert_array_equal(cache.get(key), clip(number))
     assert audio_cache_usage(tmp_path).num_segments == 3
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_fork_while_another_thread_holds_the_lock_doesnt_hang(tmp_path):
-    arena = new_audio_cache(tmp_path)
-    arena.put("of the parent", clip(0))
-    with arena._lock:
-        child = multiprocessing.get_context("fork").Process(target=_put_in_child, args=(arena, 1))
+    cache = new_audio_cache(tmp_path)
+    cache.put("of the parent", clip(0))
+    with cache._lock:
+        child = multiprocessing.get_context("fork").Process(target=_put_in_child, args=(cache, 1))
         child.start()
         child.join(timeout=20)
     assert child.exitcode == 0
 
 
 def test_threads_share_an_audio_cache(tmp_path):
-    arena = new_audio_cache(tmp_path)
+    cache = new_audio_cache(tmp_path)
 
     def work(first: int) -> None:
         for number in range(first, first + 40):
-            assert arena.put(f"clip {number}", clip(number))
-            np.testing.assert_array_equal(arena.get(f"clip {number}"), clip(number))
+            assert cache.put(f"clip {number}", clip(number))
+            np.testing.assert_array_equal(cache.get(f"clip {number}"), clip(number))
 
     threads = [threading.Thread(target=work, args=(first,)) for first in (0, 20, 40)]
     for thread in threads:
@@ -244,10 +212,10 @@ def test_threads_share_an_audio_cache(tmp_path):
 
 
 def test_only_the_settings_travel(tmp_path):
-    arena = new_audio_cache(tmp_path, max_bytes=10**6)
+    cache = new_audio_cache(tmp_path, max_bytes=10**6)
     for number in range(100):
-        arena.put(f"clip {number}", clip(number)[:100])
-    data = pickle.dumps(arena)
+        cache.put(f"clip {number}", clip(number)[:100])
+    data = pickle.dumps(cache)
     assert len(data) < 1000
     copy = pickle.loads(data)
     assert (copy.max_bytes, copy.min_free_bytes, copy.sampling_rate) == (10**6, 0, RATE)
@@ -257,10 +225,10 @@ def test_only_the_settings_travel(tmp_path):
 def test_others_clips_are_looked_for_at_most_once_a_while(tmp_path, monkeypatch):
     looks = []
     monkeypatch.setattr("speechtune.audio.cache.segment_sizes", lambda folder: looks.append(folder) or {})
-    arena = new_audio_cache(tmp_path, refresh_s=3600.0)
+    cache = new_audio_cache(tmp_path, refresh_s=3600.0)
     for number in range(50):
-        arena.get(f"clip {number}")
-        arena.put(f"clip {number}", clip(number))
+        cache.get(f"clip {number}")
+        cache.put(f"clip {number}", clip(number))
     assert len(looks) == 1
 
 
@@ -282,10 +250,10 @@ def test_many_segments_need_few_descriptors(tmp_path):
 def small_audio_cache(folder: Path) -> list[np.ndarray]:
     """Three short clips in one segment."""
     clips = [np.arange(start, start + 5, dtype=np.int16) for start in (1, 100, 1000)]
-    arena = new_audio_cache(folder)
+    cache = new_audio_cache(folder)
     for number, pcm in enumerate(clips):
-        arena.put(f"clip {number}", pcm)
-    arena.close()
+        cache.put(f"clip {number}", pcm)
+    cache.close()
     return clips
 
 
@@ -334,13 +302,13 @@ def test_zeros_and_rubbish_after_the_records_are_passed_over(tmp_path):
     assert len(reader) == 3
 
 
-def test_a_damaged_clip_is_stored_anew(tmp_path):
+def test_a_damaged_clip_is_stored_again(tmp_path):
     clips = small_audio_cache(tmp_path)
     sole_file(tmp_path, "pcm").write_bytes(b"\x55" * 30)
-    arena = new_audio_cache(tmp_path)
-    assert arena.get("clip 1") is None
-    assert arena.put("clip 1", clips[1])
-    np.testing.assert_array_equal(arena.get("clip 1"), clips[1])
+    cache = new_audio_cache(tmp_path)
+    assert cache.get("clip 1") is None
+    assert cache.put("clip 1", clips[1])
+    np.testing.assert_array_equal(cache.get("clip 1"), clips[1])
     np.testing.assert_array_equal(new_audio_cache(tmp_path).get("clip 1"), clips[1])
 
 
@@ -370,7 +338,7 @@ def test_files_of_others_are_left_alone(tmp_path):
 def test_the_cap_counts_all_segments_and_turns_storing_off(tmp_path):
     first, second = (new_audio_cache(tmp_path, max_bytes=20_000) for _ in range(2))
     pcm = np.ones(1000, np.int16)
-    results = [arena.put(f"{number} {arena is first}", pcm) for number in range(10) for arena in (first, second)]
+    results = [cache.put(f"{number} {cache is first}", pcm) for number in range(10) for cache in (first, second)]
     assert results.count(True) == 9  # of 2040 bytes each
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 20_000
     assert "GB allowed" in first.why_full
@@ -382,17 +350,17 @@ def test_the_cap_counts_all_segments_and_turns_storing_off(tmp_path):
 
 
 def test_the_disks_reserve_turns_storing_off(tmp_path):
-    arena = new_audio_cache(tmp_path, min_free_bytes=1 << 60)
-    assert not arena.put("a", clip(1))
-    assert "nearly full" in arena.why_full
+    cache = new_audio_cache(tmp_path, min_free_bytes=1 << 60)
+    assert not cache.put("a", clip(1))
+    assert "nearly full" in cache.why_full
     assert list(tmp_path.iterdir()) == []
     assert new_audio_cache(tmp_path, min_free_bytes=None)._measure_spare_bytes() < os.statvfs(tmp_path).f_bavail * 4096
 
 
 @pytest.mark.parametrize("written_before", [0, 1, 7, 10, 11, 30, 49])
 def test_full_disk_in_the_middle_of_a_clip_or_record_is_only_a_false(tmp_path, monkeypatch, written_before):
-    arena = new_audio_cache(tmp_path)
-    assert arena.put("before", clip(1)[:5])
+    cache = new_audio_cache(tmp_path)
+    assert cache.put("before", clip(1)[:5])
     really_write, left = os.write, [written_before]
 
     def write(descriptor: int, data: memoryview) -> int:
@@ -403,13 +371,13 @@ def test_full_disk_in_the_middle_of_a_clip_or_record_is_only_a_false(tmp_path, m
         return really_write(descriptor, part)
 
     monkeypatch.setattr(os, "write", write)
-    assert not arena.put("lost", clip(2)[:5])
-    assert "No space left" in arena.why_full
+    assert not cache.put("lost", clip(2)[:5])
+    assert "No space left" in cache.why_full
     monkeypatch.undo()
-    assert not arena.put("soon after", clip(3)[:5]), "not tried again at once"
-    arena._refuse_until_s = 0.0
-    assert arena.put("after", clip(4)[:5])
-    for reader in (arena, new_audio_cache(tmp_path)):
+    assert not cache.put("soon after", clip(3)[:5]), "not tried again at once"
+    cache._refuse_until_s = 0.0
+    assert cache.put("after", clip(4)[:5])
+    for reader in (cache, new_audio_cache(tmp_path)):
         np.testing.assert_array_equal(reader.get("before"), clip(1)[:5])
         np.testing.assert_array_equal(reader.get("after"), clip(4)[:5])
         assert reader.get("lost") is None
@@ -418,7 +386,7 @@ def test_full_disk_in_the_middle_of_a_clip_or_record_is_only_a_false(tmp_path, m
 
 def test_a_real_limit_on_the_size_of_files_is_survived(tmp_path):
     script = WRITER.replace("import sys\n", "import resource, signal, sys\n", 1).replace(
-        'assert arena.put(f"clip {number}", pcm), arena.why_full', 'arena.put(f"clip {number}", pcm)'
+        'assert cache.put(f"clip {number}", pcm), cache.why_full', 'cache.put(f"clip {number}", pcm)'
     )
     limit = (
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (200_001, 200_001))\n"
@@ -435,15 +403,15 @@ def test_a_real_limit_on_the_size_of_files_is_survived(tmp_path):
 
 def test_a_folder_that_cant_be_made_is_only_a_false(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    arena = new_audio_cache(tmp_path / "file" / "arena")
-    assert arena.get("a") is None
-    assert not arena.put("a", clip(1))
-    assert arena.why_full
+    cache = new_audio_cache(tmp_path / "file" / "cache")
+    assert cache.get("a") is None
+    assert not cache.put("a", clip(1))
+    assert cache.why_full
 
 
 def test_ctrl_c_in_the_middle_of_a_clip_leaves_the_next_ones_right(tmp_path, monkeypatch):
-    arena = new_audio_cache(tmp_path)
-    arena.put("before", clip(1))
+    cache = new_audio_cache(tmp_path)
+    cache.put("before", clip(1))
     really_write = os.write
 
     def write(descriptor: int, data: memoryview) -> int:
@@ -452,9 +420,9 @@ def test_ctrl_c_in_the_middle_of_a_clip_leaves_the_next_ones_right(tmp_path, mon
 
     monkeypatch.setattr(os, "write", write)
     with pytest.raises(KeyboardInterrupt):
-        arena.put("interrupted", clip(2))
+        cache.put("interrupted", clip(2))
     monkeypatch.undo()
-    assert arena.put("after", clip(3))
+    assert cache.put("after", clip(3))
     for number, key in ((1, "before"), (3, "after")):
         np.testing.assert_array_equal(new_audio_cache(tmp_path).get(key), clip(number))
 
@@ -465,10 +433,10 @@ def test_ctrl_c_in_the_middle_of_a_clip_leaves_the_next_ones_right(tmp_path, mon
 def test_an_audio_cache_that_is_dropped_closes_its_files(tmp_path):
     before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(5):
-        arena = new_audio_cache(tmp_path)
-        arena.put(f"clip {number}", clip(number))
-        arena.get("clip 0")
-    del arena
+        cache = new_audio_cache(tmp_path)
+        cache.put(f"clip {number}", clip(number))
+        cache.get("clip 0")
+    del cache
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
@@ -477,7 +445,7 @@ def test_an_audio_cache_that_lives_until_the_interpreter_ends_says_nothing(tmp_p
         "import ctypes, os, sys, numpy\n"
         "from speechtune.audio import cache_files as audio_cache_files\nfrom speechtune.audio.cache import AudioCache\n"
         "os.kept = AudioCache(sys.argv[1], 16000, min_free_bytes=0)\n"
-        # Modules that outlive the interpreter's clean-up lose their names, the arena's own before those of `os`.
+        # Modules that outlive the interpreter's clean-up lose their names, the cache's own before those of `os`.
         "[ctypes.pythonapi.Py_IncRef(ctypes.py_object(module)) for module in (audio_cache_files, os)]\n"
         "assert os.kept.put('clip', numpy.ones(100, numpy.int16))"
     )
@@ -488,9 +456,9 @@ def test_an_audio_cache_that_lives_until_the_interpreter_ends_says_nothing(tmp_p
 def test_usage_and_clearing(tmp_path):
     folder = audio_cache_folder(tmp_path, RATE)
     assert audio_cache_usage(folder).num_clips == 0 and audio_cache_folders(tmp_path) == []
-    arena = new_audio_cache(folder)
-    arena.put("a", np.ones(16000, np.int16))
-    arena.put("b", np.ones(8000, np.int16))
+    cache = new_audio_cache(folder)
+    cache.put("a", np.ones(16000, np.int16))
+    cache.put("b", np.ones(8000, np.int16))
     assert audio_cache_folders(tmp_path) == [folder]
     usage = audio_cache_usage(folder)
     assert (usage.num_clips, usage.duration_s, usage.num_bytes) == (2, 1.5, 48_000 + 2 * RECORD.itemsize)
@@ -500,29 +468,29 @@ def test_usage_and_clearing(tmp_path):
 
 
 def test_a_process_whose_audio_cache_is_cleared_goes_on_in_a_new_segment(tmp_path):
-    arena = new_audio_cache(tmp_path)
-    arena.put("a", clip(1))
-    assert arena.get("a") is not None
+    cache = new_audio_cache(tmp_path)
+    cache.put("a", clip(1))
+    assert cache.get("a") is not None
     clear_audio_cache(tmp_path)
-    arena.refresh()
-    assert arena.get("a") is None
-    assert arena.put("a", clip(1))
+    cache.refresh()
+    assert cache.get("a") is None
+    assert cache.put("a", clip(1))
     np.testing.assert_array_equal(new_audio_cache(tmp_path).get("a"), clip(1))
 
 
 def test_reading_is_20_000_times_real_time(tmp_path):
-    arena = new_audio_cache(tmp_path)
+    cache = new_audio_cache(tmp_path)
     pcm = np.random.default_rng(0).integers(-3000, 3000, 5 * RATE).astype(np.int16)
     for number in range(100):
-        arena.put(str(number), pcm)
-    arena = new_audio_cache(tmp_path)
-    arena.refresh()
-    fastest_s = min(_seconds_to_read(arena) for _ in range(5))
+        cache.put(str(number), pcm)
+    cache = new_audio_cache(tmp_path)
+    cache.refresh()
+    fastest_s = min(_seconds_to_read(cache) for _ in range(5))
     assert 5 * 100 / fastest_s > 20_000
 
 
-def _seconds_to_read(arena: AudioCache) -> float:
+def _seconds_to_read(cache: AudioCache) -> float:
     started = time.process_time()
     for number in range(100):
-        dequantise(arena.get(str(number)))
+        dequantise(cache.get(str(number)))
     return time.process_time() - started

@@ -1,4 +1,4 @@
-"""Records of the arena: what was appended is read back; a torn tail ends the file, a damaged record is passed over."""
+"""Records of the decoded-audio cache: what was appended is read back; a cut or damaged record is skipped."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from speechtune.audio.cache_files import (
     RECORD,
+    ClipIndex,
     SegmentWriter,
     audio_cache_folder,
     audio_cache_folders,
     audio_cache_usage,
     clear_audio_cache,
+    hash_key,
     read_records,
     segment_sizes,
 )
@@ -136,7 +140,7 @@ def test_folders_are_by_rate_and_only_folders_count(tmp_path: Path):
     assert audio_cache_folders(tmp_path) == []
     for rate in (8_000, 16_000):
         segment(audio_cache_folder(tmp_path, rate))
-    (tmp_path / "arena" / "notes.txt").write_text("")
+    (tmp_path / "audio" / "notes.txt").write_text("")
     assert [folder.name for folder in audio_cache_folders(tmp_path)] == ["16000hz-v1", "8000hz-v1"]
 
 
@@ -170,3 +174,122 @@ def test_clearing_all_takes_the_folder_too(tmp_path: Path):
     folder = audio_cache_folder(tmp_path, 8_000)
     segment(folder, ())
     assert clear_audio_cache(folder) == 0 and not folder.exists() and clear_audio_cache(folder) == 0
+
+
+def test_the_cache_of_the_former_name_is_listed_and_cleared(tmp_path: Path):
+    old = tmp_path / "arena" / "16000hz-v1"
+    segment(old, (10,))
+    segment(audio_cache_folder(tmp_path, 8_000), (10,))
+    assert audio_cache_folders(tmp_path) == [audio_cache_folder(tmp_path, 8_000), old]
+    assert clear_audio_cache(old) == 20 + SIZE
+    assert not (tmp_path / "arena").exists()
+
+
+# ---- the index in memory: it finds every clip that was added, as a dict of lists would
+
+
+LARGEST = 2**64 - 1
+
+
+def records(*clips: tuple[int, int, int]) -> np.ndarray:
+    """(first half of the key, second half, offset) each."""
+    made = np.zeros(len(clips), RECORD)
+    for record, (high, low, offset) in zip(made, clips, strict=True):
+        record["key_high"], record["key_low"], record["offset"], record["num_samples"] = high, low, offset, 10
+    return made
+
+
+def offsets(index: ClipIndex, high: int, low: int) -> list[tuple[int, int]]:
+    return sorted((int(row["segment"]), int(row["offset"])) for row in index.find((high, low)))
+
+
+HALVES = st.sampled_from([0, 1, 2, 2**63, LARGEST - 1, LARGEST])
+PARTS = st.lists(
+    st.tuples(st.integers(0, 3), st.lists(st.tuples(HALVES, HALVES, st.integers(0, 99)), max_size=6)), max_size=8
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(parts=PARTS, gone=st.sets(st.integers(0, 3)), merge_at=st.integers(1, 20))
+def test_it_finds_what_a_dict_would(parts, gone, merge_at):
+    index, expected = ClipIndex(), {}
+    for segment, clips in parts:
+        index.add(records(*clips), segment)
+        for high, low, offset in clips:
+            expected.setdefault((high, low), []).append((segment, offset))
+    index.drop_segments(sorted(gone))
+    kept = {key: sorted(at for at in places if at[0] not in gone) for key, places in expected.items()}
+    for high in (0, 1, 2, 2**63, LARGEST - 1, LARGEST):
+        for low in (0, 2**63, LARGEST):
+            assert offsets(index, high, low) == kept.get((high, low), [])
+    assert len(index) == sum(map(len, kept.values()))
+
+
+def test_nothing_is_found_in_nothing():
+    index = ClipIndex()
+    index.add(records(), 0)
+    index.drop_segments([0])
+    assert (len(index), index.find((1, 2))) == (0, [])
+
+
+def test_clips_are_found_across_the_merging_of_new_ones():
+    index = ClipIndex()
+    for number in range(6):  # more than 4096 at once are merged into the large array
+        index.add(records(*((number * 5000 + n, 7, n) for n in range(5000 if number % 2 else 10))), number)
+    assert len(index) == 3 * 5000 + 3 * 10
+    for number in range(6):
+        assert offsets(index, number * 5000 + 9, 7) == [(number, 9)]
+    assert index.find((4_999, 7)) == [] and index.find((5_000, 8)) == []
+
+
+def test_a_mark_stays_with_the_clip():
+    index = ClipIndex()
+    index.add(records((1, 1, 5), (2, 2, 6)), 0)
+    (found,) = index.find((1, 1))
+    found["is_checked"] = 1
+    index.add(records(*((n, 0, 0) for n in range(10, 5010))), 1)
+    assert [int(index.find((high, high))[0]["is_checked"]) for high in (1, 2)] == [1, 0]
+
+
+def test_rows_hold_what_reading_needs():
+    made = records((1, 2, 2**40))
+    made["checksum"] = 2**32 - 1
+    index = ClipIndex()
+    index.add(made, 9)
+    (row,) = index.find((1, 2))
+    fields = [int(row[name]) for name in ("offset", "num_samples", "checksum", "segment", "is_checked")]
+    assert fields == [2**40, 10, 2**32 - 1, 9, 0]
+
+
+@pytest.mark.parametrize("key", ["", "a", "A", "a\0", "ü", "u\u0308", "\ud800", "x" * 10_000])
+def test_any_text_is_a_key_of_its_own(key: str):
+    high, low = hash_key(key)
+    assert 0 <= high <= LARGEST and 0 <= low <= LARGEST and hash_key(key) == (high, low)
+    assert hash_key(key + " ") != (high, low)
+
+
+def test_index_finds_each_of_many_clips_and_keeps_40_bytes_a_clip():
+    index = ClipIndex()
+    numbers = np.random.default_rng(0).permutation(20_000)
+    for segment, part in enumerate(np.array_split(numbers, 50)):
+        records = np.zeros(len(part), RECORD)
+        words = [hash_key(str(number)) for number in part]
+        records["key_high"], records["key_low"] = np.array(words, np.uint64).T
+        records["offset"] = part
+        index.add(records, segment)
+    assert len(index) == 20_000
+    for number in range(0, 20_000, 97):
+        (found,) = index.find(hash_key(str(number)))
+        assert found["offset"] == number
+    assert index.find(hash_key("absent")) == []
+    assert index._large.nbytes + index._small.nbytes == 20_000 * 40
+
+
+def test_keys_with_the_same_first_half_are_told_apart():
+    index = ClipIndex()
+    records = np.zeros(3, RECORD)
+    records["key_high"], records["key_low"], records["offset"] = 7, [1, 2, 2], [10, 20, 30]
+    index.add(records, 0)
+    assert [row["offset"] for row in index.find((7, 1))] == [10]
+    assert sorted(int(row["offset"]) for row in index.find((7, 2))) == [20, 30]
+    assert len(index) == 3

@@ -62,8 +62,7 @@ def test_a_whole_file_lacks_nothing(suffix: str):
 @pytest.mark.parametrize("num_bytes", [2, 3, 1000])
 def test_bytes_that_a_header_promises_are_counted(suffix: str, num_bytes: int):
     data = audio_files.encode(VOICE, RATE, suffix)
-    what = {"wav": "its data chunk", "sph": "its samples"}[suffix]
-    assert missing(data[:-num_bytes]) == f"{num_bytes} bytes of {what} are missing"
+    assert missing(data[:-num_bytes]) == f"{num_bytes} bytes of its samples are missing"
 
 
 @pytest.mark.parametrize("suffix", ["wav", "sph"])
@@ -96,7 +95,7 @@ FORMAT = (b"fmt ", 16, struct.pack("<HHIIHH", 1, 1, RATE, 2 * RATE, 2, 16))
 def test_chunks_of_odd_length_before_the_data_are_padded():
     odd = (b"LIST", 3, b"abc\0")
     assert missing(wav(FORMAT, odd, (b"data", 10, bytes(10)))) == ""
-    assert missing(wav(FORMAT, odd, (b"data", 10, bytes(6)))) == "4 bytes of its data chunk are missing"
+    assert missing(wav(FORMAT, odd, (b"data", 10, bytes(6)))) == "4 bytes of its samples are missing"
 
 
 @pytest.mark.parametrize("placeholder", [0xFFFFFFFF, 0x7FFFF000, 0x7FFF0000])
@@ -106,10 +105,10 @@ def test_a_size_that_a_pipe_could_not_know_promises_nothing(placeholder: int):
 
 def test_a_size_just_below_a_pipes_is_a_promise():
     said = missing(wav(FORMAT, (b"data", 0x7FFEFFFF, bytes(10))))
-    assert said == f"{0x7FFEFFFF - 10} bytes of its data chunk are missing"
+    assert said == f"{0x7FFEFFFF - 10} bytes of its samples are missing"
 
 
-@pytest.mark.parametrize(("promised", "said"), [(10, ""), (14, "4 bytes of its data chunk are missing")])
+@pytest.mark.parametrize(("promised", "said"), [(10, ""), (14, "4 bytes of its samples are missing")])
 def test_rf64_says_its_size_apart(promised: int, said: str):
     sizes = (b"ds64", 28, struct.pack("<QQQI", 0, promised, 0, 0))
     assert missing(wav(sizes, FORMAT, (b"data", 0xFFFFFFFF, bytes(10)), riff=b"RF64")) == said

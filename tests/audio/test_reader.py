@@ -1,4 +1,4 @@
-"""An utterance's samples are the same from the file and from the arena, in every epoch of every run."""
+"""An utterance's samples are the same from the file and from the cache, in every epoch of every run."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def test_samples_are_at_the_models_rate_and_rounded_to_16_bits(clip: Path):
 
 def test_without_with_a_new_and_with_a_filled_audio_cache_samples_are_the_same(clip: Path, tmp_path: Path):
     without = AudioReader(RATE).samples(said(clip))
-    reader = AudioReader(RATE, arena=audio_cache_in(tmp_path / "arena"))
+    reader = AudioReader(RATE, cache=audio_cache_in(tmp_path / "audio"))
     filling, filled = reader.samples(said(clip)), reader.samples(said(clip))
     assert np.array_equal(without, filling) and np.array_equal(without, filled)
 
 
 def test_what_was_decoded_once_is_not_read_again(clip: Path, tmp_path: Path):
-    samples = AudioReader(RATE, arena=audio_cache_in(tmp_path / "arena")).samples(said(clip))
+    samples = AudioReader(RATE, cache=audio_cache_in(tmp_path / "audio")).samples(said(clip))
     clip.unlink()
-    again = AudioReader(RATE, arena=audio_cache_in(tmp_path / "arena"))
+    again = AudioReader(RATE, cache=audio_cache_in(tmp_path / "audio"))
     assert np.array_equal(again.samples(said(clip)), samples)
     with pytest.raises(AudioError, match="no such file"):
         again.samples(said(clip, key="another"))
 
 
 def test_a_recording_that_changed_has_another_key_and_is_read_anew(clip: Path, tmp_path: Path):
-    reader = AudioReader(RATE, arena=audio_cache_in(tmp_path / "arena"))
+    reader = AudioReader(RATE, cache=audio_cache_in(tmp_path / "audio"))
     before = reader.samples(said(clip, key="before"))
     audio_files.write(clip, audio_files.voice(0.5, 22_050, seed=1), 22_050)
     assert np.array_equal(reader.samples(said(clip, key="before")), before)
@@ -62,13 +62,13 @@ def test_a_recording_that_changed_has_another_key_and_is_read_anew(clip: Path, t
 
 
 def test_readers_of_two_rates_do_not_take_each_others_samples(clip: Path, tmp_path: Path):
-    high = AudioReader(RATE, arena=audio_cache_in(tmp_path / "arena"))
-    low = AudioReader(8_000, arena=audio_cache_in(tmp_path / "arena", 8_000))
+    high = AudioReader(RATE, cache=audio_cache_in(tmp_path / "audio"))
+    low = AudioReader(8_000, cache=audio_cache_in(tmp_path / "audio", 8_000))
     assert [len(reader.samples(said(clip))) for reader in (high, low, high)] == [8000, 4000, 8000]
 
 
 def test_a_recording_that_can_not_be_used_is_named_as_the_utterance_says_and_not_kept(tmp_path: Path):
-    reader = AudioReader(RATE, arena=audio_cache_in(tmp_path / "arena"))
+    reader = AudioReader(RATE, cache=audio_cache_in(tmp_path / "audio"))
     for _ in range(2):
         with pytest.raises(AudioError, match=r"^shard.tar:x: ") as caught:
             reader.samples(said(b"no audio at all", name="shard.tar:x"))
@@ -76,7 +76,7 @@ def test_a_recording_that_can_not_be_used_is_named_as_the_utterance_says_and_not
 
 
 def test_what_is_given_back_is_the_callers_to_change(clip: Path, tmp_path: Path):
-    reader = AudioReader(RATE, arena=audio_cache_in(tmp_path / "arena"))
+    reader = AudioReader(RATE, cache=audio_cache_in(tmp_path / "audio"))
     first = reader.samples(said(clip))
     second = reader.samples(said(clip))
     expected = second.copy()
@@ -86,7 +86,7 @@ def test_what_is_given_back_is_the_callers_to_change(clip: Path, tmp_path: Path)
 
 
 def test_a_reader_travels_to_a_worker(clip: Path, tmp_path: Path):
-    reader = AudioReader(RATE, arena=audio_cache_in(tmp_path / "arena"))
+    reader = AudioReader(RATE, cache=audio_cache_in(tmp_path / "audio"))
     samples = reader.samples(said(clip))
     clip.unlink()
     assert np.array_equal(pickle.loads(pickle.dumps(reader)).samples(said(clip)), samples)
@@ -95,4 +95,4 @@ def test_a_reader_travels_to_a_worker(clip: Path, tmp_path: Path):
 def test_bytes_of_a_shard_are_a_recording(tmp_path: Path):
     data = audio_files.encode(audio_files.voice(0.5, RATE), RATE, "flac")
     whole = AudioReader(RATE).samples(said(data))
-    assert np.array_equal(whole, AudioReader(RATE, arena=audio_cache_in(tmp_path)).samples(said(data)))
+    assert np.array_equal(whole, AudioReader(RATE, cache=audio_cache_in(tmp_path)).samples(said(data)))

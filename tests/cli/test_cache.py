@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechtune.audio.cache import AudioCache, audio_cache_folder
+from speechtune.audio.cache import AudioCache
+from speechtune.audio.cache_files import audio_cache_folder
 from speechtune.cli import main as cli
 
 
@@ -16,9 +17,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with a second of audio, an index of 1500 bytes, and a file that is not ours."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("SPEECHTUNE_CACHE", str(folder))
-    arena = AudioCache(audio_cache_folder(folder, 16_000), 16_000)
-    arena.put("a clip", np.zeros(16_000, np.float32))
-    arena.close()
+    audio = AudioCache(audio_cache_folder(folder, 16_000), 16_000)
+    audio.put("a clip", np.zeros(16_000, np.float32))
+    audio.close()
     (folder / "index" / "corpus").mkdir(parents=True)
     (folder / "index" / "corpus" / "rows").write_bytes(bytes(1500))
     (folder / "notes.txt").write_text("mine")
@@ -33,9 +34,9 @@ def lines(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
 def test_each_part_is_shown_with_its_size(cache: Path, capsys: pytest.CaptureFixture[str]):
     shown = lines(capsys)
     assert shown[0] == str(cache)
-    assert shown[1].startswith("arena 32.") and shown[1].endswith("kB decoded audio")
+    assert shown[1].startswith("audio 32.") and shown[1].endswith("kB decoded audio")
     assert shown[2:] == [
-        "16000hz-v1: 1 clips, 0.0 h",
+        "audio/16000hz-v1: 1 clips, 0.0 h",
         "index 1.5 kB indexes of corpora",
         "unpacked 0 bytes archives unpacked",
     ]
@@ -43,13 +44,13 @@ def test_each_part_is_shown_with_its_size(cache: Path, capsys: pytest.CaptureFix
 
 def test_clearing_removes_what_is_ours_and_nothing_else(cache: Path, capsys: pytest.CaptureFixture[str]):
     shown = lines(capsys, "--clear")
-    assert [line.split(" bytes")[0] for line in shown[1:]] == ["arena 0", "index 0", "unpacked 0"]
+    assert [line.split(" bytes")[0] for line in shown[1:]] == ["audio 0", "index 0", "unpacked 0"]
     assert (cache / "notes.txt").read_text() == "mine"
 
 
 def test_one_part_can_be_cleared_alone(cache: Path, capsys: pytest.CaptureFixture[str]):
     shown = lines(capsys, "--clear", "index")
-    assert "16000hz-v1: 1 clips, 0.0 h" in shown
+    assert "audio/16000hz-v1: 1 clips, 0.0 h" in shown
     assert "index 0 bytes indexes of corpora" in shown
 
 
@@ -63,5 +64,5 @@ def test_a_cache_that_is_not_there_yet_is_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("SPEECHTUNE_CACHE", str(tmp_path / "none"))
-    assert lines(capsys)[1] == "arena 0 bytes decoded audio"
+    assert lines(capsys)[1] == "audio 0 bytes decoded audio"
     assert not (tmp_path / "none").exists()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
-from speechtune.audio.pcm import dequantise
+from speechtune.audio.samples import dequantise
 from speechtune.errors import ModelError
 from speechtune.models.inputs import FbankInput, WaveformInput, input_for
 

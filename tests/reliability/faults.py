@@ -128,7 +128,7 @@ def full_disk_for_weights() -> None:
 
 
 def full_audio_cache() -> None:
-    """The disk fills up while clips are put into the arena."""
+    """The disk fills up while clips are put into the decoded-audio cache."""
     import errno
 
     import speechtune.audio.cache_files

@@ -144,13 +144,13 @@ def test_the_audio_cache_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     write_manifest(corpus, "train", rows)
     write_manifest(corpus, "test", rows[:2])
     monkeypatch.setenv("SPEECHTUNE_CACHE", str(tmp_path / "cache"))
-    arenas = {
+    caches = {
         "off": ["--audio_cache_max_gb", "0"],
         "empty": [],
         "full": [],
         "too small": ["--audio_cache_max_gb", "0.00003"],
     }
-    for name, more in arenas.items():
+    for name, more in caches.items():
         if name == "too small":
             monkeypatch.setenv("SPEECHTUNE_CACHE", str(tmp_path / "other"))
         assert run(*words(corpus, tmp_path / name, *RANDOMNESS, *more, "--save_steps", "100")) == 0

@@ -13,7 +13,7 @@ KILLED = -9
 EVALUATING = ["--eval_strategy", "steps", "--eval_steps", "3", "--save_total_limit", "2"]
 POINTS = [
     ("speechtune.models.ctc.setup:ctc_model", 1),  # the vocabulary is in the output folder, nothing else
-    ("speechtune.audio.cache_files:_write_all", 6),  # samples in the arena without their record
+    ("speechtune.audio.cache_files:_write_all", 6),  # samples in the decoded-audio cache without their record
     ("speechtune.training.trainer:SpeechTrainer.compute_loss", 8),  # in the second epoch, beside a checkpoint
     ("speechtune.training.resuming_trainer:finish_checkpoint", 2),  # all files written, not yet renamed
     ("speechtune.training.resuming_trainer:DataState.write", 3),  # amid the files of a checkpoint

@@ -266,15 +266,15 @@ def test_audio_is_kept_decoded_unless_that_is_turned_off(corpus: Path, tmp_path:
     monkeypatch.delenv("SPEECHTUNE_CACHE")
     cache = ["--cache_dir", str(tmp_path)]
     splits = open_splits(options_for(corpus, *cache), train=True, evaluate=False)
-    assert reader_for(options_for(corpus, *cache, "--audio_cache_max_gb", "0"), 16_000).arena is None
+    assert reader_for(options_for(corpus, *cache, "--audio_cache_max_gb", "0"), 16_000).cache is None
     samples = []
     for _ in range(2):
         reader = reader_for(options_for(corpus, *cache), 16_000)
-        assert reader.arena is not None and reader.sampling_rate == 16_000
+        assert reader.cache is not None and reader.sampling_rate == 16_000
         samples.append(reader.samples(splits.train[0]))
-    assert np.array_equal(*samples) and len(list((tmp_path / "speechtune" / "arena" / "16000hz-v1").glob("*.pcm"))) == 1
+    assert np.array_equal(*samples) and len(list((tmp_path / "speechtune" / "audio" / "16000hz-v1").glob("*.pcm"))) == 1
     encoder_store_for(options_for(corpus, *cache)).put("a", np.zeros(3, np.int16))
-    assert len(list((tmp_path / "speechtune" / "arena" / "encoder-v1").glob("*.pcm"))) == 1
+    assert len(list((tmp_path / "speechtune" / "audio" / "encoder-v1").glob("*.pcm"))) == 1
 
 
 ARGS = SimpleNamespace(

@@ -58,7 +58,8 @@ def available_cores() -> int:
 
 def probe(task: Task) -> Probe:
     """Look at one file. Never raises for what the file is."""
-    from speechtune.audio.decode import bytes_key, file_key, read_header
+    from speechtune.audio.decode import read_header
+    from speechtune.audio.opening import bytes_key, file_key
     from speechtune.audio.packed import packed_bytes
 
     duration_s = task.duration_s

@@ -1,4 +1,4 @@
-"""An utterance's samples at the model's rate: from the arena where they were decoded before, else from the file."""
+"""An utterance's samples at the model's rate: from the decoded-audio cache, else decoded from its file."""
 
 from __future__ import annotations
 
@@ -6,41 +6,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechtune.audio.cache import AudioCache
-from speechtune.audio.decode import load_audio
-from speechtune.audio.pcm import dequantise, quantise
+from speechtune.audio.decode import MAX_DURATION_S, load_audio
+from speechtune.audio.samples import dequantise, quantise
 from speechtune.types import Utterance
 
 __all__ = ["AudioReader"]
 
 
 class AudioReader:
-    """Reads utterances; travels to loader workers.
+    """Reads utterances; can be pickled to loader workers.
 
-    Samples are rounded to 16 bits whether or not there is an arena, and whether it is full or empty: every
-    epoch of every run sees the same numbers.
+    Samples are rounded to 16 bits with and without a cache, so that every epoch of every run sees the same numbers.
 
     Args:
-        sampling_rate: Hz, of the samples given back.
-        arena: where decoded samples are kept; None reads the file each time.
+        sampling_rate: Hz, of the samples returned.
+        cache: keeps decoded samples; None decodes the file each time.
     """
 
-    def __init__(self, sampling_rate: int, *, arena: AudioCache | None = None) -> None:
+    def __init__(self, sampling_rate: int, *, cache: AudioCache | None = None) -> None:
         self.sampling_rate = sampling_rate
-        self.arena = arena
+        self.cache = cache
 
     def samples(self, utterance: Utterance) -> NDArray[np.float32]:
-        """Mono samples (num_samples,) float32 in [-1, 1); else as `pcm`."""
+        """Return mono samples (num_samples,) float32 in [-1, 1); else as `pcm`."""
         return dequantise(self.pcm(utterance))
 
-    def pcm(self, utterance: Utterance) -> NDArray[np.int16]:
-        """Mono samples (num_samples,) in 16 bits, read-only or not.
+    def pcm(self, utterance: Utterance, *, max_duration_s: float = MAX_DURATION_S) -> NDArray[np.int16]:
+        """Return mono samples (num_samples,) in 16 bits, read-only or not.
+
+        Args:
+            max_duration_s: decoding stops with an error at this limit; what the cache has is returned whole.
 
         Raises:
             AudioError: the recording can't be used.
         """
-        pcm = None if self.arena is None else self.arena.get(utterance.audio_key)
+        pcm = None if self.cache is None else self.cache.get(utterance.audio_key)
         if pcm is None:
-            pcm = quantise(load_audio(utterance.audio, self.sampling_rate, name=utterance.file))
-            if self.arena is not None:
-                self.arena.put(utterance.audio_key, pcm)
+            name = utterance.file
+            pcm = quantise(load_audio(utterance.audio, self.sampling_rate, name=name, max_duration_s=max_duration_s))
+            if self.cache is not None:
+                self.cache.put(utterance.audio_key, pcm)
         return pcm

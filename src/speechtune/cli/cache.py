@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["PARTS", "run"]
 
 PARTS = {
-    "arena": "decoded audio",
+    "audio": "decoded audio",
     "index": "indexes of corpora",
     "unpacked": "archives unpacked",
 }
@@ -20,11 +20,11 @@ def run(cache_dir: str | None = None, *, clear: Sequence[str] = ()) -> int:
 
     Only what speechtune wrote is removed, so a cache that shares its folder with other files is safe.
     """
-    from speechtune.audio.cache import audio_cache_folders, audio_cache_usage, clear_audio_cache
+    from speechtune.audio.cache_files import audio_cache_folders, audio_cache_usage, clear_audio_cache
     from speechtune.corpora.cache import cache_folder
 
     folder = cache_folder(cache_dir)
-    if "arena" in clear:
+    if "audio" in clear or "arena" in clear:  # arena: the former name
         for place in audio_cache_folders(folder):
             clear_audio_cache(place)
     for part in ("index", "unpacked"):
@@ -32,11 +32,13 @@ def run(cache_dir: str | None = None, *, clear: Sequence[str] = ()) -> int:
             shutil.rmtree(folder / part, ignore_errors=True)
     print(folder)
     for part, what in PARTS.items():
-        print(f"  {part:<10}{_size(sum(map(_num_bytes, (folder / part).rglob('*')))):>10}  {what}")
-        for place in audio_cache_folders(folder) if part == "arena" else ():
+        places = audio_cache_folders(folder) if part == "audio" else [folder / part]
+        num_bytes = sum(_num_bytes(path) for place in places for path in place.rglob("*"))
+        print(f"  {part:<10}{_size(num_bytes):>10}  {what}")
+        for place in places if part == "audio" else ():
             usage = audio_cache_usage(place)
             hours = f", {usage.duration_s / 3600:.1f} h" if usage.duration_s == usage.duration_s else ""
-            print(f"{'':22}  {place.name}: {usage.num_clips:,} clips{hours}")
+            print(f"{'':22}  {place.relative_to(folder)}: {usage.num_clips:,} clips{hours}")
     return 0
 
 

@@ -253,7 +253,7 @@ def _cache(argv: Sequence[str]) -> int | None:
     parser = _parser("cache", "Show what the cache holds, or clear it: nothing is lost but time.")
     parser.add_argument("--cache_dir", help="where it lies; default: $SPEECHTUNE_CACHE or ~/.cache/speechtune")
     parser.add_argument(
-        "--clear", nargs="*", choices=tuple(PARTS), metavar="PART", help=f"remove {', '.join(PARTS)} or all"
+        "--clear", nargs="*", choices=(*PARTS, "arena"), metavar="PART", help=f"remove {', '.join(PARTS)} or all"
     )
     args = parser.parse_args(argv)
     clear = () if args.clear is None else tuple(args.clear or PARTS)

@@ -99,7 +99,8 @@ def _audio(row: Row) -> tuple[str | bytes, str, float]:
     Raises:
         AudioError: it cannot be used.
     """
-    from speechtune.audio.decode import bytes_key, file_key, read_header
+    from speechtune.audio.decode import read_header
+    from speechtune.audio.opening import bytes_key, file_key
     from speechtune.audio.packed import packed_bytes
 
     audio = packed_bytes(row.audio) if isinstance(row.audio, Packed) else row.audio

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from speechtune.audio.reader import AudioReader
+from speechtune.audio.samples import signal_problem
 from speechtune.data.batching import BatchSettings, EpochPart, plan_epoch, split_step
 from speechtune.data.prepare import Limits, PreparedSplit, check_decoded
 from speechtune.errors import AudioError

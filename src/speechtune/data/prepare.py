@@ -197,6 +197,7 @@ REASON_WORDS = {
     "out_of_range": "with samples far over full scale",
     "bad_rate": "with an impossible sampling rate",
     "empty": "empty files",
+    "not_a_file": "not regular files",
     "unreadable": "unreadable",
 }
 

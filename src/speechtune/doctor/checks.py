@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from speechtune.audio.decode import read_header, signal_problem
+from speechtune.audio.decode import read_header
 from speechtune.audio.reader import AudioReader
+from speechtune.audio.samples import signal_problem
 from speechtune.corpora.table import SplitTable
 from speechtune.data.prepare import Limits, PreparedSplit, check_decoded
 from speechtune.errors import AudioError

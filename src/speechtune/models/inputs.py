@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechtune.audio.pcm import FULL_SCALE, Samples, dequantise
+from speechtune.audio.samples import FULL_SCALE, Samples, dequantise
 from speechtune.errors import ModelError
 
 __all__ = ["FbankInput", "ModelInput", "WaveformInput", "input_for"]

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from speechtune.audio.cache import AudioCache, audio_cache_folder
+from speechtune.audio.cache import AudioCache
+from speechtune.audio.cache_files import audio_cache_folder
 from speechtune.audio.reader import AudioReader
 from speechtune.corpora import open_corpus
 from speechtune.corpora.cache import cache_folder
@@ -215,14 +216,14 @@ def reader_for(options: Options, sampling_rate: int) -> AudioReader:
         return AudioReader(sampling_rate)
     folder = audio_cache_folder(cache_folder(config.cache_dir), sampling_rate)
     max_bytes = None if config.audio_cache_max_gb is None else int(config.audio_cache_max_gb * 1e9)
-    return AudioReader(sampling_rate, arena=AudioCache(folder, sampling_rate, max_bytes=max_bytes))
+    return AudioReader(sampling_rate, cache=AudioCache(folder, sampling_rate, max_bytes=max_bytes))
 
 
 def encoder_store_for(options: Options) -> AudioCache:
     """Where a frozen encoder's output is kept (--encoder_cache): beside the decoded audio, and cleared with it."""
     config = options.config
     max_bytes = None if config.audio_cache_max_gb is None else int(config.audio_cache_max_gb * 1e9)
-    return AudioCache(cache_folder(config.cache_dir) / "arena" / "encoder-v1", 0, max_bytes=max_bytes)
+    return AudioCache(cache_folder(config.cache_dir) / "audio" / "encoder-v1", 0, max_bytes=max_bytes)
 
 
 def dataset_of(

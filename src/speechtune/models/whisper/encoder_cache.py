@@ -22,7 +22,7 @@ FORMAT = "f16-v1"
 
 
 class Store(Protocol):
-    """Keeps arrays of 16-bit words by key: data.arena.AudioCache."""
+    """Keeps arrays of 16-bit words by key: audio.cache.AudioCache."""
 
     def get(self, key: str) -> NDArray[np.int16] | None: ...
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speechtune.audio.pcm import Samples, dequantise
+from speechtune.audio.samples import Samples, dequantise
 from speechtune.errors import AudioError
 from speechtune.models.inputs import Array, ModelInput
 
