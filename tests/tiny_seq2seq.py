@@ -102,7 +102,7 @@ class Voices:
 
     sampling_rate = RATE
 
-    def pcm(self, utterance: Utterance) -> np.ndarray:
+    def pcm(self, utterance: Utterance, *, max_duration_s: float) -> np.ndarray:
         return quantise(voice(utterance.duration_s))
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import audio_files
 import numpy as np
 import pytest
 import soundfile as sf
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from reliability.faults import one_nan, silent
 from reliability.tiny import MODEL, write_clip
 
+from speechtune.audio.cache import AudioCache
 from speechtune.audio.reader import AudioReader
 from speechtune.data.batching import BatchSettings, EpochPart
-from speechtune.data.dataset import BatchMaker, SpeechDataset, StepSampler, evaluation_loader
+from speechtune.data.dataset import BatchMaker, Item, SpeechDataset, StepSampler, evaluation_loader
 from speechtune.data.prepare import Limits, PreparedSplit
 from speechtune.errors import AudioError
 from speechtune.evaluation.evaluate import Evaluation, recognise_split
@@ -165,6 +167,26 @@ def test_a_clip_that_is_not_as_long_as_its_header_says_is_looked_at_again(tmp_pa
     assert [(row.id, row.reason) for row in batch.skipped] == [("id1", "too_short")]
 
 
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "m4a"])
+def test_decoding_a_recording_far_longer_than_its_table_says_stops_at_the_limit(suffix: str, tmp_path: Path):
+    path = audio_files.write(tmp_path / f"long.{suffix}", audio_files.voice(9.0, 16_000), 16_000)
+    utterance = Utterance("id0", str(path), "key", "bir", 1.0, path.name)
+    cache = AudioCache(tmp_path / "cache", 16_000, min_free_bytes=0)
+    make_batch = maker(Limits(max_duration_s=2.0))
+    make_batch.reader.cache = cache
+    batch = make_batch([Item(0, utterance, "bir", np.array([1, 2], np.int64))])
+    assert [(row.id, row.reason) for row in batch.skipped] == [("id0", "too_long")]
+    assert len(cache) == 0, "the whole recording was decoded"
+
+
+@pytest.mark.parametrize("duration_s", [2.0, 2.0005])
+def test_a_recording_at_the_limit_is_used(duration_s: float, tmp_path: Path):
+    path = audio_files.write(tmp_path / "a.wav", audio_files.voice(duration_s, 16_000), 16_000)
+    utterance = Utterance("id0", str(path), "key", "bir", 2.0, path.name)
+    batch = maker(Limits(max_duration_s=2.0))([Item(0, utterance, "bir", np.array([1, 2], np.int64))])
+    assert batch.skipped == [] and batch.input_lengths == [round(16_000 * duration_s)]
+
+
 @pytest.mark.parametrize("rows", [[], [1]])
 def test_a_batch_of_nothing_is_a_second_of_silence_without_weight(rows: list[int], tmp_path: Path):
     split = split_of(tmp_path, [0.5, 0.25])
@@ -215,7 +237,7 @@ class Clips:
 
     sampling_rate = 16_000
 
-    def pcm(self, utterance: Utterance) -> Any:
+    def pcm(self, utterance: Utterance, *, max_duration_s: float) -> Any:
         random = np.random.default_rng(int(utterance.id[2:]))
         return (3000 * random.standard_normal(int(utterance.duration_s * 16_000))).astype(np.int16)
 

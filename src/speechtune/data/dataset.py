@@ -7,6 +7,7 @@ with weight 0, so that processes stay in step.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from speechtune.audio.reader import AudioReader
-from speechtune.audio.samples import signal_problem
 from speechtune.data.batching import BatchSettings, EpochPart, plan_epoch, split_step
 from speechtune.data.prepare import Limits, PreparedSplit, check_decoded
 from speechtune.errors import AudioError
@@ -121,7 +121,8 @@ class BatchMaker:
         seconds = 0.0
         for item in items:
             try:
-                samples = self.reader.pcm(item.utterance)
+                limit_s = math.inf if self.limits is None else self.limits.max_decoded_s
+                samples = self.reader.pcm(item.utterance, max_duration_s=limit_s)
                 if self.limits is not None:
                     rate = self.reader.sampling_rate
                     check_decoded(item.utterance, item.text, item.labels, samples, rate, self.limits)

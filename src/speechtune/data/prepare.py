@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from speechtune.audio.decode import signal_problem
-from speechtune.audio.pcm import Samples
+from speechtune.audio.samples import Samples, signal_problem
 from speechtune.errors import AudioError, CorpusError
 from speechtune.types import Skipped, Utterance
 
@@ -52,6 +51,11 @@ class Limits:
     min_frames: Callable[[Sequence[int]], int] | None = None
     max_labels: int | None = None
     needs_text: bool = True
+
+    @property
+    def max_decoded_s(self) -> float:
+        """Longest decoded audio that can be used, in seconds: decoding may stop there."""
+        return self.max_duration_s + _DURATION_TOLERANCE_S
 
 
 @dataclass

@@ -229,7 +229,7 @@ def sample_audio(
             utterance = table[row]
             header = read_header(utterance.audio, name=utterance.file)
             sample.formats[(header.format, header.sampling_rate, header.num_channels)] += 1
-            samples = reader.pcm(utterance)
+            samples = reader.pcm(utterance, max_duration_s=limits.max_decoded_s if limits is not None else math.inf)
             if limits is not None:
                 check_decoded(utterance, split.texts[row], split.labels(row), samples, SAMPLING_RATE, limits)
             elif problem := signal_problem(samples, SAMPLING_RATE):
