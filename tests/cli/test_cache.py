@@ -38,7 +38,7 @@ def test_each_part_is_shown_with_its_size(cache: Path, capsys: pytest.CaptureFix
     assert shown[2:] == [
         "audio/16000hz-v1: 1 clips, 0.0 h",
         "index 1.5 kB indexes of corpora",
-        "unpacked 0 bytes archives unpacked",
+        "unpacked 0 bytes unpacked archives",
     ]
 
 
@@ -46,6 +46,11 @@ def test_clearing_removes_what_is_ours_and_nothing_else(cache: Path, capsys: pyt
     shown = lines(capsys, "--clear")
     assert [line.split(" bytes")[0] for line in shown[1:]] == ["audio 0", "index 0", "unpacked 0"]
     assert (cache / "notes.txt").read_text() == "mine"
+
+
+def test_all_clears_what_no_name_clears(cache: Path, capsys: pytest.CaptureFixture[str]):
+    shown = lines(capsys, "--clear", "all")
+    assert [line.split(" bytes")[0] for line in shown[1:]] == ["audio 0", "index 0", "unpacked 0"]
 
 
 def test_one_part_can_be_cleared_alone(cache: Path, capsys: pytest.CaptureFixture[str]):

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from speechtune.options.option import Option, own_options, training_options
+from speechtune.options.option import Option, own_options
+from speechtune.options.training_arguments import training_options
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,6 @@ from speechtune.options.option import Option, own_options, training_options
         ("int | None", "none", None),
         ("float", "3e-4", 3e-4),
         ("float", "-0.5", -0.5),
-        ("float", "inf", float("inf")),
         ("bool", "False", False),
         ("bool", "yes", True),
         ("bool | None", "None", None),
@@ -78,14 +78,24 @@ def test_values_of_a_json_file_are_taken_as_they_are_meant(annotation: str, give
         (Option("n", "int"), "inf", "expected a whole number, found 'inf'"),
         (Option("n", "float"), "nan", "expected a number, found 'nan'"),
         (Option("n", "float", low=0, high=1), "1.1", "expected a number from 0 to 1, found '1.1'"),
-        (Option("n", "int", low=1), "0", "expected a whole number of at least 1, found '0'"),
+        (Option("n", "int", low=1, high=5000), "0", "expected a whole number from 1 to 5,000, found '0'"),
+        (Option("n", "float"), "-inf", "expected a number, found '-inf'"),
+        (Option("n", "float"), float("inf"), "expected a number, found inf"),
+        (Option("n", "int"), "5" * 5000, f"expected a whole number, found '{'5' * 96}..."),
+        (
+            Option("n", "str"),
+            "caf\udce9",
+            "expected a word, found 'caf\\udce9' (a character of it is no text in UTF-8)",
+        ),
+        (Option("n", "str"), "a\0", "expected a word, found 'a\\x00' (a character of it is no text in UTF-8)"),
+        (Option("n", "str", secret=True), ["hf_a", "hf_b"], "expected a word"),
         (Option("n", "bool"), "maybe", "expected true or false, found 'maybe'"),
         (Option("n", "Literal['a', 'b']"), "c", "expected one of a, b, found 'c'"),
         (Option("n", "tuple[Literal['a', 'b'], ...]"), ["a", "c"], "expected one of a, b, found 'a c'"),
         (Option("n", "float | Literal['auto'] | None"), "fast", "expected a number or auto, found 'fast'"),
         (Option("n", "str"), ["a", "b"], "expected a word, found 'a b'"),
         (Option("n", "str", choices=("fork", "spawn")), "x", "expected one of fork, spawn, found 'x'"),
-        (Option("n", "IntervalStrategy | str"), "step", "expected one of no, steps, epoch, found 'step'"),
+        (training_options()["eval_strategy"], "step", "expected one of no, steps, epoch, found 'step'"),
         (Option("n", "dict[str, bool] | None"), "[1]", "expected a JSON object such as {\"key\": 1}, found '[1]'"),
     ],
 )
@@ -102,9 +112,26 @@ def test_broken_json_says_where_it_breaks():
         Option("lr_scheduler_kwargs", "dict | str | None").convert("linear")
 
 
+def test_numbers_inside_an_object_have_a_range_too():
+    option = own_options()["model_config"]
+    with pytest.raises(ValueError, match=r"num_hidden_layers is 10000000, not a number from -1,000,000 to 1,000,000"):
+        option.convert('{"model_type": "wav2vec2", "num_hidden_layers": 10000000}')
+    with pytest.raises(ValueError, match=r"eta is inf, not a number from"):
+        Option("lr_scheduler_kwargs", "dict | str | None").convert({"a": [{"eta": float("inf")}]})
+    with pytest.raises(ValueError, match="no text in UTF-8"):
+        option.convert({"model_type": ["\ud800"]})
+
+
+def test_every_number_has_a_range():
+    numbers = [option for option in (own_options() | training_options()).values() if option.is_number]
+    assert len(numbers) > 50
+    assert [option.name for option in numbers if not option.high < 10**12 and option.name != "max_grad_norm"] == []
+
+
 def test_reading_training_arguments_imports_neither_transformers_nor_torch(run_python: Any):
     loaded = run_python(
-        "import sys\nfrom speechtune.options.option import training_options\nassert len(training_options()) > 100\n"
+        "import sys\nfrom speechtune.options.training_arguments import training_options\n"
+        "assert len(training_options()) > 100\n"
         "print([name for name in ('transformers', 'torch', 'numpy') if name in sys.modules])"
     )
     assert loaded == "[]\n"

@@ -9,7 +9,8 @@ import pytest
 
 from speechtune.errors import OptionError
 from speechtune.options.option import Option
-from speechtune.options.words import Given, nearest, read_options_file, split_words
+from speechtune.options.options_file import read_options_file
+from speechtune.options.words import Given, nearest, split_words
 
 TABLE = {
     option.name: option

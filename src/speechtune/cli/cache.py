@@ -1,4 +1,4 @@
-"""`speechtune cache`: what the cache holds, and clearing it. Nothing in it can't be made again."""
+"""`speechtune cache`: show what the cache holds, or clear it. Everything in it can be regenerated."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["PARTS", "run"]
+__all__ = ["run"]
 
 PARTS = {
     "audio": "decoded audio",
     "index": "indexes of corpora",
-    "unpacked": "archives unpacked",
+    "unpacked": "unpacked archives",
 }
 
 
-def run(cache_dir: str | None = None, *, clear: Sequence[str] = ()) -> int:
-    """Print a line for each part of the cache, after removing those named in `clear` (some of `PARTS`).
+def run(cache_dir: str | None = None, *, clear: Sequence[str] | None = None) -> int:
+    """Print a line for each part of the cache, after removing the parts named in `clear`.
 
-    Only what speechtune wrote is removed, so a cache that shares its folder with other files is safe.
+    Args:
+        clear: parts to remove; empty or "all" removes all. Files that speechtune did not write are never removed.
     """
     from speechtune.audio.cache_files import audio_cache_folders, audio_cache_usage, clear_audio_cache
     from speechtune.corpora.cache import cache_folder
 
     folder = cache_folder(cache_dir)
-    if "audio" in clear or "arena" in clear:  # arena: the former name
+    removed = () if clear is None else PARTS if "all" in clear or not clear else clear
+    if "audio" in removed or "arena" in removed:  # "arena": its former name
         for place in audio_cache_folders(folder):
             clear_audio_cache(place)
     for part in ("index", "unpacked"):
-        if part in clear:
+        if part in removed:
             shutil.rmtree(folder / part, ignore_errors=True)
     print(folder)
     for part, what in PARTS.items():
@@ -50,7 +52,7 @@ def _num_bytes(path: Path) -> int:
 
 
 def _size(num_bytes: int) -> str:
-    """As disks are sold: 1 MB is 1,000,000 bytes."""
+    """Return a size in decimal units, as disks are sold: 1 MB is 1,000,000 bytes."""
     for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if num_bytes >= scale:
             return f"{num_bytes / scale:.1f} {unit}"

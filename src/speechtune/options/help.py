@@ -2,112 +2,100 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import shutil
-import textwrap
-from collections.abc import Iterable
-from dataclasses import replace
-from itertools import groupby
+from typing import Any
 
-from speechtune.options.option import Option, own_options, training_options
+from speechtune.options.option import Option, own_options
 from speechtune.options.renamed import OLD_NAMES
 from speechtune.options.table import Command
+from speechtune.options.training_arguments import training_options
 
 __all__ = ["option_help"]
 
 _ABOUT: dict[Command, tuple[str, str]] = {
     "train": (
         "[OPTIONS.yaml] --model_name_or_path MODEL --dataset_name CORPUS --output_dir FOLDER [...]",
-        "Fine-tune a speech model on a corpus, and say how well it recognises. The same command again goes on where the"
-        " last run stopped. A file of options (YAML or JSON, such as a recipe) may come first; the command line counts"
-        " for more.",
+        "Fine-tune a speech model on a corpus and evaluate it. The same command again resumes where the last run"
+        " stopped. A file of options (YAML or JSON, such as a recipe) may come first; the command line overrides it.",
     ),
     "plan": (
         "[OPTIONS.yaml] --model_name_or_path MODEL --dataset_name CORPUS --output_dir FOLDER [...]",
-        "Show what training would do: splits, sizes, skipped, model, steps, memory, time. Trains nothing. Takes the options"
-        " of `speechtune train`: replace `train` by `plan` in its command.",
+        "Show what training would do: splits, sizes, skipped, model, steps, memory, time. Trains nothing. Takes the"
+        " options of `speechtune train`.",
     ),
     "script": (
         "--model_name_or_path MODEL --dataset_name CORPUS --output_dir FOLDER --do_train --do_eval [...]",
         "Takes the options of the original script of this name; `speechtune train` does the same. A .json or .yaml file"
-        " of options may stand in their place.",
+        " of options may replace them.",
     ),
     "evaluate": (
         "MODEL --dataset_name CORPUS [...]",
-        "Say how well a model recognises a corpus: error rates with counts and confidence, each utterance's text, a"
+        "Evaluate a model on a corpus: error rates with counts and confidence intervals, the text of each utterance, a"
         " report.",
     ),
     "doctor": (
         "--dataset_name CORPUS [...]",
-        "Read a corpus as training would, and name what can't be used and why. Trains nothing.",
+        "Check a corpus as training would read it: what is unusable, and why. Trains nothing.",
     ),
     "vocab": (
         "--dataset_name CORPUS --output_dir FOLDER [...]",
-        "Make a character tokenizer from a corpus' training text, as streaming needs it beforehand.",
+        "Make a character tokenizer from the training text of a corpus. Streaming needs one before it starts.",
     ),
 }
+_ONLY_FOR = {"ctc": "CTC", "seq2seq": "seq2seq", "adapter": "MMS adapters", "streaming": "streams"}
 _ALL_OF_TRAINING = (
-    "Every option of transformers' Seq2SeqTrainingArguments is taken as well, such as --num_train_epochs,"
-    " --learning_rate, --per_device_train_batch_size, --eval_steps, --seed: --help_all lists them."
+    "Every option of transformers' Seq2SeqTrainingArguments works too, such as --num_train_epochs, --learning_rate,"
+    " --per_device_train_batch_size, --eval_steps and --seed. To list them: --help_all"
 )
 
 
 def option_help(command: Command, *, prog: str, everything: bool = False) -> str:
-    """The help text of a command.
+    """Return the help text of a command.
 
     Args:
-        prog: its name, as the user called it.
-        everything: with the options of `TrainingArguments`.
+        prog: the command's name, as the user typed it.
+        everything: include the options of `TrainingArguments`.
     """
     usage, about = _ABOUT[command]
-    options = [option for option in own_options().values() if option.belongs_to(command)]
-    training = command in ("train", "plan", "script", "evaluate")
-    if everything and training:
-        options += [_as_taken(option) for name, option in training_options().items() if name != "output_dir"]
     width = max(60, min(shutil.get_terminal_size().columns, 110))
-    parts = [f"usage: {prog} {usage}", textwrap.fill(about, width)]
-    output_dir = Option("output_dir", "str", help="folder for all that the command writes", group="Output")
-    parts.append(_section("Output", [output_dir], width))
-    for group, members in groupby(sorted(options, key=lambda option: _first(options, option.group)), lambda o: o.group):
-        parts.append(_section(group, members, width))
-    if training and not everything:
-        parts.append(textwrap.fill(_ALL_OF_TRAINING, width))
-    return "\n\n".join(parts) + "\n"
+    has_training = command in ("train", "plan", "script", "evaluate")
+    parser = argparse.ArgumentParser(
+        usage=f"{prog} {usage}",
+        description=about,
+        epilog=_ALL_OF_TRAINING if has_training and not everything else None,
+        add_help=False,
+        formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=34, width=width),
+    )
+    options = [Option("output_dir", "str", help="folder for everything that the command writes", group="Output")]
+    options += [option for option in own_options().values() if option.belongs_to(command)]
+    if everything and has_training:
+        options += [option for option in training_options().values() if option.name != "output_dir"]
+    groups: dict[str, Any] = {}
+    for option in options:
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        groups[option.group].add_argument(f"--{option.name}", help=_text(option), **_placeholder(option))
+    return parser.format_help()
 
 
-def _as_taken(option: Option) -> Option:
-    """With what becomes of it here, where that is not what transformers says."""
+def _text(option: Option) -> str:
     old = OLD_NAMES.get(option.name)
-    return replace(option, help=old.line) if old is not None and old.line else option
+    text = old.line if old is not None and old.line else option.help
+    default = option.default
+    remarks = [_ONLY_FOR[option.only_for]] if option.only_for else []
+    if default not in (None, "", False, ...) and default != []:
+        remarks.append(f"default: {' '.join(map(str, default)) if isinstance(default, tuple) else default}")
+    return (text + (f" ({'; '.join(remarks)})" if remarks else "")).replace("%", "%%")  # argparse formats it
 
 
-def _first(options: list[Option], group: str) -> int:
-    return next(index for index, option in enumerate(options) if option.group == group)
-
-
-def _section(title: str, options: Iterable[Option], width: int) -> str:
-    return "\n".join([f"{title}:", *(_entry(option, width) for option in options)])
-
-
-def _entry(option: Option, width: int) -> str:
-    head = f"  --{option.name} {_placeholder(option)}".rstrip()
-    unsaid = option.default in (None, "", False, ...) or option.default == []
-    default = "" if unsaid else f" (default: {_shown(option.default)})"
-    body = textwrap.wrap(option.help + default, width - 34, break_on_hyphens=False) or [""]
-    lines = [f"{head:<33} {body[0]}"] if len(head) <= 33 else [head, " " * 34 + body[0]]
-    return "\n".join([*lines, *(" " * 34 + line for line in body[1:])])
-
-
-def _placeholder(option: Option) -> str:
+def _placeholder(option: Option) -> dict[str, Any]:
+    """What follows the option's name, as an argument of `add_argument`."""
     if option.words and len(option.words) <= 4:
         numbers = ["SECONDS"] if "float" in option.kinds else []
-        return "|".join([*numbers, *option.words]) + ("..." if option.takes_many else "")
+        return {"metavar": "|".join([*numbers, *option.words]) + ("..." if option.takes_many else "")}
     if option.is_switch:
-        return "" if option.default is False else "[BOOL]"
-    kind = next(
-        (kind for kind in ("int", "float", "dict") if kind in option.kinds), "list" if option.takes_many else ""
-    )
-    return {"int": "N", "float": "X", "dict": "JSON", "list": "WORD..."}.get(kind, "TEXT")
-
-
-def _shown(default: object) -> str:
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        return {"action": "store_true"} if option.default is False else {"metavar": "BOOL", "nargs": "?"}
+    names = {"int": "N", "float": "X", "dict": "JSON", "list": "WORD..."}
+    return {"metavar": next((names[kind] for kind in names if kind in option.kinds), "TEXT")}

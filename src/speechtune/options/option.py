@@ -1,63 +1,75 @@
-"""What each option takes: the tables of ours and of `TrainingArguments`, and words turned into typed values.
+"""One option: its type, range and help, and the conversion of what a user wrote into a typed value.
 
-An option's type is the annotation of its dataclass field: of our `Settings`, and of `TrainingArguments` and
-`Seq2SeqTrainingArguments`, whose source is parsed, not imported (10 ms instead of 6 s). A test holds that what is read
-here equals the imported dataclasses.
-
-Rejected: argparse. It takes `-` in `--chars_to_ignore , ? . ! - \\;` for an option, guesses abbreviations, stops at the
-first mistake, and needs a workaround for every boolean.
+The type is the annotation of a dataclass field, of our `Settings` or of `TrainingArguments`, as text.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
-import importlib.util
 import json
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, NoReturn
 
-from speechtune.errors import OptionError
 from speechtune.options.table import Command, Settings
 
-__all__ = ["Option", "own_options", "training_options"]
+__all__ = ["Option", "own_options"]
 
-_TRUE = frozenset({"true", "t", "yes", "y", "1", "on"})
-_FALSE = frozenset({"false", "f", "no", "n", "0", "off"})
-_NONE = frozenset({"none", "null"})
-_SIMPLE = frozenset({"bool", "int", "float", "str", "dict", "list"})
+_SWITCH_WORDS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "on"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "off"), False),
+}
+_KINDS = {name: name for name in ("bool", "int", "float", "str", "list", "dict")} | {
+    **{"tuple": "list", "Mapping": "dict", "ParallelismConfig": "dict", "None": "none", "False": "false"}
+}
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # lone surrogates: bytes that are not UTF-8, "\\ud800" in JSON
+_LIMIT = 10**12  # for numbers without a range of their own
+
+
+class _ExplainedError(ValueError):
+    """A mistake whose text says more than what was expected."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option: what it takes and what it says of itself."""
+    """What one option takes, and its help.
+
+    Args:
+        annotation: as in the source: "float | None", "dict[str, Any] | str | None".
+        default: `...` where the source computes it.
+        commands: names of the commands that take it.
+        choices: the only words allowed; empty takes those of the annotation.
+        only_for: the models or corpora it is for, see `table._option`; empty: all.
+        bare: may stand alone, which means True.
+        low, high: smallest and largest number, for a JSON object of the numbers inside it.
+        secret: its value is never shown.
+    """
 
     name: str
-    annotation: str  # as in the source: "float | None", "dict[str, Any] | str | None"
-    default: Any = None  # ... where the source computes it
+    annotation: str
+    default: Any = None
     help: str = ""
     group: str = ""
     commands: str = "train evaluate doctor vocab"
+    only_for: str = ""
     choices: tuple[str, ...] = ()
-    bare: bool = False  # it may stand alone, then it is True
-    low: float | None = None
-    high: float | None = None
+    bare: bool = False
+    low: float = -_LIMIT
+    high: float = _LIMIT
+    secret: bool = False
 
     def belongs_to(self, command: Command) -> bool:
         """Return whether `command` takes this option."""
         names = self.commands.split()
         return command in names or (command in ("plan", "script") and "train" in names)
 
-    @functools.cached_property
+    @property
     def kinds(self) -> frozenset[str]:
         """What a value may be: some of bool, int, float, str, dict, list, none, and false (False, but not True)."""
         return _read_annotation(self.annotation)[0]
 
-    @functools.cached_property
+    @property
     def words(self) -> tuple[str, ...]:
         """The only words allowed; empty where any word is, or none."""
         return self.choices or _read_annotation(self.annotation)[1]
@@ -68,40 +80,70 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        """It may stand alone."""
+        """Return whether it may stand alone."""
         return "bool" in self.kinds or self.bare
+
+    @property
+    def is_number(self) -> bool:
+        return bool({"int", "float"} & self.kinds)
+
+    @property
+    def takes_path(self) -> bool:
+        """Return whether the path of a JSON file may stand in for a JSON object."""
+        return {"dict", "str"} <= self.kinds and not self.name.endswith("_kwargs")
 
     @property
     def expected(self) -> str:
         """What the option takes, in words: "a number from 0 to 1"."""
         parts = ["true or false"] if self.is_switch else []
-        if {"int", "float"} & self.kinds:
-            parts.append(("a whole number" if "int" in self.kinds else "a number") + _limits(self.low, self.high))
+        if self.is_number:
+            limits = "" if self.high == _LIMIT else f" from {self.low:,} to {self.high:,}"
+            parts.append(("a whole number" if "int" in self.kinds else "a number") + limits)
         if self.words:
             parts.append(("one of " if len(self.words) > 1 else "") + ", ".join(self.words))
         elif {"str", "list"} & self.kinds and "dict" not in self.kinds:
             parts.append("one or more words" if self.takes_many else "a word")
         if "dict" in self.kinds:
-            parts.append('a JSON object such as {"key": 1}' + (" or a file's path" if self._takes_path else ""))
+            parts.append('a JSON object such as {"key": 1}' + (" or a file's path" if self.takes_path else ""))
         return " or ".join(parts)
 
-    @property
-    def _takes_path(self) -> bool:
-        return "str" in self.kinds and not self.name.endswith("_kwargs")
-
     def convert(self, raw: Any) -> Any:
-        """The value that `raw` stands for: a word, a list of words, or what a JSON file holds.
+        """Return the value that `raw` stands for: a word, a list of words, or what a JSON file holds.
 
         Raises:
             ValueError: "expected ..., found ...", to be put behind the option's name.
         """
         try:
             value = self._convert(raw)
+            self.check(value)
         except (ValueError, TypeError) as error:
-            detail = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
-            found = " ".join(map(str, raw)) if isinstance(raw, list) else raw
-            raise ValueError(f"expected {self.expected}, found {found!r}{detail}") from None
+            if self.secret:
+                raise ValueError(f"expected {self.expected}") from None
+            detail = f" ({error})" if isinstance(error, (json.JSONDecodeError, _ExplainedError)) else ""
+            found = repr(" ".join(map(str, raw)) if isinstance(raw, list) else raw)
+            found = found if len(found) <= 100 else f"{found[:97]}..."
+            raise ValueError(f"expected {self.expected}, found {found}{detail}") from None
         return tuple(value) if isinstance(value, list) and "tuple" in self.annotation else value
+
+    def check(self, value: Any, name: str = "") -> None:
+        """Check the numbers and texts of a value, also within objects and lists.
+
+        Raises:
+            ValueError: a number is out of range or not finite, or a text can't be written as UTF-8.
+        """
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                self.check(key)
+                self.check(inner, str(key))
+        elif isinstance(value, (list, tuple)):
+            for inner in value:
+                self.check(inner, name)
+        elif isinstance(value, str) and _NO_TEXT.search(value):
+            raise _ExplainedError("a character of it is no text in UTF-8")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and not self.low <= value <= self.high:
+            if name:
+                raise _ExplainedError(f"{name} is {str(value)[:20]}, not a number from {self.low:,} to {self.high:,}")
+            raise ValueError
 
     def _convert(self, raw: Any) -> Any:
         if raw is None:
@@ -117,34 +159,25 @@ class Option:
 
     def _from_text(self, text: str) -> Any:
         lower = text.strip().lower()
-        if self.words and text in self.words:
-            return [text] if self.takes_many else text
-        if self.is_switch and lower in ({"true", "false"} if "str" in self.kinds else _TRUE | _FALSE):
-            return lower in _TRUE
+        if text in self.words:
+            return [text] if self.takes_many and "str" not in self.kinds else text
+        if self.is_switch and lower in (("true", "false") if "str" in self.kinds else _SWITCH_WORDS):
+            return _SWITCH_WORDS[lower]
         if "false" in self.kinds and lower == "false":
             return False
-        if "none" in self.kinds and "str" not in self.kinds and lower in _NONE:
+        if "none" in self.kinds and "str" not in self.kinds and lower in ("none", "null"):
             return None
-        if {"int", "float"} & self.kinds:
-            return self._number(text)
-        if "dict" in self.kinds and (lower.startswith("{") or not self._takes_path):
+        if self.is_number:
+            number = float(text)
+            if "int" not in self.kinds:
+                return number
+            return int(text if text.strip().lstrip("+-").isdigit() else number) if number.is_integer() else _fail()
+        if "dict" in self.kinds and (lower.startswith("{") or not self.takes_path):
             value = json.loads(text)
             return value if isinstance(value, dict) else _fail()
         if "str" in self.kinds:
             return self._word(text)
         return [self._word(text)] if self.takes_many else _fail()
-
-    def _number(self, text: str) -> int | float:
-        number = float(text)
-        if (
-            math.isnan(number)
-            or not (self.low is None or number >= self.low)
-            or not (self.high is None or number <= self.high)
-        ):
-            _fail()
-        if "int" not in self.kinds:
-            return number
-        return int(text) if re.fullmatch(r"\s*[-+]?\d+\s*", text) else int(number) if number.is_integer() else _fail()
 
     def _word(self, text: str) -> str:
         return text if not self.words or text in self.words else _fail()
@@ -158,118 +191,18 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else repr(value) if isinstance(value, (int, float)) else _fail()
 
 
-def _limits(low: float | None, high: float | None) -> str:
-    if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
-    return f" of at least {low:g}" if low is not None else ""
+@functools.cache
+def _read_annotation(annotation: str) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return kinds and words of an annotation: {float, none} and ("auto",) of "Literal['auto'] | float | None"."""
+    words = tuple(re.findall(r"'([^']+)'", annotation))
+    rest = re.sub(r"Literal\[(.*?)\]", lambda match: "False" if match[1] == "False" else "", annotation)
+    rest = rest.replace("Optional[", "None | ").replace("Union[", "")
+    rest = re.sub(r"\[.*?\]", "", rest)  # what a list or dict holds
+    names = (name.rpartition(".")[2] for name in re.findall(r"[\w.]*\w", rest))
+    return frozenset(_KINDS.get(name, "str") for name in names), words
 
 
 @functools.cache
 def own_options() -> dict[str, Option]:
     """Our options by name, in the order of `Settings`."""
-    return {
-        f.name: Option(f.name, str(f.type), f.default, **{k: v for k, v in f.metadata.items() if k != "only_for"})
-        for f in fields(Settings)
-    }
-
-
-@functools.cache
-def training_options() -> dict[str, Option]:
-    """The options of `Seq2SeqTrainingArguments` by name, those of `TrainingArguments` among them.
-
-    Raises:
-        OptionError: transformers is not installed, or no longer as we know it.
-    """
-    options: dict[str, Option] = {}
-    for file, name in (
-        ("training_args.py", "TrainingArguments"),
-        ("training_args_seq2seq.py", "Seq2SeqTrainingArguments"),
-    ):
-        # Only the fields are parsed: the methods behind them are two thirds of the file
-        match = re.search(rf"^class {name}\b.*?(?=^    def |\Z)", _source(file), re.MULTILINE | re.DOTALL)
-        if match is None:
-            raise OptionError(f"{name} was not found in transformers; is its version one that speechtune knows?")
-        body = ast.parse(match.group()).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for node in body.body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                options[node.target.id] = _training_option(node.target.id, node)
-    return options
-
-
-def _training_option(name: str, node: ast.AnnAssign) -> Option:
-    """From `name: annotation = field(default=..., metadata={...})`."""
-    keywords = {k.arg: k.value for k in node.value.keywords} if isinstance(node.value, ast.Call) else {}
-    metadata = _literal(keywords.get("metadata"), {})
-    default = (
-        _literal(keywords["default"], ...) if "default" in keywords else [] if "default_factory" in keywords else None
-    )
-    return Option(
-        name,
-        ast.unparse(node.annotation),
-        default,
-        metadata.get("help", "").replace("%%", "%"),  # argparse's escape
-        "TrainingArguments",
-        choices=tuple(metadata.get("choices", ())),
-        bare="const" in metadata,
-    )
-
-
-def _literal(node: ast.expr | None, otherwise: Any) -> Any:
-    try:
-        return otherwise if node is None else ast.literal_eval(node)
-    except ValueError:
-        return otherwise
-
-
-@functools.cache
-def _source(file: str) -> str:
-    """Source of a module of transformers, without importing it: the spec of a top-level package is found, not run."""
-    spec = importlib.util.find_spec("transformers")
-    if spec is None or spec.origin is None:
-        raise OptionError(
-            "transformers is not installed here. Install speechtune with its dependencies: pip install speechtune"
-        )
-    return Path(spec.origin).with_name(file).read_text(encoding="utf-8")
-
-
-@functools.cache
-def _read_annotation(annotation: str) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Kinds and words that an annotation allows."""
-    return _read(ast.parse(annotation, mode="eval").body)
-
-
-def _read(node: ast.expr) -> tuple[frozenset[str], tuple[str, ...]]:
-    if isinstance(node, ast.BinOp):
-        return _join([node.left, node.right])
-    if isinstance(node, ast.Constant):
-        if isinstance(node.value, str):
-            return frozenset(), (node.value,)
-        return frozenset({"none" if node.value is None else "false"}), ()
-    if isinstance(node, ast.Subscript):
-        head = ast.unparse(node.value).rpartition(".")[2].lower()
-        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        if head in ("dict", "mapping"):
-            return frozenset({"dict"}), ()
-        if head in ("list", "tuple"):
-            return frozenset({"list"}), _join(part for part in parts if isinstance(part, ast.Subscript))[1]
-        kinds, words = _join(parts)  # Literal, Union, Optional
-        return kinds | ({"none"} if head == "optional" else set()), words
-    name = ast.unparse(node).rpartition(".")[2]
-    if name in _SIMPLE:
-        return frozenset({name}), ()
-    return frozenset({"dict" if name == "ParallelismConfig" else "str"}), _enum_values(name)
-
-
-def _join(nodes: Iterable[ast.expr]) -> tuple[frozenset[str], tuple[str, ...]]:
-    read = [_read(node) for node in nodes]
-    return frozenset().union(*(kinds for kinds, _ in read)), tuple(word for _, words in read for word in words)
-
-
-def _enum_values(name: str) -> tuple[str, ...]:
-    """Values of transformers' enumeration `name`, such as IntervalStrategy; empty for any other class."""
-    for file in ("trainer_utils.py", "training_args.py"):
-        match = re.search(rf"^class {name}\(ExplicitEnum\):.*?(?=^\S|\Z)", _source(file), re.MULTILINE | re.DOTALL)
-        if match is not None:
-            return tuple(re.findall(r'^    [A-Z0-9_]+ = "(.*?)"', match.group(), re.MULTILINE))
-    return ()
+    return {f.name: Option(f.name, str(f.type), f.default, **f.metadata) for f in fields(Settings)}

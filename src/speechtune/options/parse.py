@@ -1,34 +1,35 @@
-"""Command lines of the original scripts, of every age, and of `speechtune train`, into `Options`.
+"""Command lines of the original scripts, old and new, and of `speechtune train`, turned into `Options`.
 
-Names that transformers dropped or renamed since version 3 are taken still, by the table in `old_names.py`.
+Names that transformers renamed or dropped since version 3 are still accepted: see `renamed.py`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from speechtune.errors import OptionError
-from speechtune.options.option import Option, own_options, training_options
-from speechtune.options.renamed import OLD_NAMES
+from speechtune.options.option import Option, own_options
+from speechtune.options.options_file import check_json_file, read_options_file
+from speechtune.options.renamed import OLD_NAMES, Old
 from speechtune.options.table import SECRET_OPTIONS, Command, Kind, Options, Settings
-from speechtune.options.words import Given, Words, read_options_file, split_words
+from speechtune.options.training_arguments import LIMITS, TRACKERS, training_options
+from speechtune.options.words import Given, Words, split_words
 
 __all__ = ["parse_options"]
 
 
-# The one that is given on the command line puts aside the other one of a recipe.
+# Given on the command line, each overrides the other one of a recipe.
 _RIVALS = (
     ("model_name_or_path", "model_config"),
     ("batch_seconds", "per_device_train_batch_size"),
     ("max_steps", "num_train_epochs"),
 )
 _REQUIRED: dict[Command, tuple[str, ...]] = {
-    "train": ("model_name_or_path", "dataset_name", "output_dir"),
-    "plan": ("model_name_or_path", "dataset_name", "output_dir"),
-    "script": ("model_name_or_path", "dataset_name", "output_dir"),
+    **dict.fromkeys(("train", "plan", "script"), ("model_name_or_path", "dataset_name", "output_dir")),
     "evaluate": ("model_name_or_path", "dataset_name"),
     "doctor": ("dataset_name",),
     "vocab": ("dataset_name", "output_dir"),
@@ -39,19 +40,19 @@ _SWEDISH = {"swe", "sv", "swedish"}
 def parse_options(
     argv: Sequence[str], *, command: Command = "train", kind: Kind | None = None, prog: str = "speechtune train"
 ) -> Options:
-    """What a command line asks for.
+    """Return the options that a command line gives.
 
-    A word that ends in .json, .yaml or .yml is a file of options; those on the command line count for more.
+    A word that ends in .json, .yaml or .yml is a file of options; the command line overrides it.
 
     Args:
-        argv: the words behind the program's name.
+        argv: the words after the program's name.
         command: "script" trains only with `--do_train` and evaluates only with `--do_eval`, as the originals do.
-        kind: of the script called; None where the model will tell.
+        kind: of the script called; None where it depends on the model.
         prog: the command's name, for messages.
 
     Raises:
-        OptionError: one message with all that is wrong: unknown options (and the nearest), values of a wrong type,
-            required ones that are missing, options that contradict each other.
+        OptionError: one message with all mistakes: unknown options (and the nearest), values of a wrong type or out of
+            range, missing options, options that contradict each other.
     """
     table = _table()
     words = split_words(argv, table)
@@ -60,11 +61,10 @@ def parse_options(
     in_file, info, file_mistakes = read_options_file(recipe, table) if recipe is not None else ([], {}, [])
     mistakes += file_mistakes
     hint = [f"`{prog} --help` lists the options."] if mistakes else []
-    in_file = [given for given in in_file if _knows(command, given.name)]
     on_line = {given.name for given in words.given}
-    aside = {b if a in on_line else a for a, b in _RIVALS if (a in on_line) != (b in on_line)}
-    values = _convert([given for given in in_file if given.name not in aside], table, mistakes)
-    values |= _convert(words.given, table, mistakes)
+    overridden = {b if a in on_line else a for a, b in _RIVALS if (a in on_line) != (b in on_line)}
+    given = [entry for entry in in_file if _knows(command, entry.name) and entry.name not in overridden]
+    values = _convert([*given, *words.given], table, mistakes)
     mistakes += [
         f"--{name} is not an option of `{prog}`, but of `speechtune {_owner(name)}`."
         for name in sorted(on_line)
@@ -72,9 +72,9 @@ def parse_options(
     ]
     if values.get("fp16") and values.get("bf16"):
         mistakes.append("--fp16 and --bf16 contradict each other: give one of them.")
-    notes = _translate(values, table)
+    notes = _translate(values, table, mistakes)
     _imply(command, values)
-    mistakes += _missing(command, kind, values) + _contradictions(command, kind, values)
+    mistakes += _missing(command, kind, values, table) + _contradictions(command, kind, values)
     if mistakes:
         raise OptionError("\n".join(mistakes + hint))
 
@@ -93,17 +93,22 @@ def parse_options(
 
 
 def _table() -> dict[str, Option]:
+    """Every option that is understood, by name; those of `renamed.py` are in the group "old"."""
     today = training_options() | own_options()
-    old = {
-        name: replace(Option(name, entry.annotation) if entry.annotation else today[entry.to], name=name, group="old")
-        for name, entry in OLD_NAMES.items()
-        if entry.annotation or entry.to in today
-    }
-    return old | today
+    old = {name: _old_option(name, entry, today) for name, entry in OLD_NAMES.items()}
+    return today | {name: option for name, option in old.items() if option is not None}
+
+
+def _old_option(name: str, entry: Old, today: Mapping[str, Option]) -> Option | None:
+    if not entry.annotation:
+        option = today.get(entry.to or name)  # None: the installed transformers is older or newer than this row
+        return replace(option, name=name, group="old") if option is not None else None
+    limits = dict(zip(("low", "high"), LIMITS.get(name, ()), strict=False))
+    return Option(name, entry.annotation, group="old", secret=entry.to in SECRET_OPTIONS, **limits)
 
 
 def _take_positionals(words: Words, command: Command) -> Path | None:
-    """The file of options among the words that belong to no option; `speechtune evaluate` takes a model too."""
+    """Return the file of options among the words without an option; `speechtune evaluate` takes a model too."""
     recipe = None
     for word in words.positionals:
         if recipe is None and word.endswith((".json", ".yaml", ".yml")):
@@ -113,9 +118,7 @@ def _take_positionals(words: Words, command: Command) -> Path | None:
         elif not word.strip():
             words.mistakes.append("a word of spaces: does a line of the command end in a backslash and a space?")
         else:
-            words.mistakes.append(
-                f"{word!r} belongs to no option. Did you mean a name in front of it, or quotes around it?"
-            )
+            words.mistakes.append(f"{word!r} belongs to no option. Is an option's name missing, or are quotes missing?")
     return recipe
 
 
@@ -126,35 +129,37 @@ def _knows(command: Command, name: str) -> bool:
     return command in ("train", "plan", "script", "evaluate") or name == "output_dir"
 
 
-def _owner(name: str) -> str:
-    """A command that takes option `name`."""
+def _owner(name: str) -> Command:
+    """Return a command that takes option `name`."""
     return next((command for command in _REQUIRED if _knows(command, name)), "train")
 
 
 def _convert(given: Sequence[Given], table: Mapping[str, Option], mistakes: list[str]) -> dict[str, Any]:
+    """Return typed values by name, the last one given for each."""
     values: dict[str, Any] = {}
     for entry in given:
-        _convert_into(values, entry, table[entry.name], mistakes)
+        option = table[entry.name]
+        try:
+            value = option.convert(entry.raw)
+            if option.takes_path and isinstance(value, str):
+                check_json_file(Path(value), option)
+            values[entry.name] = value
+        except ValueError as error:
+            mistakes.append(f"{entry.where}: {error}")
     return values
 
 
-def _convert_into(values: dict[str, Any], entry: Given, option: Option, mistakes: list[str]) -> None:
-    try:
-        values[entry.name] = option.convert(entry.raw)
-    except ValueError as error:
-        secret = (OLD_NAMES[entry.name].to if entry.name in OLD_NAMES else entry.name) in SECRET_OPTIONS
-        mistakes.append(f"{entry.where}: {f'expected {option.expected}' if secret else error}")
-
-
-def _translate(values: dict[str, Any], table: Mapping[str, Option]) -> list[str]:
-    """Replace old names in `values` by today's; today's own, where given too, counts for more. One note each."""
+def _translate(values: dict[str, Any], table: Mapping[str, Option], mistakes: list[str]) -> list[str]:
+    """Replace old names in `values` by today's, unless today's is given too; return a note for each."""
     notes = []
     for name in [name for name in values if name in OLD_NAMES]:
         old = OLD_NAMES[name]
         if old.to and old.to not in table:
             continue  # the installed transformers is older than the renaming
         value = values.pop(name)
-        if old.line:
+        if old.refused and value not in (table[name].default, None):
+            mistakes.append(f"--{name} is {old.line}.")
+        elif old.line and not old.refused:
             notes.append(f"--{name}: {old.line}")
         today = old.value(value) if old.to and value is not None else None
         if isinstance(today, dict) and isinstance(values.get(old.to), dict):
@@ -162,7 +167,7 @@ def _translate(values: dict[str, Any], table: Mapping[str, Option]) -> list[str]
         elif today is not None:
             values.setdefault(old.to, today)
     organization, _, repository = str(values.get("hub_model_id") or "").rpartition("/")
-    if organization and not repository:  # from --push_to_hub_organization: the repository is named as the folder
+    if organization and not repository:  # from --push_to_hub_organization: the repository gets the folder's name
         values["hub_model_id"] = f"{organization}/{Path(values.get('output_dir') or '').name}"
     return notes
 
@@ -174,19 +179,20 @@ def _imply(command: Command, values: dict[str, Any]) -> None:
     elif command == "evaluate":
         values |= {"do_train": False, "do_eval": True}
         values.setdefault("output_dir", _evaluation_folder(values))
+    if str(values.get("metric_for_best_model")).endswith("per"):
+        values["eval_metrics"] = tuple(dict.fromkeys((*values.get("eval_metrics", ("wer",)), "per")))
 
 
 def _evaluation_folder(values: Mapping[str, Any]) -> str:
-    """Where the scores go unless told: into the model's folder, or runs/MODEL for one of the hub."""
+    """Default folder of scores: in the model's folder, or runs/MODEL for a model of the hub."""
     model = Path(values.get("model_name_or_path") or "model")
     what = (values.get("dataset_name"), values.get("dataset_config_name"), values.get("eval_split_name", "test"))
     name = "-".join(Path(part).name for part in what if part)
     return str((model if model.is_dir() else Path("runs") / model.name) / f"evaluation-{name}")
 
 
-def _missing(command: Command, kind: Kind | None, values: Mapping[str, Any]) -> list[str]:
+def _missing(command: Command, kind: Kind | None, values: Mapping[str, Any], table: Mapping[str, Option]) -> list[str]:
     required = _REQUIRED[command] + (("target_language",) if kind == "ctc_adapter" else ())
-    table = own_options() | training_options()
     return [
         f"--{name} is missing: {table[name].help}"
         for name in required
@@ -210,6 +216,12 @@ def _contradictions(command: Command, kind: Kind | None, values: Mapping[str, An
         found.append(
             f"--min_duration_in_seconds {shortest:g} is over --max_duration_in_seconds {longest:g}: nothing is left."
         )
+    trackers = values.get("report_to") or []
+    for name in [trackers] if isinstance(trackers, str) else trackers:
+        missing = [module for module in TRACKERS.get(name, ()) if importlib.util.find_spec(module) is None]
+        if missing and not (name == "tensorboard" and importlib.util.find_spec("tensorboardX")):
+            packages = " ".join({"azureml": "azureml-core"}.get(module, module) for module in missing)
+            found.append(f"--report_to {name}: {' and '.join(missing)} is not installed. Run: pip install {packages}")
     return found
 
 

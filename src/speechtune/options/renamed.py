@@ -1,7 +1,7 @@
-"""Options of the original scripts and of transformers that are gone, renamed, or not needed here: one row each.
+"""Options of the original scripts and of transformers that are renamed, not needed or not supported: one row each.
 
-Found by comparing the fields of `TrainingArguments` in 3.5, 4.6, 4.20, 4.41, 4.57 and 5.18 to 5.23, and the own
-options of the scripts over the years. Nothing is swallowed silently: who gives an old name reads what became of it.
+Found by comparing the fields of `TrainingArguments` in 3.5, 4.6, 4.20, 4.41, 4.57 and 5.18 to 5.23, and the scripts'
+own options over the years. Nothing is ignored silently: whoever gives such an option reads what became of it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ __all__ = ["OLD_NAMES", "Old"]
 
 @dataclass(frozen=True)
 class Old:
-    """What became of an option: `line` is shown to who gives it, unless it is empty."""
+    """What became of an option.
+
+    Args:
+        line: shown to whoever gives it, unless it is empty.
+        to: today's option; empty: there is none.
+        annotation: the values it takes; empty: those of today's option, or of `TrainingArguments`.
+        value: today's value for the old one; None leaves today's option unset.
+        refused: any other value than its default is an error.
+    """
 
     line: str
-    to: str = ""  # today's option; empty: nothing is to be done
-    annotation: str = ""  # which values it takes; empty: those of today's option
-    value: Callable[[Any], Any] = lambda value: value  # today's value for the old one; None: leave today's unset
+    to: str = ""
+    annotation: str = ""
+    value: Callable[[Any], Any] = lambda value: value
+    refused: bool = False
 
 
 def _renamed(to: str) -> Old:
@@ -31,8 +40,12 @@ def _changed(annotation: str, to: str, value: Callable[[Any], Any]) -> Old:
     return Old(f"taken as --{to}", to, annotation, value)
 
 
-def _unneeded(annotation: str, why: str) -> Old:
+def _unneeded(why: str, annotation: str = "") -> Old:
     return Old(f"not needed, {why}", "", annotation)
+
+
+def _refused(why: str) -> Old:
+    return Old(f"not supported: {why}", refused=True)
 
 
 def _dropped(annotation: str, why: str) -> Old:
@@ -40,22 +53,54 @@ def _dropped(annotation: str, why: str) -> Old:
 
 
 _NO_GRAPH = "the model runs as PyTorch runs it (--torch_compile compiles it)"
-_OWN_LAUNCH = "processes are started by torchrun"
-_PLANNED = "batches are planned once, by duration, and shared out to the processes"
+_TORCHRUN = "processes are started by torchrun"
+_PLANNED = "batches are planned once, by duration, and divided among the processes"
+_OWN_EVALUATION = "evaluation keeps texts and counts errors, not logits"
+_LOADER = "--dataloader_num_workers is enough; the rest is set for the machine"
+_LIGER = "Liger has no kernels for speech models. Leave it out"
 
 OLD_NAMES: dict[str, Old] = {
-    # Options of today's TrainingArguments that something else does here
+    # Options of today's TrainingArguments that another option stands for
     "gradient_checkpointing": Old("", "activation_checkpointing"),
     "gradient_checkpointing_kwargs": Old("", "activation_checkpointing_kwargs"),
     "fp16": Old("", "precision", "bool", lambda on: "fp16" if on else None),
     "bf16": Old("", "precision", "bool", lambda on: "bf16" if on else None),
     "auto_find_batch_size": _changed("bool", "batch_seconds", lambda on: "auto" if on else None),
-    "length_column_name": _unneeded("str", "durations come from the recordings' headers"),
-    "train_sampling_strategy": _unneeded("str", _PLANNED),
-    "sortish_sampler": _unneeded("bool", _PLANNED),
-    "eval_accumulation_steps": _unneeded("int | None", "evaluation keeps texts, not logits"),
-    "logging_nan_inf_filter": _unneeded("bool", "a step with a non-finite loss is skipped and named"),
-    "do_predict": _unneeded("bool", "--do_eval writes what the model said to hypotheses.jsonl"),
+    # ... that are not needed
+    "average_tokens_across_devices": _unneeded("a step's loss is always the mean over all processes"),
+    "dataloader_drop_last": _unneeded(_PLANNED),
+    "dataloader_in_order": _unneeded(_LOADER),
+    "dataloader_multiprocessing_context": _unneeded(_LOADER),
+    "dataloader_persistent_workers": _unneeded(_LOADER),
+    "dataloader_pin_memory": _unneeded(_LOADER),
+    "dataloader_prefetch_factor": _unneeded(_LOADER),
+    "disable_tqdm": _unneeded("progress is shown as plain lines where the output is not a terminal"),
+    "do_predict": _unneeded("--do_eval writes the recognised text to hypotheses.jsonl"),
+    "enable_jit_checkpoint": _unneeded("SIGTERM and Ctrl+C always save a checkpoint"),
+    "eval_accumulation_steps": _unneeded(_OWN_EVALUATION),
+    "eval_do_concat_batches": _unneeded(_OWN_EVALUATION),
+    "eval_use_gather_object": _unneeded(_OWN_EVALUATION),
+    "hub_always_push": _unneeded("the model is uploaded once, at the end"),
+    "ignore_data_skip": _unneeded("a resumed run skips trained utterances without reading them"),
+    "include_num_input_tokens_seen": _unneeded("seconds of audio are counted instead"),
+    "label_names": _unneeded("labels are made from --text_column_name"),
+    "length_column_name": _unneeded("durations come from the recordings' headers"),
+    "local_rank": _unneeded(_TORCHRUN),
+    "logging_nan_inf_filter": _unneeded("a step with a non-finite loss is skipped and reported"),
+    "remove_unused_columns": _unneeded("--audio_column_name and --text_column_name choose the columns"),
+    "restore_callback_states_from_checkpoint": _unneeded("no callback here has a state of its own"),
+    "sortish_sampler": _unneeded(_PLANNED),
+    # ... that would change the result, and are not supported
+    "batch_eval_metrics": _refused("error rates are always counted batch by batch. Leave it out"),
+    "bf16_full_eval": _refused("evaluation uses --precision. Give --precision bf16"),
+    "fp16_full_eval": _refused("evaluation uses --precision. Give --precision fp16"),
+    "data_seed": _refused("--seed also decides the order of the data. Leave it out"),
+    "deepspeed": _refused("--fsdp shards a model over GPUs. Leave it out"),
+    "include_for_metrics": _refused("--eval_metrics chooses the error rates. Leave it out"),
+    "liger_kernel_config": _refused(_LIGER),
+    "parallelism_config": _refused("torchrun with --fsdp shards a model over GPUs. Leave it out"),
+    "prediction_loss_only": _refused("an evaluation always gives error rates. Leave it out"),
+    "use_liger_kernel": _refused(_LIGER),
     # Renamed
     "max_left_out": _renamed("max_skipped"),
     "arena_max_gb": _renamed("audio_cache_max_gb"),
@@ -86,7 +131,7 @@ OLD_NAMES: dict[str, Old] = {
     "max_val_samples": _renamed("max_eval_samples"),
     "tokenizer_name": Old("", "tokenizer_name_or_path"),
     # Dropped, and why that is harmless
-    "group_by_length": _unneeded("bool", "batches are always grouped by duration here"),
+    "group_by_length": _unneeded("batches are always grouped by duration here", "bool"),
     "use_fast_tokenizer": _dropped("bool", "transformers has one kind of tokenizer left"),
     "text_column": _dropped("str | None", "the transcript's column is --text_column_name"),
     "forced_decoder_ids": _dropped("str | list[str] | None", "--language and --task set the decoder's prompt"),
@@ -103,8 +148,8 @@ OLD_NAMES: dict[str, Old] = {
     "use_ipex": _dropped("bool", _NO_GRAPH),
     "use_legacy_prediction_loop": _dropped("bool", "evaluation has its own loop here"),
     "use_mps_device": _dropped("bool", "an Apple GPU is used where there is one"),
-    "tpu_num_cores": _dropped("int | None", _OWN_LAUNCH),
-    "mp_parameters": _dropped("str", _OWN_LAUNCH),
+    "tpu_num_cores": _dropped("int | None", _TORCHRUN),
+    "mp_parameters": _dropped("str", _TORCHRUN),
     "ray_scope": _dropped("str | None", "no hyper-parameter search is run here"),
     "sharded_ddp": _dropped("str | None", "--fsdp shards a model"),
     "dispatch_batches": _dropped("bool | None", _PLANNED),

@@ -1,11 +1,11 @@
-"""Every option of ours, once: name, type, default, help, the commands it belongs to, the models it is for.
+"""Every option of ours, exactly once: name, type, default, help, range, its commands, and the models it is for.
 
-`Settings` holds the options of the original scripts and our own; the options of `TrainingArguments` stay beside it,
-in `Options.training`, as the words the user gave: this module imports neither torch nor transformers. `arguments.py`
-turns words into values by the annotations here; `compat.py` puts the two halves together.
+To add an option, add one line to `Settings`: parsing, `--help` and docs/options.md follow from it. The options of
+`TrainingArguments` stay beside it, in `Options.training`, as far as the user gave them. This module imports neither
+torch nor transformers: a misspelt option is answered at once.
 
-Rejected: one big dataclass that inherits from `TrainingArguments`. It costs six seconds before a misspelt option
-can be answered, and its defaults hide what the user asked for.
+Rejected: one dataclass that inherits from `TrainingArguments`. Importing it takes six seconds, and its defaults hide
+what the user asked for.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ Family = Literal["ctc", "seq2seq"]  # what a model is
 # "script": an original script's name was called. "plan" and "script" take the options of "train".
 Command = Literal["train", "plan", "script", "evaluate", "doctor", "vocab"]
 
-SECRET_OPTIONS = frozenset({"token", "hub_token"})  # never in a log, a card or a file
+SECRET_OPTIONS = frozenset({"token", "hub_token"})  # never in a message, log, card or file
 SEQ2SEQ_TRAINING = frozenset(
-    {"predict_with_generate", "generation_max_length", "generation_num_beams", "generation_config"}
+    {
+        *("predict_with_generate", "generation_max_length", "generation_num_beams", "generation_config"),
+        *("label_smoothing_factor", "neftune_noise_alpha"),
+    }
 )
 _KIND_DEFAULTS: dict[str, dict[str, Any]] = {
     "ctc_streaming": {"streaming": True},
@@ -36,6 +39,7 @@ _KIND_DEFAULTS: dict[str, dict[str, Any]] = {
 
 _EVERYWHERE = "train evaluate doctor vocab"
 _WITH_MODEL = "train evaluate doctor"
+_COUNT = (1, 10**9)
 
 
 def _option(
@@ -45,166 +49,183 @@ def _option(
     *,
     commands: str,
     only_for: str = "",
-    low: float | None = None,
-    high: float | None = None,
+    limits: tuple[float, float] | None = None,
     secret: bool = False,
 ) -> Any:
-    metadata = {"group": group, "commands": commands, "help": help, "only_for": only_for, "low": low, "high": high}
+    """Return a field of `Settings`.
+
+    Args:
+        only_for: "ctc", "seq2seq", "adapter" or "streaming": an error with any other model or corpus.
+        limits: smallest and largest number.
+    """
+    metadata = {"group": group, "commands": commands, "help": help, "only_for": only_for, "secret": secret}
+    if limits is not None:
+        metadata |= {"low": limits[0], "high": limits[1]}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
 _model = partial(_option, "Model", commands=_WITH_MODEL)
-_weights = partial(_option, "Training: the model", commands="train")
-_share = partial(_option, "Training: the model", commands="train", only_for="ctc", low=0, high=1)
+_training = partial(_option, "Training", commands="train")
+_share = partial(_training, only_for="ctc", limits=(0, 1))
 _corpus = partial(_option, "Corpus", commands=_EVERYWHERE)
-_text = partial(_option, "Text", commands=_EVERYWHERE)
+_text = partial(_option, "Transcripts", commands=_EVERYWHERE)
 _batches = partial(_option, "Batches and speed", commands="train evaluate")
-_run = partial(_option, "The run", commands="train")
+_scores = partial(_option, "Scores", commands="train evaluate")
+_run = partial(_option, "Run", commands="train")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Options of ours, beside those of `TrainingArguments`. Times in seconds; None stands for "not set"."""
+    """Our options, beside those of `TrainingArguments`. Times are in seconds; None means "not set"."""
 
-    model_name_or_path: str = _model("", "pretrained model: a folder, or a name on the hub")
+    model_name_or_path: str = _model("", "pretrained model: a folder, or a name on the Hugging Face hub")
     model_config: Mapping[str, Any] | str | None = _model(
         None,
-        "start from random weights: the model's settings, 'model_type' among them, as JSON or a file of it (then no"
-        " --model_name_or_path)",
+        "train from random weights: the model's configuration with its model_type, as JSON or the path of a JSON file;"
+        " replaces --model_name_or_path",
         commands="train",
+        limits=(-(10**6), 10**6),
     )
     tokenizer_name_or_path: str | None = _model(
-        None,
-        "tokenizer: a folder or a name on the hub; without it, the model's own, or one made from the training text",
+        None, "tokenizer: a folder, or a name on the hub; by default the model's, or one made from the training text"
     )
-    config_name: str | None = _model(None, "take the model's configuration from this folder or name")
-    feature_extractor_name: str | None = _model(None, "take the feature extractor from this folder or name")
-    model_revision: str = _model("main", "the model's version on the hub: a branch, tag or commit")
-    cache_dir: str | None = _model(None, "folder for downloads and for our index", commands=_EVERYWHERE)
+    config_name: str | None = _model(None, "configuration of another model to use: a folder, or a name on the hub")
+    feature_extractor_name: str | None = _model(
+        None, "feature extractor of another model to use: a folder, or a name on the hub"
+    )
+    model_revision: str = _model("main", "version of the model on the hub: a branch, tag or commit")
+    cache_dir: str | None = _model(None, "folder for downloads and for the corpus index", commands=_EVERYWHERE)
     token: str | None = _model(
-        None, "the hub's token; without it, that of `hf auth login`", commands=_EVERYWHERE, secret=True
+        None, "access token for the hub; by default the one of `hf auth login`", commands=_EVERYWHERE, secret=True
     )
-    trust_remote_code: bool = _model(False, "run code that comes with a model or dataset: only if you read it")
+    trust_remote_code: bool = _model(False, "run Python code that comes with a model or dataset; read that code first")
 
-    dataset_name: str = _corpus("", "a folder, archive or manifest; a corpus in --corpora_dir; or a name on the hub")
-    dataset_config_name: str | None = _corpus(None, "the corpus' part, usually its language: tr, clean, german")
-    corpora_dir: str | None = _corpus(None, "where corpora lie, up to three folders down; or $SPEECHTUNE_CORPORA")
+    dataset_name: str = _corpus(
+        "", "corpus: a folder, an archive, a manifest file, a corpus in --corpora_dir, or a dataset on the hub"
+    )
+    dataset_config_name: str | None = _corpus(None, "part of the corpus, usually a language: tr, clean, german")
+    corpora_dir: str | None = _corpus(
+        None, "folder to search for corpora, up to three levels deep; default: $SPEECHTUNE_CORPORA"
+    )
     train_split_name: str = _corpus(
         "train+validation",
         "splits to train on, joined by +; 'train' for sequence-to-sequence models",
         commands="train doctor vocab",
     )
     eval_split_name: str = _corpus("test", "splits to evaluate on, joined by +", commands=_WITH_MODEL)
-    audio_column_name: str = _corpus("audio", "column that holds the recording")
-    allow_outside_audio: bool = _corpus(False, "read audio that a table names outside its folder (.. or ~)")
-    text_column_name: str = _corpus("text", "column that holds the transcript; without it, the corpus' own")
-    max_duration_in_seconds: float = _corpus(20.0, "longest recording to train on", low=0)
-    min_duration_in_seconds: float = _corpus(0.0, "shortest recording to train on", low=0)
+    audio_column_name: str = _corpus("audio", "column of the recordings")
+    text_column_name: str = _corpus("text", "column of the transcripts; by default the corpus' own")
+    allow_outside_audio: bool = _corpus(False, "read recordings that a corpus lists outside its own folder")
+    max_duration_in_seconds: float = _corpus(20.0, "skip longer recordings in training", limits=(0, 86_400))
+    min_duration_in_seconds: float = _corpus(0.0, "skip shorter recordings in training", limits=(0, 86_400))
     max_train_samples: int | None = _corpus(
-        None, "train on this many utterances at most", commands="train doctor vocab", low=1
+        None, "train on the first N utterances only", commands="train doctor vocab", limits=_COUNT
     )
     max_eval_samples: int | None = _corpus(
-        None, "evaluate on this many utterances at most", commands=_WITH_MODEL, low=1
+        None, "evaluate on the first N utterances only", commands=_WITH_MODEL, limits=_COUNT
     )
-    max_skipped: float = _corpus(0.05, "stop if more than this share of a split can't be used", low=0, high=1)
-    strict: bool = _corpus(False, "the first recording or transcript that can't be used is an error")
-    preprocessing_num_workers: int | None = _corpus(None, "threads that read the recordings' headers", low=1)
-    overwrite_cache: bool = _corpus(False, "index the corpus anew")
+    max_skipped: float = _corpus(0.05, "stop if more than this share of a split is unusable", limits=(0, 1))
+    strict: bool = _corpus(False, "stop at the first unusable recording or transcript")
+    preprocessing_num_workers: int | None = _corpus(None, "threads that read the recordings' headers", limits=(1, 256))
+    overwrite_cache: bool = _corpus(False, "index the corpus again")
     streaming: bool = _corpus(
-        False, "read a hub dataset or shards as a stream; needs --max_steps", commands="train evaluate"
+        False, "stream the dataset from the hub or from shards; needs --max_steps", commands="train evaluate"
     )
     shuffle_buffer_size: int = _corpus(
-        500, "utterances a stream is shuffled within", commands="train", only_for="streaming", low=1
+        500,
+        "number of utterances to shuffle within a stream",
+        commands="train",
+        only_for="streaming",
+        limits=(1, 10**6),
     )
 
-    chars_to_ignore: tuple[str, ...] | None = _text(None, "characters to leave out of the transcripts, each as it is")
-    do_lower_case: bool = _text(True, "lower the transcripts' case, by the rules of the language")
+    chars_to_ignore: tuple[str, ...] | None = _text(None, "characters to remove from the transcripts: , ? . ! -")
+    do_lower_case: bool = _text(True, "convert the transcripts to lower case, by the rules of their language")
     language: str | None = _text(
-        None, "the transcripts' language, as Whisper's prompt has it (hindi, hi); without it, the corpus'"
+        None, "language of the transcripts, as Whisper names it (hindi) or as a code (hi); by default the corpus'"
     )
     task: Literal["transcribe", "translate"] = _text(
         "transcribe", "Whisper's task", commands="train evaluate", only_for="seq2seq"
     )
-    phoneme_language: str | None = _text(None, "write the transcripts as phonemes of this language", only_for="ctc")
-    unk_token: str = _text("[UNK]", "unknown character, in a tokenizer made here", only_for="ctc")
-    pad_token: str = _text("[PAD]", "padding and CTC's blank, in a tokenizer made here", only_for="ctc")
-    word_delimiter_token: str = _text("|", "space between words, in a tokenizer made here", only_for="ctc")
+    phoneme_language: str | None = _text(
+        None, "convert the transcripts to phonemes of this language and recognise those", only_for="ctc"
+    )
+    unk_token: str = _text("[UNK]", "token for unknown characters, in a new tokenizer", only_for="ctc")
+    pad_token: str = _text("[PAD]", "token for padding and the CTC blank, in a new tokenizer", only_for="ctc")
+    word_delimiter_token: str = _text("|", "token for the space between words, in a new tokenizer", only_for="ctc")
 
-    freeze_feature_encoder: bool = _weights(True, "keep the convolutional feature encoder as it is")
-    freeze_encoder: bool = _weights(False, "keep the whole encoder as it is", only_for="seq2seq")
-    attention_dropout: float = _share(0.0, "dropout of the attention's weights")
+    freeze_feature_encoder: bool = _training(True, "do not train the convolutional feature encoder")
+    freeze_encoder: bool = _training(False, "do not train the encoder", only_for="seq2seq")
+    attention_dropout: float = _share(0.0, "dropout of the attention weights")
     activation_dropout: float = _share(0.0, "dropout inside the feed-forward layers")
     feat_proj_dropout: float = _share(0.0, "dropout after the feature projection")
     hidden_dropout: float = _share(0.0, "dropout of the encoder's fully connected layers")
     final_dropout: float = _share(0.0, "dropout before the output layer")
-    layerdrop: float = _share(0.0, "share of layers skipped at random")
-    mask_time_prob: float = _share(0.05, "SpecAugment: share of frames where a mask may cover them")
-    mask_time_length: int = _weights(10, "SpecAugment: frames of one mask", only_for="ctc", low=1)
-    mask_feature_prob: float = _share(0.0, "SpecAugment: share of features where a mask may cover them")
-    mask_feature_length: int = _weights(10, "SpecAugment: features of one mask", only_for="ctc", low=1)
-    apply_spec_augment: bool = _weights(False, "SpecAugment for Whisper, with its own settings", only_for="seq2seq")
-    ctc_loss_reduction: Literal["mean", "sum"] = _weights("mean", "how a batch's losses become one", only_for="ctc")
-    ctc_zero_infinity: bool = _weights(False, "count an infinite loss as zero", only_for="ctc")
-    add_adapter: bool = _weights(False, "add the convolutional adapter after the encoder", only_for="ctc")
-    target_language: str | None = _weights(
+    layerdrop: float = _share(0.0, "probability of skipping an encoder layer")
+    mask_time_prob: float = _share(0.05, "SpecAugment: share of frames to mask")
+    mask_time_length: int = _training(10, "SpecAugment: frames per mask", only_for="ctc", limits=(1, 1000))
+    mask_feature_prob: float = _share(0.0, "SpecAugment: share of features to mask")
+    mask_feature_length: int = _training(10, "SpecAugment: features per mask", only_for="ctc", limits=(1, 1000))
+    apply_spec_augment: bool = _training(
+        False, "SpecAugment for Whisper, with the values of the model's configuration", only_for="seq2seq"
+    )
+    ctc_loss_reduction: Literal["mean", "sum"] = _training("mean", "reduction of the CTC loss", only_for="ctc")
+    ctc_zero_infinity: bool = _training(False, "count an infinite CTC loss as zero", only_for="ctc")
+    add_adapter: bool = _training(False, "add the convolutional adapter after the encoder", only_for="ctc")
+    target_language: str | None = _training(
         None,
         "train only MMS attention adapters, for this language (ISO 639-3: tur, swe)",
         commands="train evaluate",
         only_for="ctc",
     )
-    adapter_attn_dim: int = _weights(16, "width of the attention adapters", only_for="adapter", low=1)
-    overwrite_lang_vocab: bool = _weights(
-        False, "replace the language's vocabulary in the tokenizer", only_for="adapter"
+    adapter_attn_dim: int = _training(16, "width of the attention adapters", only_for="adapter", limits=(1, 4096))
+    overwrite_lang_vocab: bool = _training(
+        False, "replace this language's vocabulary in the tokenizer", only_for="adapter"
     )
 
     batch_seconds: float | Literal["auto"] | None = _batches(
         None,
-        "seconds of audio in a batch, padding included; 'auto' tries what fits; instead of a number of utterances",
-        low=0.1,
+        "seconds of audio per batch and process, padding included, in place of a number of utterances; 'auto' takes"
+        " the most that fits in memory",
+        limits=(0.1, 10**6),
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _batches(
-        "auto", "precision; auto picks the machine's fastest safe one"
+        "auto", "precision; 'auto' takes the fastest one that is safe on this machine"
     )
     audio_cache_max_gb: float | None = _batches(
         None,
-        "most disk for the decoded audio kept in the cache, in GB; 0 turns it off; without it, as disk allows",
-        low=0,
+        "largest size of the decoded-audio cache, in GB; 0 turns it off; by default a share of the free disk",
+        limits=(0, 10**6),
     )
     encoder_context: float | Literal["full"] | None = _batches(
         None,
-        "Whisper: seconds of silence after a clip, or 'full' (to 30 s); without it, what the model was tuned with",
+        "Whisper: pad each clip with this many seconds of silence, or to 30 s ('full'); by default as the model was"
+        " fine-tuned",
         only_for="seq2seq",
-        low=0,
+        limits=(0, 30),
     )
-    force: bool = _batches(False, "allow a short --encoder_context on a model not tuned for it", only_for="seq2seq")
+    force: bool = _batches(
+        False, "allow a short --encoder_context for a model that was not fine-tuned with it", only_for="seq2seq"
+    )
     encoder_cache: bool = _batches(
-        False, "compute a frozen encoder once per utterance and keep it", commands="train", only_for="seq2seq"
+        False, "keep the output of a frozen encoder on disk, one per utterance", commands="train", only_for="seq2seq"
     )
 
-    eval_metrics: tuple[Literal["wer", "cer", "per"], ...] = _option(
-        "Scores", ("wer",), "error rates to show: words, characters, phonemes", commands="train evaluate"
+    eval_metrics: tuple[Literal["wer", "cer", "per"], ...] = _scores(
+        ("wer",), "error rates to show: of words, characters, phonemes"
     )
-    protocol: Literal["default", "readme"] = _option(
-        "Scores",
+    protocol: Literal["default", "readme"] = _scores(
         "default",
-        "how to normalise, filter and score; readme: as the original scripts did, defects included",
+        "how text is normalised, filtered and scored; 'readme': as the original scripts did, errors included",
         commands=_EVERYWHERE,
     )
-    padding: Literal["invariant", "original"] = _option(
-        "Scores",
-        "invariant",
-        "original: let padding change the answer, as the original models do",
-        commands="train evaluate",
+    padding: Literal["invariant", "original"] = _scores(
+        "invariant", "'original': let padding change the output, as the original models do"
     )
 
-    overwrite_output_dir: bool = _run(False, "start anew where the output folder holds a run")
+    overwrite_output_dir: bool = _run(False, "start again, even if the output folder holds a run to resume")
     preprocessing_only: bool = _run(False, "read and check the corpus, then stop")
-    no_measure: bool = _option(
-        "The run",
-        False,
-        "do not run trial steps: leave out measured memory and time",
-        commands="plan",
-    )
+    no_measure: bool = _run(False, "do not run trial steps: no measured memory and time", commands="plan")
 
     @property
     def corpus_phones(self) -> bool:
@@ -219,19 +240,19 @@ class Settings:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for, in two halves, with translations done.
+    """What the user asked for, typed, with old option names translated.
 
-    `given` names the options of `config` that the user set, on the command line or in a recipe; all else may take a
-    corpus' or a model's own default. `training` has only what the user set of `TrainingArguments`, typed, and
+    `given` names the options of `config` that the user set, on the command line or in a recipe; the others may take a
+    default of the corpus or the model. `training` holds the options of `TrainingArguments` that the user set, and
     `do_train`/`do_eval`.
     """
 
     config: Settings
     training: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold hub_token
     given: frozenset[str] = frozenset()
-    notes: tuple[str, ...] = ()  # one line each, to be shown before the run
+    notes: tuple[str, ...] = ()  # lines to show before the run
     command: Command = "train"
-    kind: Kind | None = None  # None until the model is known, but for the scripts
+    kind: Kind | None = None  # None until the model is known, except for the scripts
     recipe: Path | None = None
     recipe_info: Mapping[str, Any] = field(default_factory=dict)  # the recipe's own block: title, expected, notes
 

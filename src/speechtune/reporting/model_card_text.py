@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from speechtune.data.prepare import REASON_WORDS
-from speechtune.options.option import training_options
 from speechtune.options.table import SECRET_OPTIONS
+from speechtune.options.training_arguments import training_options
 from speechtune.reporting.findings import in_plain_words
 from speechtune.reporting.run_folder import Evaluation, Run
 from speechtune.terminal.formatting import percent, shorten, visible

@@ -1,0 +1,137 @@
+"""The commands with few options of their own. Those that take the options of training are in main.py.
+
+A command is a function here that adds its arguments to a parser, with the function "module:name" that is called with
+what the user gave, as keywords. A result that is not an exit code is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from speechtune.errors import OptionError
+
+__all__ = ["SMALL_COMMANDS", "parse_small"]
+
+
+@dataclass(frozen=True)
+class _SmallCommand:
+    summary: str
+    target: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+SMALL_COMMANDS: dict[str, _SmallCommand] = {}
+
+
+def parse_small(name: str, argv: Sequence[str]) -> dict[str, Any]:
+    """Return the keyword arguments for the function of command `name`: what the user gave.
+
+    Raises:
+        OptionError: the words are wrong. `--help` prints the help and exits.
+    """
+    command = SMALL_COMMANDS[name]
+    about = f"{command.summary[:1].upper()}{command.summary[1:]}."
+    parser = _Parser(f"speechtune {name}", description=about, allow_abbrev=False)
+    command.add_arguments(parser)
+    return {key: value for key, value in vars(parser.parse_args(argv)).items() if value not in (None, False)}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with our errors: one message that names the nearest option."""
+
+    def error(self, message: str) -> NoReturn:
+        known = [option for action in self._actions for option in action.option_strings]
+        words = message.partition("unrecognized arguments: ")[2].split()
+        unknown = [word for word in words if word.startswith("--")]
+        if unknown:
+            from speechtune.options.words import nearest
+
+            name = unknown[0].partition("=")[0]
+            message = f"{name}: no such option. {nearest(name, known)}"
+        elif words and "--hub_token" in known:  # they may be parts of a token
+            message = f"{len(words)} of the words belong to no option"
+        raise OptionError(f"{message[:1].upper()}{message[1:]}\n`{self.prog} --help` lists the options.")
+
+
+def _command(target: str, summary: str) -> Callable[[Callable[[argparse.ArgumentParser], None]], None]:
+    def add(function: Callable[[argparse.ArgumentParser], None]) -> None:
+        SMALL_COMMANDS[function.__name__.strip("_")] = _SmallCommand(summary, target, function)
+
+    return add
+
+
+@_command("speechtune.demo.run:run_demo", "build a small corpus of synthetic voices, train, evaluate and transcribe")
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"), help="default: runs/demo")
+
+
+@_command("speechtune.decoding.transcribe:main_transcribe", "transcribe recordings with a trained model")
+def _transcribe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="folder of a trained model, or a name on the hub")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="recordings of any length, in any common format")
+    parser.add_argument("--language", help="language of the recordings, for Whisper")
+    parser.add_argument("--task", choices=("transcribe", "translate"), help="Whisper's task; default: transcribe")
+    parser.add_argument("--target_language", help="language of the adapters to load, for MMS: tur")
+    parser.add_argument(
+        "--encoder_context",
+        type=_as_in_training("encoder_context"),
+        metavar="SECONDS|full",
+        help="Whisper: seconds of silence after each clip, or 'full'; by default as the model was fine-tuned",
+    )
+    parser.add_argument("--force", action="store_true", help="allow a context that the model was not fine-tuned with")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+
+
+def _as_in_training(name: str) -> Callable[[str], Any]:
+    """Return argparse's type for an option with the type and range of `speechtune train`'s."""
+
+    def convert(word: str) -> Any:
+        from speechtune.options.option import own_options
+
+        try:
+            return own_options()[name].convert(word)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+@_command("speechtune.reporting.report:write_report", "write report.html of a run again, from the files in its folder")
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output_dir", metavar="FOLDER", type=Path, help="output folder of the run")
+
+
+@_command("speechtune.publishing.export:run", "copy a trained model, without training state, into a new folder")
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="folder of a trained model")
+    parser.add_argument("--output_dir", type=Path, required=True, help="new folder")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="of the weights; default: float32")
+
+
+@_command("speechtune.publishing.publish:push", "upload a trained model and its model card to the hub")
+def _push(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output_dir", metavar="FOLDER", type=Path, help="folder of the trained model")
+    parser.add_argument("--hub_model_id", help="name on the hub; default: your name and the folder's")
+    parser.add_argument("--hub_private_repo", action="store_true", help="visible only to you and your organisation")
+    parser.add_argument("--hub_token", help="default: the token of `hf auth login`")
+
+
+@_command("speechtune.models.seq2seq.warmstart:run", "join a speech encoder and a text decoder into one model to fine-tune")
+def _warmstart(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--encoder", required=True, help="such as facebook/wav2vec2-base")
+    parser.add_argument("--decoder", required=True, help="such as facebook/bart-base")
+    parser.add_argument("--output_dir", type=Path, required=True, help="new folder")
+
+
+@_command("speechtune.cli.cache:run", "show what the cache holds, or clear it; everything in it can be regenerated")
+def _cache(parser: argparse.ArgumentParser) -> None:
+    from speechtune.cli.cache import PARTS
+
+    parser.add_argument("--cache_dir", help="default: $SPEECHTUNE_CACHE or ~/.cache/speechtune")
+    parser.add_argument(
+        "--clear", nargs="*", choices=(*PARTS, "arena", "all"), metavar="PART", help=f"remove {', '.join(PARTS)} or all"
+    )
