@@ -77,8 +77,8 @@ def test_values_of_a_json_file_are_taken_as_they_are_meant(annotation: str, give
         (Option("n", "int"), None, "expected a whole number, found None"),
         (Option("n", "int"), "inf", "expected a whole number, found 'inf'"),
         (Option("n", "float"), "nan", "expected a number, found 'nan'"),
-        (Option("n", "float", low=0, high=1), "1.1", "expected a number from 0 to 1, found '1.1'"),
-        (Option("n", "int", low=1, high=5000), "0", "expected a whole number from 1 to 5,000, found '0'"),
+        (Option("n", "float", limits=(0, 1)), "1.1", "expected a number from 0 to 1, found '1.1'"),
+        (Option("n", "int", limits=(1, 5000)), "0", "expected a whole number from 1 to 5,000, found '0'"),
         (Option("n", "float"), "-inf", "expected a number, found '-inf'"),
         (Option("n", "float"), float("inf"), "expected a number, found inf"),
         (Option("n", "int"), "5" * 5000, f"expected a whole number, found '{'5' * 96}..."),
@@ -114,9 +114,9 @@ def test_broken_json_says_where_it_breaks():
 
 def test_numbers_inside_an_object_have_a_range_too():
     option = own_options()["model_config"]
-    with pytest.raises(ValueError, match=r"num_hidden_layers is 10000000, not a number from -1,000,000 to 1,000,000"):
+    with pytest.raises(ValueError, match=r"num_hidden_layers is 10000000\)"):
         option.convert('{"model_type": "wav2vec2", "num_hidden_layers": 10000000}')
-    with pytest.raises(ValueError, match=r"eta is inf, not a number from"):
+    with pytest.raises(ValueError, match=r"eta is inf"):
         Option("lr_scheduler_kwargs", "dict | str | None").convert({"a": [{"eta": float("inf")}]})
     with pytest.raises(ValueError, match="no text in UTF-8"):
         option.convert({"model_type": ["\ud800"]})
@@ -125,7 +125,7 @@ def test_numbers_inside_an_object_have_a_range_too():
 def test_every_number_has_a_range():
     numbers = [option for option in (own_options() | training_options()).values() if option.is_number]
     assert len(numbers) > 50
-    assert [option.name for option in numbers if not option.high < 10**12 and option.name != "max_grad_norm"] == []
+    assert [option.name for option in numbers if option.limits is None] == []
 
 
 def test_reading_training_arguments_imports_neither_transformers_nor_torch(run_python: Any):

@@ -120,7 +120,7 @@ def _push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hub_token", help="default: the token of `hf auth login`")
 
 
-@_command("speechtune.models.seq2seq.warmstart:run", "join a speech encoder and a text decoder into one model to fine-tune")
+@_command("speechtune.models.seq2seq.warmstart:run", "join a speech encoder and a text decoder into one model")
 def _warmstart(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoder", required=True, help="such as facebook/wav2vec2-base")
     parser.add_argument("--decoder", required=True, help="such as facebook/bart-base")

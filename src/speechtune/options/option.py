@@ -24,7 +24,7 @@ _KINDS = {name: name for name in ("bool", "int", "float", "str", "list", "dict")
     **{"tuple": "list", "Mapping": "dict", "ParallelismConfig": "dict", "None": "none", "False": "false"}
 }
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # lone surrogates: bytes that are not UTF-8, "\\ud800" in JSON
-_LIMIT = 10**12  # for numbers without a range of their own
+_LIMITS = (-(10**12), 10**12)  # of numbers without a range of their own: none of them is infinite
 
 
 class _ExplainedError(ValueError):
@@ -42,7 +42,7 @@ class Option:
         choices: the only words allowed; empty takes those of the annotation.
         only_for: the models or corpora it is for, see `table._option`; empty: all.
         bare: may stand alone, which means True.
-        low, high: smallest and largest number, for a JSON object of the numbers inside it.
+        limits: smallest and largest number; of a JSON object, of the numbers inside it.
         secret: its value is never shown.
     """
 
@@ -55,8 +55,7 @@ class Option:
     only_for: str = ""
     choices: tuple[str, ...] = ()
     bare: bool = False
-    low: float = -_LIMIT
-    high: float = _LIMIT
+    limits: tuple[float, float] | None = None
     secret: bool = False
 
     def belongs_to(self, command: Command) -> bool:
@@ -97,14 +96,17 @@ class Option:
         """What the option takes, in words: "a number from 0 to 1"."""
         parts = ["true or false"] if self.is_switch else []
         if self.is_number:
-            limits = "" if self.high == _LIMIT else f" from {self.low:,} to {self.high:,}"
-            parts.append(("a whole number" if "int" in self.kinds else "a number") + limits)
+            parts.append("a whole number" if "int" in self.kinds else "a number")
+            parts[-1] += _from_to(*self.limits) if self.limits else ""
         if self.words:
             parts.append(("one of " if len(self.words) > 1 else "") + ", ".join(self.words))
         elif {"str", "list"} & self.kinds and "dict" not in self.kinds:
             parts.append("one or more words" if self.takes_many else "a word")
         if "dict" in self.kinds:
-            parts.append('a JSON object such as {"key": 1}' + (" or a file's path" if self.takes_path else ""))
+            numbers = f" with numbers{_from_to(*self.limits)}" if self.limits else ""
+            parts.append(
+                f'a JSON object such as {{"key": 1}}{numbers}' + (" or a file's path" if self.takes_path else "")
+            )
         return " or ".join(parts)
 
     def convert(self, raw: Any) -> Any:
@@ -140,10 +142,10 @@ class Option:
                 self.check(inner, name)
         elif isinstance(value, str) and _NO_TEXT.search(value):
             raise _ExplainedError("a character of it is no text in UTF-8")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool) and not self.low <= value <= self.high:
-            if name:
-                raise _ExplainedError(f"{name} is {str(value)[:20]}, not a number from {self.low:,} to {self.high:,}")
-            raise ValueError
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            low, high = self.limits or _LIMITS
+            if not low <= value <= high:
+                raise _ExplainedError(f"{name} is {str(value)[:20]}") if name else ValueError
 
     def _convert(self, raw: Any) -> Any:
         if raw is None:
@@ -185,6 +187,10 @@ class Option:
 
 def _fail() -> NoReturn:
     raise ValueError
+
+
+def _from_to(low: float, high: float) -> str:
+    return f" from {low:,} to {high:,}"
 
 
 def _as_text(value: Any) -> str:

@@ -103,8 +103,8 @@ def _old_option(name: str, entry: Old, today: Mapping[str, Option]) -> Option | 
     if not entry.annotation:
         option = today.get(entry.to or name)  # None: the installed transformers is older or newer than this row
         return replace(option, name=name, group="old") if option is not None else None
-    limits = dict(zip(("low", "high"), LIMITS.get(name, ()), strict=False))
-    return Option(name, entry.annotation, group="old", secret=entry.to in SECRET_OPTIONS, **limits)
+    secret = entry.to in SECRET_OPTIONS
+    return Option(name, entry.annotation, group="old", limits=LIMITS.get(name), secret=secret)
 
 
 def _take_positionals(words: Words, command: Command) -> Path | None:

@@ -58,10 +58,8 @@ def _option(
         only_for: "ctc", "seq2seq", "adapter" or "streaming": an error with any other model or corpus.
         limits: smallest and largest number.
     """
-    metadata = {"group": group, "commands": commands, "help": help, "only_for": only_for, "secret": secret}
-    if limits is not None:
-        metadata |= {"low": limits[0], "high": limits[1]}
-    return field(default=default, repr=not secret, metadata=metadata)
+    metadata = {"group": group, "commands": commands, "help": help, "only_for": only_for}
+    return field(default=default, repr=not secret, metadata=metadata | {"limits": limits, "secret": secret})
 
 
 _model = partial(_option, "Model", commands=_WITH_MODEL)

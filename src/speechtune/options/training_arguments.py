@@ -98,7 +98,6 @@ def _training_option(name: str, node: ast.AnnAssign) -> Option:
     default = _literal(keywords["default"], ...) if "default" in keywords else None
     annotation = ast.unparse(node.annotation)
     choices = _CHOICES.get(name) or tuple(metadata.get("choices", ())) or _enum_values(annotation.partition(" ")[0])
-    low_high = dict(zip(("low", "high"), LIMITS.get(name, ()), strict=False))
     return Option(
         name,
         annotation,
@@ -108,7 +107,7 @@ def _training_option(name: str, node: ast.AnnAssign) -> Option:
         choices=choices,
         bare="const" in metadata,
         secret=name == "hub_token",
-        **low_high,
+        limits=LIMITS.get(name),
     )
 
 
