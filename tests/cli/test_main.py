@@ -245,13 +245,6 @@ def test_an_error_becomes_its_message_and_exit_code(
     assert capsys.readouterr().err == said
 
 
-def test_escape_sequences_in_a_message_or_log_line_are_written_out(capsys: pytest.CaptureFixture[str]):
-    assert cli.run_cli(failing(ModelError("\x1b[31mred.wav: no such file")), []) == 2
-    assert capsys.readouterr().err == "[U+001B][31mred.wav: no such file\n"
-    cli.run_cli(lambda argv: logging.getLogger("speechtune").warning("\x1b[2J%s", "a"), [])
-    assert capsys.readouterr().err == "[U+001B][2Ja\n"
-
-
 def test_a_word_after_a_token_is_not_shown(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["push", "o", "--hub_token", "A", "hf_secret"]) == 2
     assert "hf_secret" not in capsys.readouterr().err
