@@ -138,7 +138,8 @@ class Ours(_Side):
     def batch(self, rows: list[int], durations_s: np.ndarray) -> Any:
         import torch
 
-        from speechtune.data.dataset import Batch, _pad_labels
+        from speechtune.data.dataset import _pad_labels
+        from speechtune.models.batch import Batch
         from speechtune.types import Utterance
 
         features = [self.input.features(noise(durations_s[row], seed=row)) for row in rows]

@@ -101,8 +101,8 @@ def _ours(durations_s: np.ndarray, texts: list[str], tokenizer: Any, folder: Pat
     import torch
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor
 
-    from speechtune.data.dataset import Batch
     from speechtune.evaluation.evaluate import recognise_split
+    from speechtune.models.batch import Batch
     from speechtune.models.ctc.recogniser import CtcRecogniser
     from speechtune.models.inputs import input_for
     from speechtune.types import Utterance

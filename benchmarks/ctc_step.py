@@ -147,7 +147,8 @@ class Ours(_Side):
     def batch(self, rows: Sequence[int], durations_s: NDArray[np.float64]) -> Any:
         import torch
 
-        from speechtune.data.dataset import Batch, _pad_labels
+        from speechtune.data.dataset import _pad_labels
+        from speechtune.models.batch import Batch
 
         model_input = self.recogniser.model_input
         features = [model_input.features(noise(durations_s[row], seed=row)) for row in rows]

@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "speechtune"
 ROOMS = [
     "errors", "types", "files", "distributed",
-    "terminal", "options", "audio", "text", "corpora", "models", "data", "evaluation", "decoding",
+    "terminal", "options", "audio", "text", "corpora", "models", "data", "decoding", "evaluation",
     "reporting", "publishing", "plan", "training", "doctor", "demo", "cli", "__main__",
 ]  # fmt: skip
 

@@ -14,7 +14,7 @@ import tiny_seq2seq
 import torch
 from trained_folders import ctc_folder
 
-from speechtune.data.dataset import Batch
+from speechtune.models.batch import Batch
 from speechtune.models.ctc.setup import load_ctc
 from speechtune.models.encoder.attention import use_own_attention
 from speechtune.models.encoder.padding import make_padding_invariant

@@ -36,17 +36,6 @@ WAVE = {**SIZES, **NO_DROPOUT, **CONVOLUTIONS}
 GROUP = {**WAVE, "feat_extract_norm": "group", "do_stable_layer_norm": False}
 LAYER = {**WAVE, "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 BERT = {**SIZES, **NO_DROPOUT, "feature_projection_input_dim": 16, "conv_depthwise_kernel_size": 5}
-MEL_ENCODER: dict[str, Any] = {
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "num_mel_bins": 16,
-    "conv_kernel_size": 5,
-    "attention_dropout": 0.0,
-    "activation_dropout": 0.0,
-}
-MEL_DROPOUT = {"dropout": 0.0, "layerdrop": 0.0, "subsampling_conv_channels": 8}
 
 SPEC_AUGMENT = {
     "mask_time_prob": 0.4,
@@ -111,30 +100,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
         | {"num_adapter_layers": 2, "output_hidden_size": 24},
         "sdpa",
     ),
-    "parakeet": (
-        "parakeet_ctc",
-        {
-            "vocab_size": 11,
-            "pad_token_id": 10,
-            "encoder_config": {
-                **MEL_ENCODER,
-                **MEL_DROPOUT,
-                "model_type": "parakeet_encoder",
-                "subsampling_factor": 4,
-            },
-        },
-        "sdpa",
-    ),
-    "lasr": (
-        "lasr_ctc",
-        {"vocab_size": 11, "encoder_config": {**MEL_ENCODER, **MEL_DROPOUT, "model_type": "lasr_encoder"}},
-        "sdpa",
-    ),
 }
 
 # Without make_padding_invariant these are invariant already, or padding changes their logits by more than a tenth.
 INVARIANT_BY_THEMSELVES = {
-    *("wav2vec2 layer norm", "mms", "hubert layer norm", "unispeech", "wav2vec2-bert", "parakeet", "lasr"),
+    *("wav2vec2 layer norm", "mms", "hubert layer norm", "unispeech", "wav2vec2-bert"),
 }
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from standins.models import stand_in
 
 from speechtune.audio.samples import quantise
-from speechtune.data.dataset import Batch, BatchMaker, Item
+from speechtune.data.dataset import BatchMaker
+from speechtune.models.batch import Batch, Item
 from speechtune.models.seq2seq import warmstart
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 from speechtune.models.seq2seq.setup import load_seq2seq, seq2seq_for_training

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 import tiny_seq2seq
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from trained_folders import ctc_folder
 
 from speechtune.cli.main import main
-from speechtune.decoding.transcribe import ENERGY_FRAME_S, SEARCH_S, WINDOW_S, Transcriber, cut_at_pauses
+from speechtune.decoding.transcribe import Transcriber
 from speechtune.errors import AudioError
 
 RATE = 16_000
@@ -35,44 +33,6 @@ def clip(folder: Path, name: str, seed: int = 0, duration_s: float = 0.8) -> str
     return str(audio_files.write(folder / name, audio_files.voice(duration_s, RATE, seed=seed), RATE))
 
 
-# ---- pieces
-
-
-@settings(max_examples=60, deadline=None)
-@given(duration_s=st.floats(0, 130), seed=st.integers(0, 9))
-def test_every_sample_is_in_one_piece_and_no_piece_is_longer_than_a_window(duration_s: float, seed: int):
-    rate = 1000
-    samples = np.random.default_rng(seed).standard_normal(round(duration_s * rate)).astype(np.float32)
-    pieces = list(cut_at_pauses(samples, rate))
-    assert np.array_equal(np.concatenate(pieces), samples)
-    assert all(len(piece) <= WINDOW_S * rate for piece in pieces)
-    assert all(len(piece) >= (WINDOW_S - SEARCH_S) * rate for piece in pieces[:-1])
-
-
-@pytest.mark.parametrize(("num_samples", "num_pieces"), [(0, 1), (1, 1), (30_000, 1), (30_001, 2)])
-def test_a_recording_of_just_a_window_stays_whole(num_samples: int, num_pieces: int):
-    assert len(list(cut_at_pauses(np.ones(num_samples, np.float32), 1000))) == num_pieces
-
-
-@pytest.mark.parametrize("pause_s", [25.2, 27.0, 29.8])
-def test_the_cut_lies_in_the_pause(pause_s: float):
-    rate = 1000
-    samples = np.random.default_rng(0).standard_normal(40 * rate).astype(np.float32)
-    start, stop = round((pause_s - 0.1) * rate), round((pause_s + 0.1) * rate)
-    samples[start:stop] *= 0.001
-    first, second = cut_at_pauses(samples, rate)
-    assert start < len(first) < stop and len(first) + len(second) == len(samples)
-
-
-def test_the_quietest_of_several_pauses_is_taken():
-    rate = 1000
-    samples = np.ones(31 * rate, np.float32)
-    samples[26 * rate : 27 * rate] = 0.1
-    samples[28 * rate : 28 * rate + 100] = 0.01
-    first, _ = cut_at_pauses(samples, rate)
-    assert 0 < len(first) - 28 * rate <= 2 * ENERGY_FRAME_S * rate
-
-
 # ---- text
 
 
@@ -88,18 +48,6 @@ def test_a_recording_is_what_plain_transformers_makes_of_it(model: str, transcri
         ids = AutoModelForCTC.from_pretrained(model)(inputs.input_values).logits.argmax(-1)
     expected = " ".join(processor.batch_decode(ids)[0].split())
     assert expected and transcriber(path) == expected
-
-
-def test_the_text_of_a_long_recording_is_that_of_its_pieces(transcriber: Transcriber, tmp_path: Path):
-    samples = np.concatenate([audio_files.voice(26, RATE, seed=1), np.zeros(RATE, np.float32)])
-    samples = np.concatenate([samples, audio_files.voice(5, RATE, seed=2)])
-    path = str(audio_files.write(tmp_path / "long.wav", samples, RATE, subtype="FLOAT"))
-    pieces = list(cut_at_pauses(samples, RATE))
-    assert len(pieces) == 2
-    texts = [
-        transcriber(audio_files.encode(piece, RATE, "wav", subtype="FLOAT")) for piece in pieces
-    ]  # the same model, each piece alone
-    assert transcriber(path) == " ".join(text for text in texts if text)
 
 
 def test_bytes_are_a_recording_too_and_other_rates_are_resampled(transcriber: Transcriber, tmp_path: Path):

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from speechtune.data.dataset import Batch
 from speechtune.evaluation.evaluate import Evaluation, recognise_split, write_evaluation
 from speechtune.evaluation.metrics.cer import character_edits
 from speechtune.evaluation.metrics.wer import word_edits
+from speechtune.models.batch import Batch
 from speechtune.models.recogniser import Recognised
 from speechtune.types import Hypothesis, Skipped, Utterance
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_families import FAMILIES, input_name, tiny_model, utterances
 
 from speechtune.errors import TextError
-from speechtune.models.frames import min_ctc_frames, num_fbank_frames, num_frames
+from speechtune.models.frames import min_ctc_frames, num_frames
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -21,7 +21,7 @@ def test_frames_are_those_of_the_model_and_of_its_own_method(name: str):
         for length, frames in zip(lengths, num_frames(model.config, lengths), strict=True):
             logits = model(**{input_name(model): utterances(model, [int(length)])[0][None]}).logits
             assert logits.shape[1] == frames
-    method = getattr(model, "_get_feat_extract_output_lengths", None) or model._get_subsampling_output_length
+    method = model._get_feat_extract_output_lengths
     assert num_frames(model.config, lengths).tolist() == method(torch.from_numpy(lengths)).tolist()
 
 
@@ -38,19 +38,6 @@ def test_a_published_configuration_has_50_frames_a_second():
     from transformers import Wav2Vec2Config
 
     assert num_frames(Wav2Vec2Config(), [400, 16000, 160_000]).tolist() == [1, 49, 499]
-
-
-@pytest.mark.parametrize("num_samples", [560, 719, 720, 16_000, 31_999])
-def test_fbank_frames_are_those_of_the_feature_extractor(num_samples: int):
-    from transformers import SeamlessM4TFeatureExtractor
-
-    samples = np.random.default_rng(0).standard_normal(num_samples).astype(np.float32)
-    extracted = SeamlessM4TFeatureExtractor()(samples, sampling_rate=16_000, return_attention_mask=True)
-    assert num_fbank_frames(num_samples) == np.asarray(extracted["attention_mask"][0]).sum()
-
-
-def test_fbank_frames_of_nothing_are_none():
-    assert num_fbank_frames([0, 399, 400]).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,9 @@ def test_any_file_name_works(tmp_path: Path, caplog: pytest.LogCaptureFixture):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bad_file_of_any_name_is_named_on_one_line(name: str, tmp_path: Path):
     from speechtune.audio.reader import AudioReader
-    from speechtune.data.dataset import BatchMaker, Item
+    from speechtune.data.dataset import BatchMaker
     from speechtune.data.prepare import check_share_skipped
+    from speechtune.models.batch import Item
     from speechtune.types import Utterance
 
     one_nan(tmp_path / name)

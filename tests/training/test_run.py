@@ -95,6 +95,28 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(trained: Path
     assert not (tmp_path / "same" / "eval_results.json").exists()
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_logged_loss_is_that_of_the_original_script(reduction: str, corpus: Path, tmp_path: Path):
+    """One step on all six utterances, which changes no weight: plain transformers computes the same."""
+    import torch
+    from soundfile import read
+    from transformers import AutoModelForCTC, AutoProcessor
+
+    out = tmp_path / "out"
+    more = ["--ctc_loss_reduction", reduction, "--max_steps", "1", "--logging_steps", "1", "--learning_rate", "0"]
+    assert main(words(corpus, out, *more, "--per_device_train_batch_size", "6", "--do_eval", "false")) == 0
+    model, processor = AutoModelForCTC.from_pretrained(out), AutoProcessor.from_pretrained(out)
+    rows = [json.loads(line) for line in (corpus / "train.jsonl").read_text("utf-8").splitlines()]
+    clips = [read(corpus / row["audio"], dtype="float32")[0] for row in rows]
+    inputs = processor(clips, sampling_rate=16_000, return_tensors="pt", padding=True)
+    labels = processor.tokenizer([row["text"].lower() for row in rows], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        loss = model(**inputs, labels=labels.input_ids.masked_fill(labels.attention_mask == 0, -100)).loss.item()
+    assert model.config.ctc_loss_reduction == reduction
+    (logged,) = [row["loss"] for row in read_json(out / "trainer_state.json")["log_history"] if "loss" in row]
+    assert logged == pytest.approx(loss, rel=1e-3)
+
+
 def test_preprocessing_alone_trains_nothing(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(words(corpus, tmp_path / "out", "--preprocessing_only")) == 0
     said = capsys.readouterr().err

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speechtune.data.dataset import Batch
+from speechtune.models.batch import Batch
 from speechtune.types import Utterance
 
 __all__ = ["FoundBatch", "Trial", "find_batch_seconds", "largest_on_cpu", "largest_on_gpu"]

@@ -1,7 +1,7 @@
-"""Rows of a prepared split -> batches, in a loader worker. One road for training, evaluation and transcription.
+"""Turn rows of a prepared split into batches, in a loader worker, for training and evaluation.
 
-A recording that turns out to be unusable when it is decoded leaves the batch and is named in it (`skipped`); a batch
-that loses all its utterances, or had none (a process with no share of a short last step), becomes one second of silence
+A recording that can't be used once it is decoded is left out of the batch and listed in it (`skipped`). A batch without
+utterances (all skipped, or a process without a share of a short last step) becomes a dummy batch: one second of silence
 with weight 0, so that processes stay in step.
 """
 
@@ -11,25 +11,24 @@ import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from speechtune.audio.reader import AudioReader
 from speechtune.data.batching import BatchSettings, EpochPart, plan_epoch, split_step
 from speechtune.data.prepare import Limits, PreparedSplit, check_decoded
 from speechtune.errors import AudioError
+from speechtune.models.batch import IGNORED_LABEL, Batch, Item
 from speechtune.models.inputs import ModelInput
 from speechtune.types import Skipped, Utterance
 
 __all__ = [
-    "Batch",
     "BatchMaker",
-    "Item",
     "SpeechDataset",
     "StepSampler",
     "evaluation_loader",
@@ -37,69 +36,17 @@ __all__ = [
     "training_loader",
 ]
 
-IGNORED_LABEL = -100
-
-
-@dataclass
-class Batch:
-    """Padded inputs of B utterances and what belongs to them.
-
-    Args:
-        utterances: without audio that was given as bytes, length B; empty for a stand-in of silence.
-        texts: their normalised transcripts.
-        rows: their numbers in the split; hypotheses are put in this order.
-        inputs: the model's keyword arguments, padded, (B, T, ...).
-        labels: (B, L) int64, padded with -100; `label_lengths` says how many are real.
-        input_lengths: samples or frames of each utterance before the model's own subsampling, length B.
-        seconds: audio in the batch, without padding.
-        skipped: what could not be used, and why.
-    """
-
-    utterances: list[Utterance]
-    texts: list[str]
-    rows: list[int]
-    inputs: dict[str, torch.Tensor]
-    labels: torch.Tensor
-    label_lengths: list[int]
-    input_lengths: list[int]
-    seconds: float
-    skipped: list[Skipped] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.utterances)
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch with its tensors on `device`."""
-        inputs = {name: value.to(device, non_blocking=True) for name, value in self.inputs.items()}
-        return replace(self, inputs=inputs, labels=self.labels.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Batch:
-        """Called by the loader where batches go to a GPU."""
-        self.inputs = {name: value.pin_memory() for name, value in self.inputs.items()}
-        self.labels = self.labels.pin_memory()
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One utterance on its way into a batch."""
-
-    row: int
-    utterance: Utterance
-    text: str
-    labels: NDArray[np.int64]
-
 
 class BatchMaker:
-    """Items -> a batch: reads and decodes the audio, makes features, pads.
+    """Makes a batch of items: reads and decodes the audio, computes features, pads.
 
     Args:
         reader: audio at the model's rate.
         model_input: samples to padded inputs.
-        min_length: inputs are padded to at least this many samples or frames (SpecAugment's spans must fit).
+        min_length: inputs are padded to at least this many samples or frames (SpecAugment's masks must fit).
         split: name, for what is skipped.
-        limits: what training leaves out, looked at once more now that the audio is decoded; None (evaluation) leaves
-            out only what can't be decoded.
+        limits: what training skips, checked again now that the audio is decoded; None (evaluation) skips only what
+            can't be decoded, and lists what is too long for one pass in the batch's `long`.
     """
 
     def __init__(
@@ -116,6 +63,7 @@ class BatchMaker:
 
     def __call__(self, items: Sequence[Item], skipped: Sequence[Skipped] = ()) -> Batch:
         kept: list[Item] = []
+        long: list[Item] = []
         features: list[Any] = []
         skipped = list(skipped)
         seconds = 0.0
@@ -123,16 +71,20 @@ class BatchMaker:
             try:
                 limit_s = math.inf if self.limits is None else self.limits.max_decoded_s
                 samples = self.reader.pcm(item.utterance, max_duration_s=limit_s)
-                if self.limits is not None:
-                    rate = self.reader.sampling_rate
-                    check_decoded(item.utterance, item.text, item.labels, samples, rate, self.limits)
-                features.append(self.model_input.features(samples))
+                duration_s = len(samples) / self.reader.sampling_rate
+                if self.limits is None and duration_s > self.model_input.max_whole_s:
+                    long.append(item)
+                else:
+                    if self.limits is not None:
+                        rate = self.reader.sampling_rate
+                        check_decoded(item.utterance, item.text, item.labels, samples, rate, self.limits)
+                    features.append(self.model_input.features(samples))
+                    kept.append(item)
             except AudioError as error:
-                said = item.utterance
-                skipped.append(_skipped(self.split, said.id, said.file, error, said.duration_s))
+                utterance = item.utterance
+                skipped.append(_skipped(self.split, utterance.id, utterance.file, error, utterance.duration_s))
                 continue
-            kept.append(item)
-            seconds += len(samples) / self.reader.sampling_rate
+            seconds += duration_s
         labels = [item.labels for item in kept]
         if not kept:
             silence = np.zeros(self.reader.sampling_rate, np.float32)
@@ -148,11 +100,12 @@ class BatchMaker:
             input_lengths=[len(f) for f in features],
             seconds=seconds,
             skipped=skipped,
+            long=long,
         )
 
 
 def _without_bytes(utterance: Utterance) -> Utterance:
-    """Batches travel between processes: a path may, the bytes of a recording need not."""
+    """Drop a recording's bytes, which need not travel between processes; a path may."""
     return utterance if isinstance(utterance.audio, str) else replace(utterance, audio="")
 
 
@@ -161,7 +114,7 @@ def _skipped(split: str, id: str, file: str, error: AudioError, duration_s: floa
 
 
 class SpeechDataset(Dataset[Batch]):
-    """Makes batches out of lists of rows of a prepared split."""
+    """Batches of rows of a prepared split."""
 
     def __init__(self, split: PreparedSplit, make_batch: BatchMaker) -> None:
         self.split = split
@@ -180,14 +133,14 @@ class SpeechDataset(Dataset[Batch]):
         for row in rows:
             try:
                 items.append(Item(row, split.table[row], split.texts[row], split.labels(row)))
-            except AudioError as error:  # noqa: PERF203 - a shard that was changed, or is gone, since it was indexed
+            except AudioError as error:  # noqa: PERF203 - a shard changed or removed since it was indexed
                 name = split.table.select([row]).ids[0]
                 skipped.append(_skipped(split.table.split, name, name, error))
         return self.make_batch(items, skipped)
 
 
 class StepSampler(Sampler[list[int]]):
-    """The lists of rows that this process trains on, one a forward pass, in the order of the plan.
+    """The rows that this process trains on: one list for each forward pass, in the order of the plan.
 
     Args:
         durations_s: of all rows, (N,).
@@ -217,20 +170,20 @@ class StepSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def resume(self, epoch: int, done: Sequence[EpochPart]) -> int:
-        """Leave out, in `epoch`, what was trained before. Gives back the step of the epoch to go on at.
+        """Skip, in `epoch`, what was trained before; return the step of the epoch to resume at.
 
-        The rest may take fewer steps than a whole epoch has left when it was begun with other settings; the
-        epoch is then counted from a later step.
+        An epoch started with other settings may have fewer steps left than its number of steps says; it is then
+        counted from a later step.
         """
         self._resumed_epoch, self._done = epoch, tuple(done)
         remaining = len(plan_epoch(self.durations_s, self.settings, epoch=epoch, done=self._done))
         return max(self.num_steps - remaining, 0)
 
     def steps(self, epoch: int) -> list[NDArray[np.int64]]:
-        """All steps of an epoch, or what is left of it; (n,) rows each."""
+        """Return the steps of an epoch that are left, (n,) rows each."""
         done = self._done if epoch == self._resumed_epoch else ()
         steps = plan_epoch(self.durations_s, self.settings, epoch=epoch, done=done)
-        if len(steps) > self.num_steps:  # a remainder cut anew can need a step more than the whole epoch did
+        if len(steps) > self.num_steps:  # other settings can need a step more than the whole epoch has
             steps[self.num_steps - 1 :] = [np.concatenate(steps[self.num_steps - 1 :])]
         return steps
 
@@ -239,33 +192,35 @@ class StepSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         steps = self.steps(self.epoch)
-        # A loader that skips what was trained skips lists; those before the resumed step are stand-ins it never opens.
+        # A loader that skips what was trained skips lists; those before the resumed step are placeholders.
         for _ in range((self.num_steps - len(steps)) * self.accumulation):
             yield []
         for rows in steps:
             parts = split_step(rows, self.durations_s, num_parts=self.world_size * self.accumulation)
-            # Neighbours are alike in length: they go to different processes at the same time.
+            # Neighbours have similar lengths: different processes take them at the same time.
             for part in parts[self.rank :: self.world_size]:
                 yield part.tolist()
 
 
-def training_loader(dataset: SpeechDataset, sampler: StepSampler, *, num_workers: int, pin_memory: bool) -> Any:
-    """Loader over a step sampler; batches come ready made from the workers."""
+def training_loader(
+    dataset: SpeechDataset, sampler: StepSampler, *, num_workers: int, pin_memory: bool
+) -> DataLoader[Batch]:
+    """Return a loader over a step sampler; workers make whole batches."""
     return DataLoader(dataset, batch_sampler=sampler, pin_memory=pin_memory, **_workers(num_workers))
 
 
 def evaluation_loader(
     dataset: SpeechDataset, *, batch_size: int, rank: int = 0, world_size: int = 1, num_workers: int = 0
-) -> Any:
-    """Longest first in batches of like length; each utterance goes to exactly one process."""
+) -> DataLoader[Batch]:
+    """Return a loader of batches of similar length, longest first; each utterance goes to exactly one process."""
     durations = np.nan_to_num(dataset.split.table.durations_s, nan=np.inf)
     order = np.argsort(-durations, kind="stable")
     batches = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
     return DataLoader(dataset, batch_sampler=batches[rank::world_size], **_workers(num_workers))
 
 
-def stream_loader(dataset: Any, *, num_workers: int, pin_memory: bool) -> Any:
-    """Loader over an iterable dataset that makes whole batches."""
+def stream_loader(dataset: IterableDataset[Batch], *, num_workers: int, pin_memory: bool) -> DataLoader[Batch]:
+    """Return a loader over an iterable dataset that makes whole batches."""
     return DataLoader(dataset, batch_size=None, pin_memory=pin_memory, **_workers(num_workers))
 
 
@@ -274,7 +229,7 @@ def _workers(num_workers: int) -> dict[str, Any]:
         "collate_fn": _as_is,
         "num_workers": num_workers,
         "prefetch_factor": 4 if num_workers else None,
-        # A generator of its own: making an iterator must not advance the training's.
+        # Its own generator: making an iterator must not advance the training's.
         "generator": torch.Generator().manual_seed(0),
         "multiprocessing_context": "fork" if num_workers else None,
         "worker_init_fn": _leave_signals_to_parent,
@@ -286,10 +241,10 @@ def _as_is(batch: Batch) -> Batch:
 
 
 def _leave_signals_to_parent(worker_id: int) -> None:
-    """In a loader worker: what a terminal or a scheduler sends to all of a run is the parent's business alone.
+    """Keep a loader worker alive when a terminal or a scheduler signals all processes of a run.
 
-    It still needs batches to finish its step and save, so the worker leaves its group. SIGTERM to the worker itself,
-    from the parent, ends it.
+    The parent handles the signal, and needs batches to finish its step and save; so the worker leaves the parent's
+    process group. SIGTERM from the parent still ends it.
     """
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

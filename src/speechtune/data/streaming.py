@@ -12,9 +12,10 @@ import torch
 from torch.utils.data import IterableDataset
 
 from speechtune.corpora.stream import UtteranceStream
-from speechtune.data.dataset import Batch, BatchMaker, Item
+from speechtune.data.dataset import BatchMaker
 from speechtune.data.prepare import Limits, reason_to_leave_out
 from speechtune.errors import CorpusError
+from speechtune.models.batch import Batch, Item
 from speechtune.types import Skipped, Utterance
 
 __all__ = ["StreamDataset"]

@@ -7,6 +7,7 @@ come.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,14 +15,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from speechtune.audio.samples import Samples
 from speechtune.evaluation.metrics.cer import character_edits
 from speechtune.evaluation.metrics.per import phone_edits
 from speechtune.evaluation.metrics.wer import word_edits
 from speechtune.evaluation.significance import confidence_interval
 from speechtune.files import write_atomically
-from speechtune.types import EditCounts, Hypothesis, Skipped
+from speechtune.types import EditCounts, Hypothesis, Skipped, Utterance
 
 __all__ = ["Evaluation", "recognise_split", "write_evaluation"]
+
+log = logging.getLogger("speechtune")
 
 
 @dataclass
@@ -101,6 +105,7 @@ def recognise_split(
     *,
     device: Any,
     normalise: Callable[[str], str] = str,
+    read_audio: Callable[[Utterance], Samples] | None = None,
     with_loss: bool = True,
     on_batch: Callable[[float], None] | None = None,
     is_stopped: Callable[[], bool] | None = None,
@@ -112,12 +117,17 @@ def recognise_split(
         model: the model, or what accelerate made of it.
         loader: this process' share of the batches.
         normalise: applied to hypotheses before scoring (references are normalised already).
+        read_audio: samples of an utterance that is too long for one pass; it has no loss.
         on_batch: called with the audio seconds of each batch.
         is_stopped: asked before each batch; where it says so on one process, it has to on all.
     """
     import torch
 
+    from speechtune.decoding.long_form import transcribe_samples
+    from speechtune.models.recogniser import Recognised
+
     start = time.perf_counter()
+    num_long = 0
     result = Evaluation()
     rows: list[int] = []
     was_training = model.training
@@ -128,14 +138,22 @@ def recognise_split(
                 model.train(was_training)
                 return None
             result.skipped += batch.skipped
-            if not len(batch):
+            recognised = recogniser.recognise(model, batch.to(device), with_loss=with_loss) if len(batch) else []
+            for item in batch.long:
+                assert read_audio is not None
+                text = transcribe_samples(recogniser, read_audio(item.utterance), model=model)
+                recognised.append(Recognised(text, math.nan, 0))
+                num_long += 1
+            if not recognised:
                 continue
-            recognised = recogniser.recognise(model, batch.to(device), with_loss=with_loss)
             _score(result, batch, recognised, normalise, words_of=recogniser.words_of, with_loss=with_loss)
-            rows += batch.rows
+            rows += [*batch.rows, *(item.row for item in batch.long)]
             if on_batch is not None:
                 on_batch(batch.seconds)
     model.train(was_training)
+    if num_long:
+        limit_s = recogniser.model_input.max_whole_s
+        log.info(f"{num_long} recordings over {limit_s:g} s were cut at pauses to be recognised; they have no loss")
     result, rows = _gathered(result, rows)
     order = sorted(range(len(rows)), key=rows.__getitem__)
     result.hypotheses = [result.hypotheses[i] for i in order]
@@ -153,7 +171,9 @@ def _score(
     words_of: Callable[[str], str],
     with_loss: bool,
 ) -> None:
-    for utterance, reference, said in zip(batch.utterances, batch.texts, recognised, strict=True):
+    utterances = [*batch.utterances, *(item.utterance for item in batch.long)]
+    references = [*batch.texts, *(item.text for item in batch.long)]
+    for utterance, reference, said in zip(utterances, references, recognised, strict=True):
         hypothesis = " ".join(normalise(said.text).split())
         result.hypotheses.append(
             Hypothesis(

@@ -1,7 +1,7 @@
-"""From samples to what a model's first layer takes, and back to how many frames that makes.
+"""From samples to the padded inputs of a model.
 
 Equal to transformers' own feature extractors to the bit (tests hold it), but for one recording at a time, so that
-loader workers do it and padding never takes part in a statistic.
+loader workers do it and no statistic depends on padding.
 
 Legend: B utterances, T samples or frames of the longest, F mel bins.
 """
@@ -9,7 +9,7 @@ Legend: B utterances, T samples or frames of the longest, F mel bins.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +17,35 @@ from numpy.typing import NDArray
 from speechtune.audio.samples import FULL_SCALE, Samples, dequantise
 from speechtune.errors import ModelError
 
+if TYPE_CHECKING:
+    from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+
 __all__ = ["FbankInput", "ModelInput", "WaveformInput", "input_for"]
 
 Array = NDArray[np.float32]
 
+MAX_WHOLE_S = 60.0  # longest recording that goes through a CTC encoder in one piece: attention's memory is quadratic
+
 
 class ModelInput:
-    """One recording's samples -> features; a list of features -> padded arrays with a mask where there is padding.
+    """Turns one recording's samples into features, and a list of features into padded arrays.
 
     Samples are (num_samples,): float32 in [-1, 1], or 16 bits as they are kept (see pcm.py).
     """
 
     name: str  # keyword of the model's forward
+    processor_class: str  # of transformers, in which a CTC model's tokenizer and feature extractor are saved
     sampling_rate: int
-    feature_extractor: Any
+    feature_extractor: SequenceFeatureExtractor
+    max_duration_s: float | None = None  # longest recording that the encoder takes at all
+
+    @property
+    def max_whole_s(self) -> float:
+        """Longest recording that is recognised in one piece; longer ones are cut at pauses."""
+        return self.max_duration_s or MAX_WHOLE_S
 
     def features(self, samples: Samples) -> Any:
-        """Features of this recording alone, time first: float32, or what `pad` makes them of as it lays them out."""
+        """Return the features of this recording alone, time first; or what `pad` computes them from."""
         raise NotImplementedError
 
     def pad(self, features: Sequence[Any], *, min_length: int = 0) -> dict[str, NDArray[Any]]:
@@ -45,7 +57,7 @@ class ModelInput:
         longest = max(int(lengths.max()), min_length)
         batch = np.empty((len(features), longest, *features[0].shape[1:]), np.float32)
         for row, values in zip(batch, features, strict=True):
-            self._lay(values, row[: len(values)])
+            self._write(values, row[: len(values)])
             row[len(values) :] = self._padding_value()
         padded: dict[str, NDArray[Any]] = {self.name: batch}
         if (lengths < longest).any() and self._wants_mask():
@@ -54,8 +66,8 @@ class ModelInput:
                 row[length:] = 0
         return padded
 
-    def _lay(self, values: Any, row: Array) -> None:
-        """Put a recording's features into its part of the batch."""
+    def _write(self, values: Any, row: Array) -> None:
+        """Write a recording's features into its row of the batch."""
         row[:] = values
 
     def _padding_value(self) -> float:
@@ -69,8 +81,9 @@ class WaveformInput(ModelInput):
     """wav2vec2 and its kin: samples, normalised to zero mean and unit variance where the checkpoint asks for it."""
 
     name = "input_values"
+    processor_class = "Wav2Vec2Processor"
 
-    def __init__(self, feature_extractor: Any, *, padding: str = "invariant") -> None:
+    def __init__(self, feature_extractor: SequenceFeatureExtractor, *, padding: str = "invariant") -> None:
         self.feature_extractor = feature_extractor
         self.sampling_rate = int(feature_extractor.sampling_rate)
         self.do_normalize = bool(feature_extractor.do_normalize)
@@ -79,8 +92,8 @@ class WaveformInput(ModelInput):
     def features(self, samples: Samples) -> Samples:
         return samples
 
-    def _lay(self, values: Samples, row: Array) -> None:
-        """Normalised in their place in the batch, while they are in the processor's cache."""
+    def _write(self, values: Samples, row: Array) -> None:
+        """Normalise the samples in place in the batch, while they are in the CPU's cache."""
         row[:] = values
         if values.dtype == np.int16:
             row *= np.float32(1 / FULL_SCALE)
@@ -98,15 +111,16 @@ class FbankInput(ModelInput):
     """wav2vec2-bert: 80 mel bins a 10 ms frame, two frames stacked, each bin normalised over the recording."""
 
     name = "input_features"
+    processor_class = "Wav2Vec2BertProcessor"
     _min_samples = 400 + 160  # two windows of 25 ms, 10 ms apart: one frame of the model
 
-    def __init__(self, feature_extractor: Any) -> None:
+    def __init__(self, feature_extractor: SequenceFeatureExtractor) -> None:
         self.feature_extractor = feature_extractor
         self.sampling_rate = int(feature_extractor.sampling_rate)
 
     def features(self, samples: Samples) -> Array:
         samples = dequantise(samples)
-        if len(samples) < self._min_samples:  # else it fails, or says that nothing is there
+        if len(samples) < self._min_samples:  # else the extractor fails, or finds no frame
             samples = np.pad(samples, (0, self._min_samples - len(samples)))
         made = self.feature_extractor(samples, sampling_rate=self.sampling_rate, return_attention_mask=True)
         # One recording pads only to the stride; the frames that are real by the mask are kept.
@@ -117,11 +131,11 @@ class FbankInput(ModelInput):
         return 0.0
 
 
-def input_for(feature_extractor: Any, *, padding: str = "invariant") -> ModelInput:
-    """The input of a CTC model by its feature extractor's class.
+def input_for(feature_extractor: SequenceFeatureExtractor, *, padding: str = "invariant") -> ModelInput:
+    """Return the input of a CTC model by its feature extractor's class.
 
     Raises:
-        ModelError: the feature extractor is of a kind that no row here makes.
+        ModelError: the feature extractor is of an unsupported class.
     """
     kind = type(feature_extractor).__name__
     if kind == "Wav2Vec2FeatureExtractor":

@@ -1,4 +1,7 @@
-"""What training, evaluation and transcription ask of a model, whichever its kind. ctc.py and seq2seq.py answer."""
+"""The interface of a model of any kind to training, evaluation and transcription.
+
+`ctc/recogniser.py` and `seq2seq/recogniser.py` implement it.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,29 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from speechtune.models.batch import Batch
 from speechtune.models.inputs import ModelInput
 
-__all__ = ["Recognised", "Recogniser"]
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Recognised", "Recogniser", "is_sharded"]
 
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """What came out for one utterance of a batch.
+    """The hypothesis of one utterance.
 
     Args:
-        text: the hypothesis, as the tokenizer writes it.
+        text: as the tokenizer decodes it.
         loss: summed over its labels or tokens; nan where it has none, inf where CTC can't emit them.
-        num_items: what `loss` is divided by in the corpus' mean loss.
+        num_items: what `loss` is divided by in the corpus' mean loss; 0 without labels.
     """
 
     text: str
@@ -45,7 +53,7 @@ class Recogniser(ABC):
     max_labels: int | None = None  # longest label sequence that a decoder takes
     max_duration_s: float | None = None  # longest recording that can be trained on
 
-    def __init__(self, model: Any, *, tokenizer: Any, model_input: ModelInput) -> None:
+    def __init__(self, model: PreTrainedModel, *, tokenizer: PreTrainedTokenizerBase, model_input: ModelInput) -> None:
         from speechtune.models.encoder.spec_augment import draw_masks_on_host
 
         self.model = model
@@ -60,43 +68,51 @@ class Recogniser(ABC):
 
     @property
     def min_input_length(self) -> int:
-        """Inputs are padded to at least this many samples or frames."""
+        """Number of samples or frames that inputs are padded to at least."""
         return 0
 
-    def with_lengths(self, batch: Any) -> AbstractContextManager[None]:
-        """Around a training pass: the model need not ask the GPU how long the batch's inputs are."""
+    def with_lengths(self, batch: Batch) -> AbstractContextManager[None]:
+        """Tell the model the lengths of the batch's inputs for one pass, so that it need not read them from the GPU."""
         import torch
 
         return self._input_lengths.set_to(torch.tensor(batch.input_lengths))
 
     @abstractmethod
     def encode(self, text: str) -> Sequence[int]:
-        """Normalised text -> label ids."""
+        """Return the label ids of a normalised text."""
 
     @abstractmethod
-    def losses(self, model: Any, batch: Any) -> Any:
-        """Loss of each utterance, summed over its items, (B,) float32 with gradient; 0 for a stand-in of silence."""
+    def losses(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Return each utterance's loss, summed over its items: (B,) float32 with gradient; 0 for a dummy batch."""
 
     @abstractmethod
-    def num_items(self, batch: Any) -> int:
-        """What the losses' sum is divided by: utterances or tokens with a label."""
+    def num_items(self, batch: Batch) -> int:
+        """Return what the losses are counted by: the step's loss is their sum divided by the step's items.
+
+        A step without items is not divided: a batch that returns 0 has its losses summed.
+        """
 
     @abstractmethod
-    def recognise(self, model: Any, batch: Any, *, with_loss: bool) -> list[Recognised]:
-        """Hypothesis and loss of each utterance of a batch; padding takes no part."""
+    def recognise(self, model: torch.nn.Module, batch: Batch, *, with_loss: bool) -> list[Recognised]:
+        """Return hypothesis and loss of each utterance of a batch; neither depends on padding."""
 
     @abstractmethod
     def save_processor(self, folder: Path) -> None:
         """Write tokenizer and feature extractor so that plain transformers loads them."""
 
     def words_of(self, text: str) -> str:
-        """The text with its words apart by spaces, for WER."""
+        """Return the text with its words separated by spaces, for WER."""
         return text
 
     def phones_of(self, text: str) -> str:
-        """The text with its phones apart by spaces, for PER."""
+        """Return the text with its phones separated by spaces, for PER."""
         return text
 
     def frames_of(self) -> Callable[[ArrayLike], NDArray[np.int64]] | None:
-        """Durations in seconds, any shape -> encoder frames; None where labels may outnumber frames."""
+        """Return the function from durations in seconds to encoder frames; None where labels may outnumber frames."""
         return None
+
+
+def is_sharded(model: torch.nn.Module) -> bool:
+    """Return whether parameters are whole only while the model's own forward runs (FSDP 1 or 2)."""
+    return any(base.__name__ in ("FullyShardedDataParallel", "FSDPModule") for base in type(model).__mro__)

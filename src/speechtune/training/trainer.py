@@ -24,7 +24,6 @@ from transformers import TrainerControl
 
 from speechtune.data.batching import BatchSettings
 from speechtune.data.dataset import (
-    Batch,
     SpeechDataset,
     evaluation_loader,
     stream_loader,
@@ -33,6 +32,7 @@ from speechtune.data.dataset import (
 from speechtune.data.streaming import StreamDataset
 from speechtune.distributed import gathered
 from speechtune.evaluation.evaluate import Evaluation, recognise_split
+from speechtune.models.batch import Batch
 from speechtune.models.encoder.attention import use_own_attention
 from speechtune.models.recogniser import Recogniser
 from speechtune.terminal.progress import evaluation_progress
@@ -279,6 +279,7 @@ class SpeechTrainer(ResumingTrainer):
                 loader,
                 device=args.device,
                 normalise=self.normalise,
+                read_audio=dataset.make_batch.reader.pcm,
                 on_batch=on_batch,
                 is_stopped=self._stop_votes(num_batches) if until_stopped else None,
             )

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trained_folders import ctc_folder
 
-from speechtune.data.dataset import Batch
+from speechtune.errors import ModelError
+from speechtune.models.batch import Batch
 from speechtune.models.ctc.recogniser import CtcRecogniser
 from speechtune.models.ctc.setup import load_ctc
 from speechtune.models.ctc.tokenizer import ctc_tokenizer
@@ -66,7 +67,7 @@ def batch_of(recogniser: CtcRecogniser, clips: Any = tuple(CLIPS), *, min_length
 
 
 class Scripted(torch.nn.Module):
-    """Gives logits that are written down, whatever it hears."""
+    """A model with fixed logits."""
 
     def __init__(self, logits: torch.Tensor) -> None:
         super().__init__()
@@ -107,7 +108,18 @@ def test_losses_are_torchs_on_the_real_frames_and_labels(folder: Path, reduction
     if reduction == "mean":
         expected = [loss / len(text) for loss, (_, text) in zip(expected, CLIPS, strict=True)]
     assert found.dtype == torch.float32 and found.tolist() == pytest.approx(expected, rel=1e-5)
-    assert recogniser.num_items(batch) == 3
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_steps_loss_and_gradient_are_those_of_the_original(folder: Path, reduction: str):
+    ours, original = (opened(folder, ctc_loss_reduction=reduction) for _ in range(2))
+    original.model.config.ctc_loss_reduction = reduction
+    batch = batch_of(ours)
+    loss = ours.losses(ours.model, batch).sum() / max(ours.num_items(batch), 1)
+    expected = original.model(**batch.inputs, labels=batch.labels).loss
+    loss.backward(), expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    torch.testing.assert_close(ours.model.lm_head.weight.grad, original.model.lm_head.weight.grad)
 
 
 def test_losses_do_not_depend_on_what_shares_the_batch(recogniser: CtcRecogniser):
@@ -156,7 +168,7 @@ def test_zero_infinity_counts_what_does_not_fit_as_nothing(folder: Path):
     assert all(bool(p.grad.isfinite().all()) for p in recogniser.model.parameters() if p.grad is not None)
 
 
-def test_a_batch_of_nothing_has_a_loss_of_zero_with_a_gradient(recogniser: CtcRecogniser):
+def test_a_dummy_batch_has_a_loss_of_zero_with_a_gradient(recogniser: CtcRecogniser):
     silence = torch.zeros(1, RATE)
     batch = Batch([], [], [], {"input_values": silence}, torch.zeros((1, 0), dtype=torch.int64), [0], [RATE], 0.0)
     recogniser.model.zero_grad()
@@ -275,6 +287,24 @@ def test_the_shortest_input_gives_a_frame_or_a_span_of_specaugment(folder: Path)
         recogniser.model.train()
         with torch.no_grad():
             recogniser.model(input_values=torch.zeros(1, length))  # or transformers raises
+
+
+def test_masks_far_longer_than_the_clips_cost_no_memory(folder: Path):
+    recogniser = opened(folder)
+    config = recogniser.model.config
+    config.mask_time_prob, config.mask_time_length = 0.5, 100_000
+    assert recogniser.min_input_length <= 20 * RATE
+    recogniser.model.train()
+    batch = batch_of(recogniser, min_length=recogniser.min_input_length)
+    assert bool(recogniser.losses(recogniser.model, batch).isfinite().all())
+
+
+def test_a_stride_of_which_no_frame_comes_is_a_message(folder: Path):
+    recogniser = opened(folder)
+    recogniser.model.config.conv_stride = [10**6] * len(recogniser.model.config.conv_stride)
+    recogniser.model.config.conv_kernel = [10**6] * len(recogniser.model.config.conv_stride)
+    with pytest.raises(ModelError, match="Check conv_stride"):
+        _ = recogniser.min_input_length
 
 
 def test_a_saved_processor_is_one_that_plain_transformers_loads(recogniser: CtcRecogniser, tmp_path: Path):

@@ -138,7 +138,7 @@ def test_a_model_that_attends_by_lengths_gives_the_same(model, monkeypatch):
     make_padding_invariant(model.eval())
     wanted = model(samples, attention_mask=mask).logits
     calls = []
-    monkeypatch.setattr(attention, "_can_tell_by_lengths", lambda module, q, k, mask, options: mask is not None)
+    monkeypatch.setattr(attention, "_lengths_suffice", lambda module, q, k, mask, options: mask is not None)
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", lambda *a, **o: calls.append(1) or by_lengths(*a, **o))
     assert use_own_attention(model)
     found = model(samples, attention_mask=mask).logits
@@ -193,7 +193,7 @@ def test_lengths_are_enough_only_where_a_mask_says_nothing_else(change, fits, mo
     module = SimpleNamespace(_masks_padding_only=values["is_speech_encoder"])
     mask = torch.ones(3, 1, 30, 30, dtype=torch.bool)
     options = {name: values.get(name) for name in ("dropout", "position_bias")}
-    assert attention._can_tell_by_lengths(module, query, key, mask, options) is fits
+    assert attention._lengths_suffice(module, query, key, mask, options) is fits
 
 
 def test_lengths_are_looked_at_in_speech_encoders_alone():

@@ -52,9 +52,9 @@ def test_logits_do_not_depend_on_the_batch(name: str):
 
     keys = list(model.state_dict())
     done = make_padding_invariant(model)
-    assert bool(done) == (name not in INVARIANT_BY_THEMSELVES)
+    assert done == (name not in INVARIANT_BY_THEMSELVES)
     assert list(model.state_dict()) == keys
-    assert make_padding_invariant(model) == []
+    assert not make_padding_invariant(model)
 
     for values, expected in zip(inputs, plain, strict=True):
         assert torch.equal(alone(model, values), expected)  # plain transformers, to the bit
@@ -261,7 +261,7 @@ def test_encoder_decoder_with_adapter_says_the_same_in_any_batch():
     inputs = utterances(model.encoder, [3001, 517, 1333])
     labels = torch.randint(3, 20, (3, 6))
     plain = [model(input_values=v[None], labels=labels[i : i + 1]).logits[0] for i, v in enumerate(inputs)]
-    assert [line.split(":")[0] for line in make_padding_invariant(model)] == ["encoder", "encoder"]
+    assert make_padding_invariant(model)
     padded = batch(model.encoder, inputs, extra=100)
     logits = model(**padded, labels=labels).logits
     assert max(difference(row, expected) for row, expected in zip(logits, plain, strict=True)) < TOLERANCE

@@ -11,7 +11,8 @@ import torch
 
 from speechtune.audio.decode import load_audio
 from speechtune.audio.reader import AudioReader
-from speechtune.data.dataset import BatchMaker, Item
+from speechtune.data.dataset import BatchMaker
+from speechtune.models.batch import Item
 from speechtune.models.seq2seq.setup import load_seq2seq
 from speechtune.options.table import Settings
 from speechtune.types import Utterance

@@ -1,22 +1,26 @@
-"""CTC models: from a pretrained checkpoint and a vocabulary to something that trains and recognises.
+"""CTC models: losses and greedy decoding.
 
-Source: Graves et al. 2006, "Connectionist Temporal Classification".
+Sources: Graves et al. 2006, "Connectionist Temporal Classification"; section 3.2, best path decoding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from speechtune.models.frames import num_frames
+from speechtune.models.batch import Batch
+from speechtune.models.frames import min_input_length, num_frames, spec_augment_frames
 from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser
 from speechtune.text.vocab import Labeller
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["CtcRecogniser", "GreedyDecoder"]
 
@@ -25,7 +29,8 @@ class CtcRecogniser(Recogniser):
     """A model of AutoModelForCTC.
 
     Args:
-        loss_reduction: "mean" divides each utterance's loss by its number of labels, as torch does; "sum" doesn't.
+        loss_reduction: "mean" divides each utterance's loss by its number of labels, and the step's by its utterances,
+            as torch does; "sum" divides by nothing.
         phone_words: phones are recognised, with a delimiter between words.
         zero_infinity: an utterance with more labels than frames counts 0 instead of infinity.
     """
@@ -34,9 +39,9 @@ class CtcRecogniser(Recogniser):
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel,
         *,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         model_input: ModelInput,
         phone_words: bool = False,
         loss_reduction: str = "mean",
@@ -61,13 +66,8 @@ class CtcRecogniser(Recogniser):
 
     @property
     def min_input_length(self) -> int:
-        """One frame must come out, and SpecAugment's span must fit into the shortest batch, or transformers raises."""
-        config = self.model.config
-        masks = getattr(config, "apply_spec_augment", False) and getattr(config, "mask_time_prob", 0)
-        need, length = int(config.mask_time_length) + 1 if masks else 1, 1
-        while self._frames([length])[0] < need:
-            length *= 2
-        return length
+        """One frame must come out, and SpecAugment's masks must fit into the shortest batch."""
+        return min_input_length(self.model.config, spec_augment_frames(self.model.config) or 1)
 
     def encode(self, text: str) -> Sequence[int]:
         return self.labeller(text.upper() if self.upper_case else text)
@@ -87,18 +87,18 @@ class CtcRecogniser(Recogniser):
     def _frames(self, input_lengths: ArrayLike) -> NDArray[np.int64]:
         return num_frames(self.model.config, np.asarray(input_lengths).astype(np.int64))
 
-    def losses(self, model: Any, batch: Any) -> torch.Tensor:
+    def losses(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         with self.with_lengths(batch):
             logits = model(**batch.inputs).logits
         if not len(batch):
             return logits.float().sum()[None] * 0.0
         return self._ctc(logits, batch)
 
-    def num_items(self, batch: Any) -> int:
-        return len(batch)
+    def num_items(self, batch: Batch) -> int:
+        return len(batch) if self.loss_reduction == "mean" else 0
 
-    def _ctc(self, logits: torch.Tensor, batch: Any) -> torch.Tensor:
-        """CTC loss of each utterance (B,), always in float32: half precision loses sums over paths."""
+    def _ctc(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the CTC loss of each utterance (B,), in float32: half precision loses sums over paths."""
         # Lengths stay on the CPU: there they cost no wait for the GPU.
         target_lengths = torch.tensor(batch.label_lengths)
         log_probs = torch.log_softmax(logits.float(), dim=-1).transpose(0, 1)
@@ -115,7 +115,7 @@ class CtcRecogniser(Recogniser):
             losses = losses / target_lengths.clamp(min=1).to(losses.device, non_blocking=True)
         return losses
 
-    def recognise(self, model: Any, batch: Any, *, with_loss: bool) -> list[Recognised]:
+    def recognise(self, model: torch.nn.Module, batch: Batch, *, with_loss: bool) -> list[Recognised]:
         logits = model(**batch.inputs).logits
         frame_lengths = np.minimum(self._frames(batch.input_lengths), logits.shape[1])
         losses = self._ctc(logits, batch).cpu().tolist() if with_loss else [float("nan")] * len(batch)
@@ -126,17 +126,16 @@ class CtcRecogniser(Recogniser):
         ]
 
     def save_processor(self, folder: Path) -> None:
-        from transformers import Wav2Vec2BertProcessor, Wav2Vec2Processor
+        import transformers
 
-        processor_class = Wav2Vec2BertProcessor if self.model_input.name == "input_features" else Wav2Vec2Processor
-        processor_class(self.model_input.feature_extractor, self.tokenizer).save_pretrained(folder)
-        self.model_input.feature_extractor.save_pretrained(
-            folder
-        )  # preprocessor_config.json, for older transformers too
+        feature_extractor = self.model_input.feature_extractor
+        processor_class = getattr(transformers, self.model_input.processor_class)
+        processor_class(feature_extractor, self.tokenizer).save_pretrained(folder)
+        feature_extractor.save_pretrained(folder)  # preprocessor_config.json, for older transformers too
 
 
 class GreedyDecoder:
-    """Collapses repeats, drops blanks and joins tokens; equal to `tokenizer.decode` (a test holds it).
+    """Collapse repeats, drop blanks and join tokens, as `tokenizer.decode` does (a test holds it), on whole arrays.
 
     Special tokens other than the blank are written out, as `tokenizer.decode` does: an unknown token in a hypothesis is
     an error to be seen.
@@ -146,7 +145,7 @@ class GreedyDecoder:
         num_labels: size of the model's head, which may exceed the tokenizer's vocabulary.
     """
 
-    def __init__(self, tokenizer: Any, *, num_labels: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, num_labels: int) -> None:
         self.blank = int(tokenizer.pad_token_id)
         delimiter = getattr(tokenizer, "word_delimiter_token", None)
         tokens = {i: token for token, i in tokenizer.get_vocab().items()}

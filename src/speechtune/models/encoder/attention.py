@@ -1,18 +1,18 @@
-"""Attention that fits the machine, for models that attend by SDPA; where nothing below applies it is transformers' own.
+"""Faster attention for models that use SDPA; where nothing below applies it is transformers' own.
 
-On a processor, training in bf16: plain products and a softmax. The backward pass of torch's fused kernel is slow there
+On a CPU, training in bf16: plain matrix products and a softmax. The backward pass of torch's fused kernel is slow there
 in bf16: forward and backward take 1.3 to 2.8 times as long as plain products, and with dropout, where there is no
-fused kernel, about twice (Zen 5, torch 2.13; benchmarks/attention.py). In float32 the fused kernel is the faster one,
-and past a thousand frames its smaller memory counts in bf16 too.
+fused kernel, about twice (Zen 5, torch 2.13; benchmarks/attention.py). In float32 the fused kernel is faster, and past
+a thousand frames its smaller memory counts in bf16 too.
 
-On a GPU in half precision: flash attention also over padded batches. A mask rules it out, so padding is told apart by
-lengths (torch's varlen kernel), without packing: an utterance's frames and the padding behind them are two sequences
-that lie next to each other, and what padding makes of itself is never looked at. The kernel is held against the masked
-one when it is first wanted, and left alone where it fails or differs.
+On a GPU in half precision: flash attention also over padded batches. It takes no mask, so padding is described by
+lengths (torch's varlen kernel), without packing: an utterance's frames and the padding behind them are two adjacent
+sequences, and the output of the padding is never read. The kernel is compared with the masked one at its first use, and
+not used where it fails or differs.
 
-And no mask is asked whether it masks anything: on a GPU the answer is waited for in every step.
+And masks are not checked for whether they mask anything: on a GPU that is a wait in every step.
 
-transformers' "eager" attention is no way to have plain products: under autocast its softmax is computed in float32.
+Rejected: transformers' "eager" attention for plain products: under autocast its softmax is computed in float32.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from torch import nn
 __all__ = ["OWN_ATTENTION", "use_own_attention"]
 
 OWN_ATTENTION = "speechtune"  # as `config._attn_implementation` names it; never saved
-MAX_FRAMES = 1000  # of plain products: above, what the scores take of memory counts
+MAX_FRAMES = 1000  # of plain products: above, the memory of the scores counts
 MAX_HEAD_SIZE = 256  # of flash attention
 
 
 def use_own_attention(model: Any) -> bool:
-    """Let a model attend by the functions of this file; checkpoints stay the same.
+    """Make a model use the attention of this file; checkpoints stay the same.
 
     Returns:
-        Whether it does now: models with attention of their own, and those set to another one, are left alone.
+        Whether it does now: models with attention of their own, and those set to another one, are left unchanged.
     """
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -46,7 +46,7 @@ def use_own_attention(model: Any) -> bool:
     def attention(module: nn.Module, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
         if _plain_is_faster(module, query, key, attention_mask, options):
             return _plain_attention(query, key, value, attention_mask, options), None
-        if _can_tell_by_lengths(module, query, key, attention_mask, options):
+        if _lengths_suffice(module, query, key, attention_mask, options):
             return _attention_by_lengths(query, key, value, attention_mask, scale=options.get("scaling")), None
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
@@ -66,12 +66,12 @@ def use_own_attention(model: Any) -> bool:
 
 
 def _is_plain(module: nn.Module, options: dict[str, Any]) -> bool:
-    """Nothing but queries, keys, values and a mask."""
+    """Return whether attention has nothing but queries, keys, values and a mask."""
     extras = (options.get(name) for name in ("position_bias", "softcap", "cache"))
     return getattr(module, "num_key_value_groups", 1) == 1 and all(extra is None for extra in extras)
 
 
-# ---- on a processor
+# ---- on a CPU
 
 
 def _plain_is_faster(
@@ -114,13 +114,13 @@ def _plain_attention(
 # ---- on a GPU
 
 
-def _can_tell_by_lengths(
+def _lengths_suffice(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, options: dict[str, Any]
 ) -> bool:
-    """Whether a mask says nothing but which frames at the end are padding, and the kernel takes the rest.
+    """Return whether a mask only marks padding at the end, and the kernel supports everything else.
 
-    That is known of the transformers of speech encoders alone: elsewhere a mask may hide what comes later, or what is
-    far, or be that of a decoder's attention to an encoder, whose queries end elsewhere.
+    That is certain for the transformers of speech encoders alone: elsewhere a mask may be causal or local, or that of a
+    decoder's attention to an encoder, where queries and keys have different lengths.
     """
     return (
         getattr(module, "_masks_padding_only", False)
@@ -147,7 +147,7 @@ def _attention_by_lengths(
 ) -> torch.Tensor:
     """Queries, keys, values (B, heads, T, dim), mask (B, 1, T, T), True where a key is real -> (B, T, heads, dim).
 
-    Rows of padded frames are finite and mean nothing.
+    Rows of padded frames are finite and meaningless.
     """
     from torch.nn.attention.varlen import varlen_attn
 
@@ -163,11 +163,11 @@ def _attention_by_lengths(
 
 @functools.cache
 def _kernel_is_right(device: torch.device) -> bool:
-    """Whether this torch and GPU have the kernel, and it gives what the masked one gives, up to bf16."""
+    """Return whether this torch and GPU have the kernel, and it agrees with the masked one up to bf16's rounding."""
     lengths = torch.tensor([48, 40, 1, 17], device=device)
     real = torch.arange(48, device=device) < lengths[:, None]
     mask = real[:, None, None].expand(4, 1, 48, 48)
-    generator = torch.Generator(device).manual_seed(0)  # the training's random numbers stay as they are
+    generator = torch.Generator(device).manual_seed(0)  # not the training's random numbers
     parts = [
         torch.randn(4, 48, 2, 64, device=device, generator=generator).bfloat16().requires_grad_() for _ in range(3)
     ]
@@ -183,7 +183,7 @@ def _kernel_is_right(device: torch.device) -> bool:
                 )
                 made = made.float() * real[:, :, None, None]
                 found.append((made, *torch.autograd.grad(made.square().sum(), parts)))
-    except Exception:  # of a torch without it, or a GPU: any error means that it does not serve here
+    except Exception:  # a torch or GPU without it: any error means that it can't be used here
         return False
     return all(
         bool((one.float() - other.float()).norm() < 2e-2 * other.float().norm())

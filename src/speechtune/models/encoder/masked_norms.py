@@ -1,8 +1,8 @@
-"""Norms over the real frames of a padded batch, and the little they need to know of it.
+"""Norms over the real frames of a padded batch.
 
 Group norm in a feature encoder averages over time, so padding moves its output by tens of per cent; these average over
-the frames that stand for sound. `padding.make_padding_invariant` puts them into a model by changing the class of the
-norms that are there: parameters, names and hooks stay.
+the real frames. `padding.make_padding_invariant` puts them into a model by changing the class of its norms: parameters,
+names and hooks stay.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["Lengths", "MaskedBatchNorm1d", "MaskedGroupNorm", "convolved", "is_r
 
 
 class Lengths:
-    """Real frames of each utterance, (B,) int64, in the tensor that flows through one encoder now; None: no padding."""
+    """Real frames of each utterance, (B,) int64, in the tensor that one encoder is computing now; None: no padding."""
 
     def __init__(self) -> None:
         self.now: torch.Tensor | None = None
 
     @contextlib.contextmanager
     def set_to(self, lengths: torch.Tensor | None) -> Iterator[None]:
-        """`lengths` for the time of a block."""
+        """Set the lengths for the duration of a block."""
         before, self.now = self.now, lengths
         try:
             yield
@@ -33,25 +33,25 @@ class Lengths:
 
 
 def is_real(lengths: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """(B,) -> (B, num_frames) bool: True on real frames."""
+    """Return a mask (B, num_frames), True on real frames, of lengths (B,)."""
     return torch.arange(num_frames, device=lengths.device) < lengths[:, None]
 
 
 def zero_after(values: torch.Tensor, lengths: torch.Tensor, *, time_dim: int) -> torch.Tensor:
-    """(B, T, C) or (B, C, T) with zeros after each utterance's last real frame."""
+    """Return values (B, T, C) or (B, C, T) with zeros after each utterance's last real frame."""
     padded = ~is_real(lengths, values.shape[time_dim])
     return values.masked_fill(padded.unsqueeze(1 if time_dim == 2 else 2), 0.0)
 
 
 def convolved(lengths: torch.Tensor, conv: nn.Conv1d) -> torch.Tensor:
-    """Frames that `conv` makes of so many; at least 0."""
+    """Return the number of frames after `conv`; at least 0."""
     kernel_size, stride = conv.kernel_size[0], conv.stride[0]
     padding = conv.padding[0] if not isinstance(conv.padding, str) else 0
     return ((lengths + 2 * int(padding) - kernel_size) // stride + 1).clamp(min=0)
 
 
 def _moments(values: torch.Tensor, share: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance (divided by the count) over the real entries, from one fused pass over all of them.
+    """Return mean and variance (divided by the count) over the real entries, from one fused pass over all entries.
 
     The mean square's difference loses (mean / deviation)^2 times the float's precision: harmless for what convolutions
     make of speech, and the only form that needs neither a sync nor further copies of the largest tensor of the model.
@@ -66,26 +66,26 @@ def _moments(values: torch.Tensor, share: torch.Tensor, dims: tuple[int, ...]) -
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """Group norm of (B, C, T) whose statistics run over the real frames. Becomes one by a change of class.
+    """Group norm of (B, C, T) with statistics over the real frames. A GroupNorm becomes one by changing its class.
 
     Source: Wu and He 2018, "Group Normalization"; the mask is ours.
     """
 
     _lengths: Lengths
-    _conv: tuple[nn.Conv1d]  # makes the frames that come in; in a tuple, so that it is no child of two modules
+    _conv: tuple[nn.Conv1d]  # the convolution before; in a tuple, so that it is no child of two modules
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(B, C, T) -> (B, C, T). What stands in padded frames afterwards is finite and means nothing."""
+        """(B, C, T) -> (B, C, T). Values of padded frames are finite and meaningless."""
         if self._lengths.now is None:
             return super().forward(input)
         lengths = convolved(self._lengths.now, self._conv[0]).clamp(max=input.shape[2])
         return self._by_rows(input, lengths) if input.device.type == "cpu" else self._at_once(input, lengths)
 
     def _by_rows(self, input: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """On a CPU: an utterance at a time, its real frames only. No slower than the whole with its padding.
+        """On a CPU: normalise one utterance at a time, its real frames only; no slower than all with their padding.
 
-        Where nothing wants a gradient, the output takes the place of the input: it is the largest tensor of the model,
-        and nobody else's, fresh from a convolution.
+        Where no gradient is needed, the output overwrites the input: it is the largest tensor of the model, fresh from
+        a convolution and used nowhere else.
         """
         num_frames = input.shape[2]
         learns = input.requires_grad or any(parameter.requires_grad for parameter in self.parameters())
@@ -96,14 +96,14 @@ class MaskedGroupNorm(nn.GroupNorm):
             if learns and torch.is_grad_enabled():
                 rows.append(nn.functional.pad(real, (0, num_frames - length)))
                 continue
-            if output is None:  # autocast computes in float32 what it was given in another format
+            if output is None:  # under autocast the norm is float32, its input may not be
                 output = input if real.dtype == input.dtype else torch.empty_like(input, dtype=real.dtype)
             output[row, :, :length] = real[0]
             output[row, :, length:] = 0.0
         return torch.cat(rows) if output is None else output
 
     def _at_once(self, input: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """On a GPU: no step depends on the lengths' values, so the host never waits."""
+        """On a GPU: normalise all at once; nothing depends on the lengths' values, so the host never waits."""
         batch_size, _, num_frames = input.shape
         groups = input.float().view(batch_size, self.num_groups, -1, num_frames)
         groups = groups * is_real(lengths, num_frames)[:, None, None]
@@ -116,17 +116,17 @@ class MaskedGroupNorm(nn.GroupNorm):
         if self.affine:
             shift = shift + self.bias.view(1, self.num_groups, -1, 1)
         output = torch.addcmul(shift, groups, scale).view_as(input)
-        # Autocast runs group norm in float32; without it the type stays.
+        # Autocast runs group norm in float32; without it the dtype is kept.
         device = input.device.type
         autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         return output if autocast else output.to(input.dtype)
 
 
 class MaskedBatchNorm1d(nn.BatchNorm1d):
-    """Batch norm of (B, C, T) that learns its statistics from the real frames. Becomes one by a change of class.
+    """Batch norm of (B, C, T) with statistics of the real frames. A BatchNorm1d becomes one by changing its class.
 
-    While training, an utterance's output still depends on the others of its batch, as batch norm means it, but no
-    longer on how much padding is among them.
+    In training an utterance's output still depends on the others of its batch, as in any batch norm, but not on how
+    much they are padded.
     """
 
     _lengths: Lengths

@@ -1,9 +1,9 @@
-"""SpecAugment without a wait for the GPU: masks are drawn from lengths that the host knows, and written without a sync.
+"""SpecAugment without a wait for the GPU: masks are drawn from lengths that the host knows, and applied without a sync.
 
-transformers asks the attention mask on the GPU how long each utterance is (`.tolist()`), so the host waits until all
-work before it is done, in every step; and it writes masks by boolean index, which waits once more to count them. Here
-the lengths come with the batch, the same function of transformers draws the same masks from the same random numbers,
-and they are written by `torch.where`.
+transformers reads the length of each utterance from the attention mask on the GPU (`.tolist()`), so the host waits for
+all earlier work in every step; and it applies masks by boolean index, which waits once more to count them. Here the
+lengths come with the batch, the same function of transformers draws the same masks from the same random numbers, and
+they are applied by `torch.where`. A mask longer than the batch, which transformers refuses, is cut to the batch.
 
 Source: Park et al. 2019, "SpecAugment: A Simple Data Augmentation Method for Automatic Speech Recognition".
 """
@@ -23,10 +23,10 @@ __all__ = ["draw_masks_on_host"]
 
 
 def draw_masks_on_host(model: nn.Module) -> Lengths:
-    """Let a model's SpecAugment take lengths from what is given back: set it (`being`) around a forward pass.
+    """Make a model's SpecAugment use the lengths that are returned: set them (`set_to`) around a forward pass.
 
-    It is (B,) int64 on the CPU: samples or frames of each utterance, before the model's own subsampling. While it is
-    not set, or for another number of utterances, all is as it was.
+    They are (B,) int64 on the CPU: samples or frames of each utterance, before the model's own subsampling. While they
+    are not set, or for another number of utterances, transformers' own masks apply.
     """
     lengths = Lengths()
     for module in model.modules():
@@ -37,7 +37,7 @@ def draw_masks_on_host(model: nn.Module) -> Lengths:
 
 
 class _Masks:
-    """Stands in an encoder in the place of a method of transformers."""
+    """Replaces a method of an encoder of transformers."""
 
     def __init__(self, encoder: Any, lengths: Lengths) -> None:
         self.encoder, self.lengths = encoder, lengths
@@ -48,29 +48,28 @@ class _Masks:
         return augments and known is not None and len(known) == len(values)
 
     def _over_time(self, values: torch.Tensor, num_frames: int, lengths: torch.Tensor | None) -> torch.Tensor | None:
-        config = self.encoder.config
-        if config.mask_time_prob <= 0:
+        if self.encoder.config.mask_time_prob <= 0:
             return None
         real = None if lengths is None else is_real(lengths, num_frames)
-        return self._drawn(values, num_frames, "time", attention_mask=real)
+        return self._draw(values, num_frames, "time", attention_mask=real)
 
     def _over_channels(self, values: torch.Tensor, num_channels: int) -> torch.Tensor | None:
-        return self._drawn(values, num_channels, "feature") if self.encoder.config.mask_feature_prob > 0 else None
+        return self._draw(values, num_channels, "feature") if self.encoder.config.mask_feature_prob > 0 else None
 
-    def _drawn(self, values: torch.Tensor, size: int, kind: str, **more: Any) -> torch.Tensor:
-        """(B, size) bool on the device of `values`: True where something is masked."""
+    def _draw(self, values: torch.Tensor, size: int, kind: str, **more: Any) -> torch.Tensor:
+        """Return a mask (B, size) on the device of `values`, True where something is masked."""
         config = self.encoder.config
         if hasattr(config, f"mask_{kind}_min_masks"):  # WavLM has none over features
             more["min_masks"] = getattr(config, f"mask_{kind}_min_masks")
         drawn = sys.modules[type(self.encoder).__module__]._compute_mask_indices(
             (len(values), size),
             mask_prob=getattr(config, f"mask_{kind}_prob"),
-            mask_length=getattr(config, f"mask_{kind}_length"),
+            mask_length=min(getattr(config, f"mask_{kind}_length"), size),
             **more,
         )
         mask = torch.from_numpy(drawn)
         if values.device.type == "cuda":
-            mask = mask.pin_memory()  # copied from elsewhere it would wait for the GPU after all
+            mask = mask.pin_memory()  # else the copy would wait for the GPU
         return mask.to(values.device, non_blocking=True)
 
 
@@ -89,8 +88,8 @@ class _FrameMasks(_Masks):
             lengths = torch.from_numpy(num_encoder_frames(self.encoder.config, self.lengths.now.numpy()))
         mask = self._over_time(hidden_states, num_frames, lengths)
         if mask is not None:
-            stands_in = self.encoder.masked_spec_embed.to(hidden_states.dtype)
-            hidden_states = torch.where(mask[:, :, None], stands_in, hidden_states)
+            embedding = self.encoder.masked_spec_embed.to(hidden_states.dtype)
+            hidden_states = torch.where(mask[:, :, None], embedding, hidden_states)
         mask = self._over_channels(hidden_states, num_channels)
         return hidden_states if mask is None else hidden_states.masked_fill(mask[:, None], 0)
 

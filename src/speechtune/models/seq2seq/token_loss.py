@@ -2,14 +2,13 @@
 
 Whisper's vocabulary has 51,865 entries: the logits of 16 transcripts of 100 tokens take 330 MB in float32, and the
 loss and its gradient as much again, each. Here padding gets no logits, and where the rest is still large it is
-computed in chunks of rows, again in the backward pass (checkpointing).
+computed in chunks of rows, and recomputed in the backward pass (checkpointing).
 
-The model's output layer is where the hidden states are met: a hook, there for one forward pass only, takes them,
-and hands the layer none. So the loss is computed inside the model's own forward, with its autocast and its DDP
-wrapper in force.
+A hook on the model's output layer, registered for one forward pass, takes the hidden states and passes none on to the
+layer. So the loss is computed inside the model's own forward, under its autocast and DDP wrapper.
 
 Rejected: calling the decoder without its output layer (goes around DDP's forward, which then syncs no gradients);
-gradients worked out in the forward pass (Liger's way: each utterance's weight must be known by then).
+gradients computed in the forward pass (as Liger does: each utterance's weight must be known by then).
 """
 
 from __future__ import annotations
@@ -22,14 +21,15 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["IGNORED_LABEL", "decoder_inputs", "index_of", "token_losses", "utterance_sums"]
+from speechtune.models.batch import IGNORED_LABEL
 
-IGNORED_LABEL = -100
+__all__ = ["decoder_inputs", "index_of", "token_losses", "utterance_sums"]
+
 MAX_LOGITS = 2**25  # of one chunk; 128 MB in float32
 
 
 def decoder_inputs(labels: torch.Tensor, *, start: int, pad: int) -> torch.Tensor:
-    """Labels shifted by one behind the start token, (B, L); padding, which nothing reads, becomes `pad`."""
+    """Return labels shifted by one after the start token, (B, L); padding, which is never read, becomes `pad`."""
     shifted = torch.full_like(labels, start)
     shifted[:, 1:] = labels[:, :-1]
     return shifted.masked_fill(shifted == IGNORED_LABEL, pad)
@@ -44,7 +44,7 @@ def token_losses(
     head: nn.Module | None,
     smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Sum over its tokens of each utterance's cross-entropy.
+    """Return each utterance's cross-entropy, summed over its tokens.
 
     Args:
         model: of transformers, wrapped or not.
@@ -86,7 +86,7 @@ def utterance_sums(
     vocabulary: int,
     smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Output layer and cross-entropy over the real tokens only.
+    """Apply the output layer and cross-entropy to the real tokens only; return the sum for each utterance.
 
     Args:
         hidden: (B, L, D).
@@ -104,24 +104,25 @@ def utterance_sums(
 
 
 def index_of(places: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Places as an index on `device`; nobody waits for its copy."""
+    """Return places as an index on `device`, copied without waiting."""
     return torch.tensor(places, dtype=torch.int64).to(device, non_blocking=True)
 
 
 def _cross_entropy(
     head: Any, states: torch.Tensor, targets: torch.Tensor, *, max_rows: int, smoothing: float
 ) -> torch.Tensor:
-    def of_chunk(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        # The layer's forward, not a call: calling it would meet our own hook again.
+    def chunk_losses(states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        # The layer's forward, not a call: calling it would run our own hook again.
         logits = head.forward(states).float()
         return nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
 
     if len(states) <= max_rows:
-        return of_chunk(states, targets)
+        return chunk_losses(states, targets)
     chunks = zip(states.split(max_rows), targets.split(max_rows), strict=True)
     if not torch.is_grad_enabled():
-        return torch.cat([of_chunk(*chunk) for chunk in chunks])
-    return torch.cat([checkpoint(of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks])
+        return torch.cat([chunk_losses(*chunk) for chunk in chunks])
+    recomputed = partial(checkpoint, chunk_losses, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([recomputed(*chunk) for chunk in chunks])
 
 
 def _num_outputs(layer: Any) -> int:

@@ -1,16 +1,16 @@
-"""What a frozen encoder makes of each clip, kept from one epoch (and run) to the next: `--encoder_cache`.
+"""The output of a frozen encoder for each clip, kept across epochs and runs: `--encoder_cache`.
 
-Kept in float16, so exact but for its rounding; the first epoch rounds too, and all epochs see the same numbers. A
-clip's states are found by its audio, its number of frames, and a hash of the encoder's weights.
+Kept in float16, so exact but for its rounding; the first epoch rounds too, and all epochs see the same numbers. The key
+is the clip's audio, its number of frames, and a hash of the encoder's weights.
 
-Rejected: the cross-attention's keys and values (they save more, but belong to the decoder, which is being trained).
+Rejected: caching the cross-attention's keys and values (saves more, but they belong to the decoder, which is trained).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class Store(Protocol):
 
 
 class EncoderCache:
-    """Encoder states of clips, from a store where they are there.
+    """Encoder states of clips, from a store where it has them.
 
     Args:
         store: shared by processes and runs; may refuse to keep more.
@@ -49,18 +49,18 @@ class EncoderCache:
         *,
         device: torch.device,
     ) -> torch.Tensor:
-        """Hidden states (B, frames / 2, D) float32, on `device`.
+        """Return hidden states (B, frames / 2, D) float32, on `device`.
 
         Args:
             audio_keys: of B utterances.
             frames: that the encoder is given.
-            compute: places among the B that are missing -> their states.
+            compute: indices among the B that are missing -> their states.
         """
         keys = [f"{FORMAT} {self.weights} {frames} {key}" for key in audio_keys]
         found = [self.store.get(key) for key in keys]
         missing = [place for place, words in enumerate(found) if words is None]
         if missing:
-            # Finite in half precision whatever comes: beyond its range only the largest value is kept.
+            # Clamped to the range of float16, so that nothing becomes infinite.
             limit = torch.finfo(torch.float16).max
             made = compute(missing).float().clamp(-limit, limit).half().cpu().numpy()
             for place, states in zip(missing, made, strict=True):
@@ -72,8 +72,8 @@ class EncoderCache:
         return torch.from_numpy(rows).to(device, non_blocking=True).float()
 
 
-def weights_hash(module: Any) -> str:
-    """Of a module's parameters and buffers, names included: 16 hexadecimal digits."""
+def weights_hash(module: torch.nn.Module) -> str:
+    """Return a hash of a module's parameters and buffers, names included: 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())

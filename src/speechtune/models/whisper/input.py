@@ -52,14 +52,10 @@ class WhisperInput(ModelInput):
         self.feature_extractor = feature_extractor
         self.sampling_rate = int(feature_extractor.sampling_rate)
         self.max_frames = int(feature_extractor.nb_max_frames)
+        self.max_duration_s = float(feature_extractor.n_samples) / self.sampling_rate
         self.frames = frames
         self.mask = mask
         self.no_longer = no_longer
-
-    @property
-    def max_duration_s(self) -> float:
-        """Longest clip that fits into the encoder."""
-        return float(self.feature_extractor.n_samples) / self.sampling_rate
 
     def features(self, samples: Samples) -> Array:
         """(num_samples,) -> (T, F) float32.
