@@ -126,9 +126,9 @@ class Ours(_Side):
         from speechtune.plan.hardware import choose_precision
 
         make_padding_invariant(self.model)
-        precision = choose_precision(precision, use_cpu=True)
-        precision.apply()
-        self.matmul = precision.matmul
+        chosen = choose_precision(precision, use_cpu=True)
+        chosen.apply()
+        self.matmul = chosen.matmul
         use_own_attention(self.model)
         with tempfile.TemporaryDirectory() as folder:
             tokenizer = letter_tokenizer(Path(folder))
