@@ -28,6 +28,11 @@ class Clock:
         return self.now_s
 
 
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
 @pytest.fixture
 def clock():
     return Clock()
@@ -44,8 +49,8 @@ def log(monkeypatch, clock):
 @pytest.fixture
 def terminal(monkeypatch, clock):
     """The process' display, as on a terminal of 80 columns."""
-    output = Console(file=io.StringIO(), width=80, height=20, force_terminal=True, color_system=None)
-    shared = Display(output, is_live=True, clock=clock)
+    output = Console(file=Screen(), width=80, height=20, force_terminal=True, color_system=None, _environ={})
+    shared = Display(output, clock=clock)
     monkeypatch.setattr(progress, "display", lambda: shared)
     yield shared
     shared.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,15 +13,25 @@ from speechtune.terminal.progress import AUDIO, Display
 from speechtune.training.progress import TrainingProgress
 
 
+class Screen(io.StringIO):
+    def isatty(self):
+        return True
+
+
 class Run:
     """A trainer that takes a second and 44 s of audio a step."""
 
     def __init__(self, *, live=False, width=120, max_steps=1000, first=True, log_history=(), global_step=0):
         self.now_s, self.audio_s = 0.0, 0.0
         console = Console(
-            file=io.StringIO(), width=width, height=12, force_terminal=live or None, color_system=None, _environ={}
+            file=Screen() if live else io.StringIO(),
+            width=width,
+            height=12,
+            force_terminal=live or None,
+            color_system=None,
+            _environ={},
         )
-        self.display = Display(console, is_live=live, clock=lambda: self.now_s)
+        self.display = Display(console, clock=lambda: self.now_s)
         self.progress = TrainingProgress(lambda: self.audio_s, on=self.display)
         self.state = SimpleNamespace(
             is_world_process_zero=first,
@@ -66,7 +77,7 @@ def test_a_log_gets_one_line_at_most_every_thirty_seconds_and_a_first_one_soon()
     run.steps(3)
     run.event("on_log", logs={"loss": 2.5, "learning_rate": 3e-5})
     run.steps(72)
-    facts = "44x real time, learning rate 3e-05"
+    facts = "44x real time, lr 3e-05"
     assert run.lines == [
         "Training: 1,000 steps, 2 epochs",
         f"Training: 10 of 1,000 steps, 0:16:30 left, loss 2.5, epoch 0.02/2, {facts}",
@@ -99,6 +110,15 @@ def test_evaluations_and_saving_do_not_count_as_slow_training():
     run.event("on_save")
     run.steps(10)
     assert "44x real time" in run.lines[-1]
+
+
+def test_the_first_line_counts_steps_and_epochs():
+    run = Run(max_steps=1)
+    run.state.num_train_epochs = 1
+    run.event("on_train_begin")
+    run.state.num_train_epochs = sys.maxsize  # of a stream
+    run.event("on_train_begin")
+    assert run.lines == ["Training: 1 step, 1 epoch", "Training: 1 step"]
 
 
 def test_the_time_left_includes_evaluations():
@@ -184,7 +204,7 @@ def test_a_terminal_shows_one_display_with_evaluations_above_and_nothing_left_be
     assert "step 100: WER 50.0 % (lowest so far)" in text
     assert "100 of 1,000 steps 0:01:42, 0:15:00 left" in text
     assert text.rindex("100 of 1,000 steps") < text.rindex("50 of 100 s 0:00:02")
-    facts = ["loss 0.5", "WER 50.0 % (best)", "epoch 0.20/2", "44x real time", "learning rate 0.0001"]
+    facts = ["loss 0.5", "WER 50.0 % (best)", "epoch 0.20/2", "44x real time", "lr 0.0001"]
     assert all(fact in text for fact in facts)
     run.event("on_train_end")
     run.progress.close()

@@ -110,21 +110,15 @@ def speed_text(audio_s_per_s: float) -> str:
 class Display:
     """All bars of a process, as rows of one live area of a terminal or as plain lines in a log."""
 
-    def __init__(
-        self, console: Console, *, is_live: bool | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.console, self.clock = console, clock
         self.progress = _rich_progress(console, clock)
-        self._is_live = is_live
         self._live: Live | None = None
-        self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)
-        self._handlers: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
+        self._streams: tuple[TextIO, TextIO] = (sys.stdout, sys.stderr)  # before the live area redirected them
 
     @property
     def is_live(self) -> bool:
         """Whether stderr is a terminal that can move its cursor; colour forced into a log does not make it one."""
-        if self._is_live is not None:
-            return self._is_live
         return self.console.file.isatty() and not self.console.is_dumb_terminal
 
     def add_bar(self, what: str, *, unit: str, total: float = 0.0, done: float = 0.0) -> Bar:
@@ -149,8 +143,9 @@ class Display:
         """Restore the terminal; safe at any time and more than once."""
         live, self._live = self._live, None
         if live is not None:
+            redirected = (sys.stdout, sys.stderr)
             live.stop()
-            self._restore_handlers()
+            _move_log_handlers(redirected, self._streams)
 
     def rows(self) -> RenderableType:
         """Return the bars and the facts below them, as drawn now."""
@@ -176,9 +171,8 @@ class Display:
         """
         if self._live is not None:
             self._live = None
+            _move_log_handlers((sys.stdout, sys.stderr), self._streams)
             sys.stdout, sys.stderr = self._streams
-            for handler, stream in self._handlers:
-                handler.stream = stream
         display.cache_clear()
         console.cache_clear()
 
@@ -195,20 +189,15 @@ class Display:
         )
         self._live.start()
         self.console.show_cursor(True)  # a killed run would leave the terminal without one
-        self._redirect_handlers()
+        _move_log_handlers(self._streams, (sys.stdout, sys.stderr))
 
-    def _redirect_handlers(self) -> None:
-        """Point handlers of `logging` to the redirected streams: they hold the one that they were created with."""
-        loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.Logger.manager.loggerDict))]
-        for handler in {handler for logger in loggers for handler in logger.handlers}:
-            if type(handler) is logging.StreamHandler and handler.stream in self._streams:
-                self._handlers.append((handler, handler.stream))
-                handler.setStream(sys.stdout if handler.stream is self._streams[0] else sys.stderr)
 
-    def _restore_handlers(self) -> None:
-        while self._handlers:
-            handler, stream = self._handlers.pop()
-            handler.setStream(stream)
+def _move_log_handlers(before: tuple[TextIO, TextIO], after: tuple[TextIO, TextIO]) -> None:
+    """Move handlers of `logging` from old streams to new ones: each holds the stream that it was created with."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.Logger.manager.loggerDict))]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        if type(handler) is logging.StreamHandler and handler.stream in before:
+            handler.stream = after[before.index(handler.stream)]  # not `setStream`, which waits for locks
 
 
 class Bar:

@@ -49,7 +49,7 @@ class TrainingProgress(TrainerCallback):
         self.bar = self.display.add_bar("Training", unit="steps", total=state.max_steps, done=state.global_step)
         if not self.display.is_live:
             done = f", {state.global_step:,} of them done" if state.global_step else ""
-            epochs = f", {state.num_train_epochs:g} epochs" if _has_epochs(state) else ""
+            epochs = f", {_counted(state.num_train_epochs, 'epoch')}" if _has_epochs(state) else ""
             self.display.say(f"Training: {_counted(state.max_steps, 'step')}{done}{epochs}")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -107,7 +107,7 @@ class TrainingProgress(TrainerCallback):
         self.marked_s = now_s
 
     def _facts(self, state: Any) -> list[Fact]:
-        """Return loss, WER, what went wrong, epoch, speed and learning rate, as far as they are known."""
+        """Return loss, WER, skipped steps, epoch, speed and learning rate, as far as they are known."""
         facts: list[Fact] = []
         if "loss" in self.last_log:
             loss = self.last_log["loss"]
@@ -123,7 +123,7 @@ class TrainingProgress(TrainerCallback):
         if end_s > start_s:
             facts.append((speed_text((end - start) / (end_s - start_s)), ""))
         if "learning_rate" in self.last_log:
-            facts.append((f"learning rate {self.last_log['learning_rate']:.3g}", ""))
+            facts.append((f"lr {self.last_log['learning_rate']:.3g}", ""))
         return facts
 
     def _skipped_steps(self) -> list[str]:
@@ -160,5 +160,5 @@ def _has_epochs(state: Any) -> bool:
     return 0 < state.num_train_epochs < 1e6
 
 
-def _counted(number: int, noun: str) -> str:
+def _counted(number: float, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
