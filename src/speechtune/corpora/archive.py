@@ -14,7 +14,6 @@ import bz2
 import gzip
 import lzma
 import os
-import secrets
 import shutil
 import stat
 import tarfile
@@ -24,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
-from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp
+from speechtune.corpora.cache import fingerprint, make_once, stamp
 from speechtune.errors import ArchiveError
 from speechtune.terminal.progress import progress_bar
 
@@ -65,27 +64,8 @@ def unpack(archive: Path, cache: Path) -> Path:
         ArchiveError: it is truncated, is no archive, or is unsafe: absolute names, `..`, links, devices, a bomb.
         CorpusError: the cache is full or can't be written.
     """
-    place = cache / "unpacked" / fingerprint(stamp(archive.absolute()))
-    files = place / "files"
-    if files.is_dir():
-        return files
-    try:
-        with lock(place, f"unpacking {archive.name}"):
-            if files.is_dir():
-                return files  # another process has just done it
-            for left in place.glob("tmp-*"):  # by killed processes
-                shutil.rmtree(left, ignore_errors=True)
-            partial = place / f"tmp-{os.getpid()}-{secrets.token_hex(4)}"
-            partial.mkdir()
-            try:
-                _unpack_into(archive, partial)
-                (place / "from.txt").write_text(f"{archive.absolute()}\n", encoding="utf-8", errors="backslashreplace")
-                partial.replace(files)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise cache_problem(place, error) from error
-    return files
+    target = cache / "unpacked" / fingerprint(stamp(archive.absolute())) / "files"
+    return make_once(target, f"unpacking {archive.name}", lambda folder: _unpack_into(archive, folder))
 
 
 def _unpack_into(archive: Path, folder: Path) -> None:
@@ -93,6 +73,9 @@ def _unpack_into(archive: Path, folder: Path) -> None:
         file = archive.open("rb")
     except OSError as error:
         raise ArchiveError(f"{archive}: can't be read: {error.strerror or error}.") from error
+    folder.mkdir()
+    source = folder.with_name("from.txt")
+    source.write_text(f"{archive.absolute()}\n", encoding="utf-8", errors="backslashreplace")
     budget = _Budget(archive, shutil.disk_usage(folder).free)
     extract = _extract_zip if archive.name.lower().endswith(".zip") else _extract_tar
     with file, progress_bar(f"unpacking {archive.name}", unit="bytes") as update:

@@ -7,7 +7,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ try:
 except ImportError:  # not on Windows: work may be done twice there, results stay whole
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["cache_folder", "cache_problem", "fingerprint", "lock", "stamp", "sweep"]
+__all__ = ["cache_folder", "cache_problem", "fingerprint", "lock", "make_once", "stamp", "sweep"]
 
 log = logging.getLogger("speechtune")
 
@@ -82,3 +84,35 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
         except OSError:  # a file system without locks: the renames still keep every file whole
             log.debug("%s: no locks here", folder)
         yield
+
+
+def make_once(target: Path, doing: str, make: Callable[[Path], None]) -> Path:
+    """Return `target`, a file or folder of the cache that `make(temporary path)` writes if it isn't there yet.
+
+    Raises:
+        CorpusError: the cache is full or can't be written.
+    """
+    if target.exists():
+        return target
+    try:
+        with lock(target.parent, doing):
+            if target.exists():
+                return target  # another process has just made it
+            for left in target.parent.glob("tmp-*"):  # by killed processes
+                _remove(left)
+            temporary = target.with_name(f"tmp-{os.getpid()}-{secrets.token_hex(4)}")
+            try:
+                make(temporary)
+                temporary.replace(target)
+            finally:
+                _remove(temporary)
+    except OSError as error:
+        raise cache_problem(target.parent, error) from error
+    return target
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -130,9 +130,9 @@ class Corpus:
         if any(start or stop for _, start, stop in parsed):
             raise CorpusError(f"{self.label}: a stream has no parts of splits: '{splits}'.\nUse --max_train_samples.")
         names = [split for split, _, _ in parsed]
-        source = self.layout.stream(self.found, names, self._reading(audio_column))
+        shards = self.layout.stream(self.found, names, self._reading(audio_column))
         column = self._text_column(text_column) if text_column else None
-        return UtteranceStream(source, text_column=column, label=self.label, split="+".join(names))
+        return UtteranceStream(shards, text_column=column, label=self.label, split="+".join(names))
 
     def _reading(self, audio_column: str) -> Reading:
         return Reading(lambda archive: unpack(archive, self.cache), self.cache, audio_column=audio_column)

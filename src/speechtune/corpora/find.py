@@ -9,23 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from speechtune.corpora import search
 from speechtune.corpora.archive import is_archive, unpack
 from speechtune.corpora.cache import cache_folder
 from speechtune.corpora.corpus import Corpus
 from speechtune.corpora.hub import HubDataset, hub_corpus
 from speechtune.corpora.layout import Layout
-from speechtune.corpora.search import (
-    MAX_DEPTH,
-    Archive,
-    Candidate,
-    all_layouts,
-    find_archives,
-    known_layouts,
-    list_folder,
-    scan,
-    scan_plain,
-    version_key,
-)
+from speechtune.corpora.search import Archive, Candidate, all_layouts
 from speechtune.errors import CorpusError
 
 __all__ = ["all_layouts", "open_corpus"]
@@ -66,7 +56,7 @@ def open_corpus(
     """
     cache = cache_folder(cache_dir)
     newer_than_s = time.time() if overwrite_cache else 0.0
-    known = next((layout for layout in known_layouts() if layout.names.fullmatch(dataset_name)), None)
+    known = next((layout for layout in search.known_layouts() if layout.names.fullmatch(dataset_name)), None)
     looked: list[str] = []
     local = _find_local(dataset_name, config_name, known, corpora_dir, lambda archive: unpack(archive, cache), looked)
     if local is not None:
@@ -139,8 +129,9 @@ def _corpora_folders(corpora_dir: str | Path | None) -> list[Path]:
 
 
 def _here_or_known_below(folder: Path) -> list[Candidate]:
+    known = search.known_layouts()
     return (
-        scan(folder, known_layouts(), max_depth=0) or scan_plain(folder, max_depth=0) or scan(folder, known_layouts())
+        search.scan(folder, known, max_depth=0) or search.scan_plain(folder, max_depth=0) or search.scan(folder, known)
     )
 
 
@@ -153,15 +144,15 @@ def _at_path(path: Path, config: str | None, unpack: Unpack) -> Candidate:
     name = path.name
     candidates: list[Candidate] = []
     if path.is_file():
-        candidates = scan(path, all_layouts(), max_depth=0)  # layouts of single files look at the path itself
+        candidates = search.scan(path, all_layouts(), max_depth=0)  # layouts of single files look at the path itself
         if not candidates and is_archive(path):
             path = unpack(path)
     if not candidates and path.is_dir():
         candidates = _here_or_known_below(path)
-        archives = [] if candidates else find_archives([path], known_layouts(), config)
+        archives = [] if candidates else search.find_archives([path], search.known_layouts(), config)
         if unpacked := _unpack_best(str(path), config, archives, "", unpack):
             candidates = _here_or_known_below(unpacked)
-        candidates = candidates or scan_plain(path, MAX_DEPTH - 1)
+        candidates = candidates or search.scan_plain(path, search.MAX_DEPTH - 1)
     if not candidates:
         raise CorpusError(_not_recognised(path))
     chosen = _choose(str(path), config, candidates, "")
@@ -199,15 +190,15 @@ def _known_corpus(
     match = layout.names.fullmatch(dataset_name)
     asked = ((match.groupdict().get("release") if match else None) or "").replace("_", ".")
     release = asked or layout.default_release or ""
-    others = [other for other in known_layouts() if other is not layout]
-    candidates = [candidate for root in roots for candidate in scan(root, [layout], others=others)]
+    others = [other for other in search.known_layouts() if other is not layout]
+    candidates = [candidate for root in roots for candidate in search.scan(root, [layout], others=others)]
     fitting = [candidate for candidate in candidates if _has_config(candidate, config)]
     if not any(not asked or candidate.found.release == asked for candidate in fitting):
-        archives = find_archives(roots, [layout], config)
+        archives = search.find_archives(roots, [layout], config)
         of_release = [archive for archive in archives if archive.release == asked]
         if of_release or not fitting:
             unpacked = _unpack_best(dataset_name, config, of_release or archives, release, unpack)
-            candidates += scan(unpacked, [layout]) if unpacked else []
+            candidates += search.scan(unpacked, [layout]) if unpacked else []
     if not candidates:
         return None
     chosen = _choose(dataset_name, config, candidates, release)
@@ -252,7 +243,9 @@ def _choose(name: str, config: str | None, candidates: Sequence[Candidate], rele
         )
     if config and fitting[0].found.config is None:
         log.info("%s has no configurations; '%s' is not used", name, config)
-    return max(fitting, key=lambda c: (bool(release) and c.found.release == release, version_key(c.found.release)))
+    return max(
+        fitting, key=lambda c: (bool(release) and c.found.release == release, search.version_key(c.found.release))
+    )
 
 
 # ---- messages
@@ -270,12 +263,12 @@ def _wrong_config(name: str, config: str, configs: list[str], candidate: Candida
 def _not_recognised(path: Path) -> str:
     if path.is_file():
         return f"{path}: not a corpus.\nA manifest is .csv, .tsv, .jsonl or .json; an archive .tar, .tar.gz or .zip."
-    names, _ = list_folder(path)
+    names, _ = search.list_folder(path)
     shown = ", ".join(sorted(names)[:12]) + (", ..." if len(names) > 12 else "")
     return (
-        f"{path}: no corpus is recognised here or up to {MAX_DEPTH - 1} folders below.\n"
+        f"{path}: no corpus is recognised here or up to {search.MAX_DEPTH - 1} folders below.\n"
         f"Names there: {shown or 'none'}.\n"
-        f"Known layouts: {', '.join(layout.name for layout in known_layouts())}. "
+        f"Known layouts: {', '.join(layout.name for layout in search.known_layouts())}. "
         "A folder of your own needs metadata.csv (file_name,transcription), or train.csv and test.csv (audio,text)."
     )
 
@@ -286,6 +279,6 @@ def _not_found(dataset_name: str, config_name: str | None, looked: list[str], kn
     if known is not None:
         lines += [known.how_to_get, "Then name the folder that holds it with --corpora_dir or $SPEECHTUNE_CORPORA."]
     else:
-        names = ", ".join(layout.name for layout in known_layouts())
+        names = ", ".join(layout.name for layout in search.known_layouts())
         lines += [f"Known corpora: {names}. A corpus of your own: give the path of its folder or manifest."]
     return "\n".join(lines)

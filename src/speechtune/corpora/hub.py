@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from urllib.request import getproxies
 
 from speechtune.corpora.cache import fingerprint, stamp
 from speechtune.corpora.columns import TEXT_COLUMNS
-from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, canonical_split
+from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, Shard, canonical_split
 from speechtune.corpora.shard_files import arrow_rows, record_row
 from speechtune.errors import CorpusError
 
@@ -142,8 +143,13 @@ def hub_corpus(dataset: HubDataset, known: Layout | None = None) -> tuple[Layout
             name = Path(f"{hub_names[split]}-{path.stem}")
             yield from arrow_rows(name, path, audio_column=reading.audio_column, key=fingerprint(stamp(path)))
 
-    def stream(found: Found, splits: Sequence[str], reading: Reading) -> HubSource:
-        return HubSource(dataset, [hub_names[split] for split in splits], reading.audio_column)
+    def stream(found: Found, splits: Sequence[str], reading: Reading) -> list[Shard]:
+        shards: list[Shard] = []
+        for split in (hub_names[split] for split in splits):
+            data = dataset.load(split, streaming=True).decode(False)
+            column = reading.audio_column
+            shards += [partial(_streamed_rows, dataset.name, split, data, n, column) for n in range(data.num_shards)]
+        return shards
 
     layout = Layout(
         name=f"hub:{dataset.name}",
@@ -162,47 +168,29 @@ def hub_corpus(dataset: HubDataset, known: Layout | None = None) -> tuple[Layout
     return layout, found
 
 
-class HubSource:
-    """Records of a hub dataset as they come over the network (a `StreamSource`)."""
-
-    def __init__(self, dataset: HubDataset, splits: Sequence[str], audio_column: str) -> None:
-        self._dataset = dataset
-        self._audio_column = audio_column
-        self._splits = {split: dataset.load(split, streaming=True).decode(False) for split in splits}
-        self._shards = [(split, number) for split, data in self._splits.items() for number in range(data.num_shards)]
-
-    @property
-    def num_shards(self) -> int:
-        return len(self._shards)
-
-    def rows(self, shard: int, *, part: int = 0, num_parts: int = 1) -> Iterator[Row | BadRow]:
-        split, number = self._shards[shard]
-        data = self._splits[split]
-        data = data.shard(num_shards=data.num_shards, index=number)
-        record = 0
-        try:
-            # Not iter(data): in a loader worker that would divide the shard a second time.
-            for batch in data.iter(STREAM_BATCH):
-                for values in zip(*batch.values(), strict=True):
-                    if record % num_parts == part:
-                        yield self._row(f"{split}-{number}", record, dict(zip(batch, values, strict=True)))
-                    record += 1
-        except (OSError, ValueError, RuntimeError) as error:
-            where = f"{self._dataset.name}, split {split}, shard {number} after record {record - 1}"
-            raise CorpusError(f"{where}: {_reason(error)}") from error
-
-    def _row(self, shard: str, record: int, values: dict[str, Any]) -> Row | BadRow:
-        if self._audio_column not in values:
-            raise CorpusError(
-                f"{self._dataset.name}: no column '{self._audio_column}'.\nColumns: {', '.join(values)}.\n"
-                "Name it with --audio_column_name."
-            )
-        audio = values.pop(self._audio_column)
-        return record_row(
-            audio.get("bytes") if isinstance(audio, dict) else audio,
-            values,
-            where=f"{self._dataset.name}:{shard}:{record}",
-            id_=f"{shard}/{record}",
-            key="",
-            audio_column=self._audio_column,
-        )
+def _streamed_rows(
+    name: str, split: str, data: Any, number: int, audio_column: str, *, part: int, num_parts: int
+) -> Iterator[Row | BadRow]:
+    """Yield records of shard `number` as they come over the network."""
+    record = 0
+    try:
+        # Not iter(shard): in a loader worker that would divide it a second time.
+        for batch in data.shard(num_shards=data.num_shards, index=number).iter(STREAM_BATCH):
+            if audio_column not in batch:
+                raise CorpusError(
+                    f"{name}: no column '{audio_column}'.\nColumns: {', '.join(batch)}.\n"
+                    "Name it with --audio_column_name."
+                )
+            for cells in zip(*batch.values(), strict=True):
+                if record % num_parts == part:
+                    values = dict(zip(batch, cells, strict=True))
+                    audio = values.pop(audio_column)
+                    audio = audio.get("bytes") if isinstance(audio, dict) else audio
+                    id_ = f"{split}-{number}/{record}"
+                    where = f"{name}:{split}-{number}:{record}"
+                    yield record_row(audio, values, where=where, id_=id_, key="", audio_column=audio_column)
+                record += 1
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CorpusError(
+            f"{name}, split {split}, shard {number} after record {record - 1}: {_reason(error)}"
+        ) from error

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from speechtune.audio.packed import Packed
 from speechtune.corpora.cache import stamp
 
-__all__ = ["BadRow", "Found", "Layout", "Reading", "Row", "StreamSource", "canonical_split", "names_in"]
+__all__ = ["BadRow", "Found", "Layout", "Reading", "Row", "Shard", "canonical_split", "names_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +78,15 @@ class Reading:
 Reader = Callable[[Found, str, Reading], Iterator["Row | BadRow"]]
 
 
-class StreamSource(Protocol):
-    """Rows of shards, read in order; what a `Layout` may offer beside `read` (stream.py)."""
+class Shard(Protocol):
+    """A shard that is read in order (stream.py)."""
 
-    @property
-    def num_shards(self) -> int: ...
-
-    def rows(self, shard: int, *, part: int = 0, num_parts: int = 1) -> Iterator[Row | BadRow]:
-        """Records `part`, `part + num_parts`, `part + 2 * num_parts`, ... of a shard, counted from 0."""
+    def __call__(self, *, part: int, num_parts: int) -> Iterator[Row | BadRow]:
+        """Yield records `part`, `part + num_parts`, `part + 2 * num_parts`, ..., counted from 0."""
         ...
 
 
-StreamOpener = Callable[[Found, Sequence[str], Reading], StreamSource]
+StreamOpener = Callable[[Found, Sequence[str], Reading], Sequence[Shard]]
 
 
 @dataclass(frozen=True)

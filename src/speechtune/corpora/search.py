@@ -15,17 +15,9 @@ from speechtune.corpora.layout import Found, Layout
 from speechtune.errors import CorpusError
 
 __all__ = [
-    "MAX_DEPTH",
-    "Archive",
-    "Candidate",
-    "all_layouts",
-    "find_archives",
-    "known_layouts",
-    "list_folder",
-    "scan",
-    "scan_plain",
-    "version_key",
-]
+    "MAX_DEPTH", "Archive", "Candidate", "all_layouts", "find_archives", "known_layouts", "list_folder", "scan",
+    "scan_plain", "version_key",
+]  # fmt: skip
 
 log = logging.getLogger("speechtune")
 
@@ -47,12 +39,8 @@ def all_layouts() -> tuple[Layout, ...]:
 
 
 def known_layouts() -> list[Layout]:
+    """Return those of known corpora; the others fit a folder of anyone's recordings."""
     return [layout for layout in all_layouts() if layout.searched]
-
-
-def _plain_layouts() -> list[Layout]:
-    """Those that a folder of anyone's recordings may have."""
-    return [layout for layout in all_layouts() if not layout.searched]
 
 
 @dataclass(frozen=True)
@@ -65,7 +53,7 @@ class Candidate:
 
 
 def _walk(root: Path, is_corpus: Callable[[Path, frozenset[str]], bool], max_depth: int = MAX_DEPTH) -> None:
-    """Call `is_corpus(folder, names in it)` level by level; what is one is not searched further."""
+    """Call `is_corpus(folder, names in it)` level by level; a corpus is not searched further."""
     level = [root]
     visited = 0
     for _ in range(max_depth + 1):
@@ -125,8 +113,8 @@ def scan_plain(root: Path, max_depth: int) -> list[Candidate]:
     corpora: dict[Path, list[Candidate]] = {}
 
     def is_corpus(folder: Path, names: frozenset[str]) -> bool:
-        for layout in _plain_layouts():
-            if found := layout.detect(folder, names):
+        for layout in all_layouts():
+            if not layout.searched and (found := layout.detect(folder, names)):
                 corpora[folder] = [Candidate(layout, each) for each in found]
                 return True
         return False

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speechtune.audio.packed import Packed, open_arrow
 from speechtune.corpora.archive import decompressed, tar_members
-from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp, sweep
+from speechtune.corpora.cache import fingerprint, make_once, stamp
 from speechtune.corpora.columns import ID_COLUMNS, as_text, first_present, known_facts
 from speechtune.corpora.layout import BadRow, Row
 from speechtune.errors import CorpusError
-from speechtune.files import replacing
+from speechtune.files import sync
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,10 +59,7 @@ def tar_rows(
 ) -> Iterator[Row | BadRow]:
     """Yield records `part`, `part + num_parts`, ...; audio is `Packed` in a plain tar, bytes from a compressed one.
 
-    Args:
-        path: .tar, or compressed.
-        audio_column: `audio`, or the ending of the members that hold it.
-        key: identifies the shard's content.
+    `audio_column` is `audio` or the ending of the members that hold it; `key` identifies the shard's content.
 
     Raises:
         CorpusError: the shard is torn; names it and the last good record.
@@ -174,12 +171,9 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 def parquet_rows(
     path: Path, *, audio_column: str = "audio", key: str = "", part: int = 0, num_parts: int = 1
 ) -> Iterator[Row | BadRow]:
-    """Yield rows `part`, `part + num_parts`, ... with the audio as bytes, reading one row group after the other.
+    """Yield rows `part`, `part + num_parts`, ... with the audio as bytes.
 
-    Args:
-        path: the shard.
-        audio_column: a struct with `bytes` and `path`, binary, or paths.
-        key: identifies the shard's content.
+    `audio_column` is a struct with `bytes` and `path`, binary, or paths; `key` identifies the shard's content.
 
     Raises:
         CorpusError: the shard is torn (names it and the last good row), or has no such column.
@@ -213,32 +207,19 @@ def arrow_copy(path: Path, cache: Path) -> Path:
     """
     import pyarrow as pa
 
-    place = cache / "unpacked" / fingerprint(stamp(path))
-    copy = place / f"{path.stem}.arrow"
-    if copy.is_file():
-        return copy
-    try:
-        with lock(place, f"copying {path.name}"):
-            if copy.is_file():
-                return copy
-            sweep(place)
-            file = open_parquet(path)
-            with replacing(copy) as temporary, pa.ipc.new_file(temporary, file.schema_arrow) as sink:
-                for batch in _parquet_batches(path, file):
-                    sink.write_batch(batch)
-    except OSError as error:
-        raise cache_problem(place, error) from error
-    return copy
+    def copy(temporary: Path) -> None:
+        file = open_parquet(path)
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, file.schema_arrow) as writer:
+            for batch in _parquet_batches(path, file):
+                writer.write_batch(batch)
+        sync(temporary)
+
+    target = cache / "unpacked" / fingerprint(stamp(path)) / f"{path.stem}.arrow"
+    return make_once(target, f"copying {path.name}", copy)
 
 
 def arrow_rows(path: Path, arrow: Path, *, audio_column: str, key: str) -> Iterator[Row | BadRow]:
-    """Yield rows whose audio stays in an Arrow file (`arrow_copy`, or one that `datasets` wrote).
-
-    Args:
-        path: named in messages and ids.
-        arrow: the Arrow file.
-        audio_column: of that file.
-        key: identifies the shard's content.
+    """Yield rows whose audio stays in an Arrow file (`arrow_copy`, or one that `datasets` wrote); ids name `path`.
 
     Raises:
         CorpusError: there is no such column.

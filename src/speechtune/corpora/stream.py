@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from speechtune.audio.packed import Packed
 from speechtune.corpora.columns import TEXT_COLUMNS
-from speechtune.corpora.layout import BadRow, Row, StreamSource
+from speechtune.corpora.layout import BadRow, Row, Shard
 from speechtune.corpora.table import describe_columns
 from speechtune.errors import AudioError, CorpusError
 from speechtune.types import Skipped, Utterance
@@ -17,19 +17,19 @@ __all__ = ["UtteranceStream"]
 
 
 class UtteranceStream:
-    """Iterate over the utterances of a source, or over one reader's share of them.
+    """Iterate over the utterances of all shards, or over one reader's share of them.
 
     Args:
-        source: where records come from.
+        shards: where records come from.
         text_column: of the transcript; None takes the likeliest of the first record.
         label: names the corpus in messages.
         split: names the split in messages.
     """
 
     def __init__(
-        self, source: StreamSource, *, text_column: str | None = None, label: str = "stream", split: str = "train"
+        self, shards: Sequence[Shard], *, text_column: str | None = None, label: str = "stream", split: str = "train"
     ) -> None:
-        self.source = source
+        self.shards = shards
         self.text_column = text_column
         self.label = label
         self.split = split
@@ -50,7 +50,7 @@ class UtteranceStream:
         assert 0 <= reader < num_readers
         other = copy.copy(self)
         other._reader, other._num_readers, other.skipped = reader, num_readers, []
-        other._by_record = by_record or self.source.num_shards < num_readers
+        other._by_record = by_record or len(self.shards) < num_readers
         return other
 
     def __iter__(self) -> Iterator[Utterance]:
@@ -60,11 +60,11 @@ class UtteranceStream:
             CorpusError: a shard is torn, or there is no such text column.
         """
         readers = self._num_readers
-        for shard in range(self.source.num_shards):
+        for number, shard in enumerate(self.shards):
             if self._by_record:
-                rows = self.source.rows(shard, part=(self._reader + shard) % readers, num_parts=readers)
-            elif shard % readers == self._reader:
-                rows = self.source.rows(shard)
+                rows = shard(part=(self._reader + number) % readers, num_parts=readers)
+            elif number % readers == self._reader:
+                rows = shard(part=0, num_parts=1)
             else:
                 continue
             for row in rows:

@@ -9,13 +9,15 @@ import pytest
 from standins.shards import audio_bytes, rows_of, write_parquet, write_tar
 
 from speechtune.corpora import open_corpus
-from speechtune.corpora.layouts.shards import ShardSource
+from speechtune.corpora.layout import Found, Reading
+from speechtune.corpora.layouts import shards as layout
 from speechtune.corpora.stream import UtteranceStream
 from speechtune.errors import CorpusError
 
 
 def stream_of(paths: list[Path]) -> UtteranceStream:
-    return UtteranceStream(ShardSource(paths, "audio"))
+    found = Found(root=paths[0].parent, splits={"train": tuple(paths)})
+    return UtteranceStream(layout.stream(found, ["train"], Reading(unpack=Path, cache=Path())))
 
 
 @pytest.fixture(params=["tar", "tar.gz", "parquet"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from speechtune.corpora.cache import fingerprint, stamp
 from speechtune.corpora.columns import TEXT_COLUMNS
-from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, canonical_split, names_in
+from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, Shard, canonical_split, names_in
 from speechtune.corpora.shard_files import arrow_copy, arrow_rows, open_parquet, parquet_rows, tar_rows
 from speechtune.errors import CorpusError
 
@@ -140,28 +141,19 @@ def _check_numbers(paths: Sequence[Path]) -> None:
             )
 
 
-class ShardSource:
-    """Records of shards in order (a `StreamSource`)."""
-
-    def __init__(self, paths: Sequence[Path], audio_column: str) -> None:
-        check_shards(paths)
-        self._paths = list(paths)
-        self._audio_column = audio_column
-
-    @property
-    def num_shards(self) -> int:
-        return len(self._paths)
-
-    def rows(self, shard: int, *, part: int = 0, num_parts: int = 1) -> Iterator[Row | BadRow]:
-        path = self._paths[shard]
-        read_rows = parquet_rows if path.suffix == ".parquet" else tar_rows
-        key = fingerprint(stamp(path))
-        return read_rows(path, audio_column=self._audio_column, key=key, part=part, num_parts=num_parts)
-
-
-def stream(found: Found, splits: Sequence[str], reading: Reading) -> ShardSource:
+def stream(found: Found, splits: Sequence[str], reading: Reading) -> list[Shard]:
     """Return the shards of these splits, one after the other."""
-    return ShardSource([path for split in splits for path in found.splits[split]], reading.audio_column)
+    paths = [path for split in splits for path in found.splits[split]]
+    check_shards(paths)
+    return [
+        functools.partial(
+            parquet_rows if path.suffix == ".parquet" else tar_rows,
+            path,
+            audio_column=reading.audio_column,
+            key=fingerprint(stamp(path)),
+        )
+        for path in paths
+    ]
 
 
 LAYOUT = Layout(
