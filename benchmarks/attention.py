@@ -1,8 +1,8 @@
-"""Attention that trains in bf16 on a processor: plain products against torch's fused kernel, alone and in a CTC step.
+"""Attention in bf16 training on a CPU: plain products compared with torch's fused kernel, alone and in a CTC step.
 
     python benchmarks/attention.py
 
-Forward and backward, turn by turn, one thread, CPU seconds: fused over plain, median (min to max).
+Forward and backward, alternating, one thread, CPU seconds: fused divided by plain, median (min to max).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def alone(clips: int, heads: int, frames: int, dim: int, *, dropout: float) -> list[float]:
-    """Fused over plain, a value a round."""
+    """Return fused divided by plain, one value per round."""
     import torch
 
     from speechtune.models.encoder.attention import _plain_attention
@@ -49,7 +49,7 @@ def alone(clips: int, heads: int, frames: int, dim: int, *, dropout: float) -> l
 
 
 def in_a_step() -> list[float]:
-    """A whole step with the one over a step with the other."""
+    """Return the same ratio for a whole training step."""
     durations_s = lengths_like("cv", 2000)
     sides = [Ours(base_shaped(), precision="bf16") for _ in range(2)]
     sides[0].model.set_attn_implementation("sdpa")

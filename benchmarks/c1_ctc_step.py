@@ -1,4 +1,4 @@
-"""C1: a CTC training step in float32 against the original's default: random batches of 8, stock kernels."""
+"""C1: a CTC training step in float32 compared with the original's default: random batches of 8, stock kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C2: the same step against the peer's best settings in float32: transformers' own length-grouped sampler."""
+"""C2: the same step compared with the peer's best settings in float32: transformers' own length-grouped sampler."""
 
 from __future__ import annotations
 

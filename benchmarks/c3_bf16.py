@@ -1,4 +1,4 @@
-"""C3: the precision that speechtune picks by itself where the processor has bf16, against fp32 and bf16 peers."""
+"""C3: the precision that speechtune chooses if the CPU has bf16, compared with fp32 and bf16 peers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def measure(tiny: bool = False) -> list[Result]:
     measured = compare(sides, "cv", rounds=rounds, steps=steps, scale=0.2 if tiny else 1)
     errors = [gradient_error(config, precision) for precision in (automatic, "fp32")]
     error = f"gradient's relative error {errors[0]:.1e}; float32's own {errors[1]:.1e}"
-    note = "" if automatic == "bf16" else "this processor has no bf16 products: float32 was picked"
+    note = "" if automatic == "bf16" else "this CPU has no bf16 products: float32 was chosen"
     return [
         Result(
             "C3",
-            "CTC step, automatic format, against the default peer",
+            "CTC step, automatic precision, against the default peer",
             3.2,
             *measured.ratios("ours", "fp32"),
             worse=error,
@@ -34,7 +34,7 @@ def measure(tiny: bool = False) -> list[Result]:
         ),
         Result(
             "C3",
-            "CTC step, automatic format, against the peer with --bf16",
+            "CTC step, automatic precision, against the peer with --bf16",
             1.6,
             *measured.ratios("ours", "bf16"),
             note=note,
@@ -43,7 +43,7 @@ def measure(tiny: bool = False) -> list[Result]:
 
 
 def gradient_error(config: dict[str, Any], precision: str) -> float:
-    """Relative error of one batch's gradient against float64, in evaluation mode."""
+    """Return the relative error of one batch's gradient in evaluation mode; float64 is the reference."""
     import numpy as np
     import torch
 

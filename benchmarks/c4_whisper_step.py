@@ -1,9 +1,9 @@
-"""C4: a Whisper training step on clips like Common Voice's: 30 s of encoder as the original, or the clip and a
-margin.
+"""C4: a Whisper training step on clips like Common Voice's: 30 s of encoder context like the original, or the
+clip and a margin.
 
 openai/whisper-tiny's dimensions with random weights; batches of 8. Both sides compute loss, gradients, clipping and
-AdamW. The frozen encoder's output can be kept (its side then reads it instead of computing it; the peer's encoder is
-frozen too).
+AdamW. A frozen encoder's output can be cached (that side then reads it instead of computing it; the peer's encoder
+is frozen too).
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class _Side:
         raise NotImplementedError
 
     def prepare(self, batch: Any) -> None:
-        """What an earlier epoch did."""
+        """Do the work of an earlier epoch."""
 
 
 class Peer(_Side):
-    """30 s for every clip, batches at random, the model's own loss."""
+    """30 s for every clip, random batches, the model's own loss."""
 
     def __init__(self, sizes: dict[str, int], *, frozen: bool = False) -> None:
         super().__init__(sizes, frozen=frozen, matmul="highest")
@@ -100,7 +100,7 @@ class Peer(_Side):
 
 
 class Ours(_Side):
-    """A margin after the clip; buckets; a frozen encoder's output kept from the epoch before."""
+    """A margin after the clip, buckets, a frozen encoder's output cached in the previous epoch."""
 
     def __init__(self, sizes: dict[str, int], *, margin_s: float | None, frozen: bool = False) -> None:
         from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
@@ -168,7 +168,7 @@ class _Store(dict[str, np.ndarray]):
 
 
 class _Tokenizer:
-    """What a recogniser needs of one to compute a loss."""
+    """The part of a tokenizer that a recogniser's loss needs."""
 
     def __init__(self, end: int) -> None:
         self.eos_token_id = end

@@ -1,4 +1,4 @@
-"""C5: from the command to the end of the first training step, on 10 hours that nobody has seen before."""
+"""C5: time from the command to the end of the first training step, on 10 hours without any cache."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""C6: batches out of the decoded-audio cache against float32 Arrow files, and what an hour of audio takes on disk.
+"""C6: batches from the decoded-audio cache compared with float32 Arrow files, and disk space for an hour of audio.
 
-Each side in a process of its own, set up as its run would be; they take turns.
+Each side runs in its own process, set up as in its training; they alternate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def measure(tiny: bool = False) -> list[Result]:
         pipes, filled = {}, {}
         for side in ("ours", "peer"):
             pipes[side], theirs = context.Pipe()
-            # Ours in more passes: one is too short for the clock of CPU seconds.
+            # Ours runs more passes: one is too short for the clock of CPU seconds.
             job = (theirs, side, corpus, folder / side, audio_s, passes if side == "ours" else 1)
             context.Process(target=_worker, args=job, daemon=True).start()
             theirs.close()
@@ -56,7 +56,7 @@ def measure(tiny: bool = False) -> list[Result]:
 
 
 def _worker(pipe: Any, side: str, corpus: Path, folder: Path, audio_s: float, passes: int) -> None:
-    """Tells what it cost to fill the side's files, then, whenever asked, what `passes` epochs of batches cost."""
+    """Send the cost of writing the side's files, then, on each request, the cost of `passes` epochs of batches."""
     one_thread()
     if side == "ours":
         loader = ours_loader(corpus, folder)
@@ -69,7 +69,7 @@ def _worker(pipe: Any, side: str, corpus: Path, folder: Path, audio_s: float, pa
 
 
 def ours_loader(corpus: Path, folder: Path) -> Any:
-    """A training loader in the main process, its audio cache still empty."""
+    """Return a training loader in the main process with an empty audio cache."""
     from transformers import Wav2Vec2FeatureExtractor
 
     from speechtune.audio.cache import AudioCache
@@ -95,7 +95,7 @@ def ours_loader(corpus: Path, folder: Path) -> Any:
 
 
 def peer_loader(corpus: Path, folder: Path) -> tuple[Any, Cost]:
-    """The Trainer's loader over Arrow files, and what it cost to make them."""
+    """Return the Trainer's loader over Arrow files, and the cost of writing them."""
     import datasets
     from peer import Collator, make_tokenizer, prepare, tables
     from torch.utils.data import DataLoader

@@ -1,8 +1,7 @@
 """C7: evaluation outside the model, 2,000 clips: from logits to text and scores; and scoring alone.
 
-The model is a stand-in that hands out ready logits at once, and batches are ready too, so that what is left is the
-cost of everything around a model: gathering or deciding labels, decoding them, aligning. Neither side computes a
-loss.
+The model is a stand-in with precomputed logits, and batches are precomputed too, so that only the cost of everything
+around a model remains: gathering logits or decoding labels, text, alignment. Neither side computes a loss.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def _frames(duration_s: float) -> int:
 
 
 def _logits(texts: list[str], durations_s: np.ndarray, tokenizer: Any, rows: list[int]) -> Any:
-    """Logits (B, T, V) that say the texts, but for a wrong letter here and there."""
+    """Return logits (B, T, V) of the texts with a wrong letter now and then."""
     import torch
 
     vocabulary = tokenizer.get_vocab()
@@ -97,7 +96,7 @@ def _batches(num_clips: int) -> list[list[int]]:
 
 
 def _ours(durations_s: np.ndarray, texts: list[str], tokenizer: Any, folder: Path) -> Any:
-    """Ready batches and a stand-in -> a function that evaluates and returns the WER."""
+    """Precompute batches; return a function that evaluates and returns the WER."""
     import torch
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor
 
@@ -154,7 +153,7 @@ def _peer(durations_s: np.ndarray, texts: list[str], tokenizer: Any, folder: Pat
 
         def forward(self, number: Any, labels: Any = None) -> Any:
             logits = ready[int(number)]
-            # Frames after a clip's own say nothing, as padding does in the original.
+            # Frames after the end of a clip are blank, like padding in the original.
             return {"loss": torch.zeros(()), "logits": logits}
 
     class Ready(torch.utils.data.Dataset):
@@ -187,7 +186,7 @@ def _peer(durations_s: np.ndarray, texts: list[str], tokenizer: Any, folder: Pat
 
 
 def _pairs(texts: list[str]) -> list[tuple[str, str]]:
-    """References and hypotheses with a few edits."""
+    """Return references and hypotheses with a few edits."""
     random = np.random.default_rng(0)
     pairs = []
     for text in texts:

@@ -1,4 +1,4 @@
-"""C8: how long the command takes to show its help, or to say that an option is misspelt."""
+"""C8: time to show the help, and to report a misspelt option."""
 
 from __future__ import annotations
 

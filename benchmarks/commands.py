@@ -1,4 +1,4 @@
-"""Whole commands, ours and the peer's, as processes of their own: for C5, C9 and scaling.py."""
+"""Whole commands, ours and the peer's, in their own processes: for C5, C9 and scaling.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 
 def train_peer(corpus: Path, config: dict[str, Any], out: Path, *options: str) -> tuple[Cost, Cost]:
-    """Run the peer from nothing; (whole run, until the first step was done)."""
+    """Run the peer from scratch; return the cost of the whole run and of the part until the end of the first step."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     command = [sys.executable, str(HERE / "peer.py"), "--corpus", str(corpus), "--config", json.dumps(config)]
@@ -25,7 +25,7 @@ def train_peer(corpus: Path, config: dict[str, Any], out: Path, *options: str) -
 def train_ours(
     corpus: Path, config: dict[str, Any], out: Path, *options: str, keep_cache: bool = False
 ) -> tuple[Cost, Cost]:
-    """Run speechtune from nothing: no index, no decoded audio; or, with `keep_cache`, with those of the run before."""
+    """Run speechtune with an empty cache or, with `keep_cache`, with the index and decoded audio of the last run."""
     if not keep_cache:
         shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -45,5 +45,5 @@ def _timed(command: list[str], out: Path) -> tuple[Cost, Cost]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder."""
+    """Return the bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,9 +1,8 @@
-"""What all benchmarks share: clocks, clips, small models of true proportions, and the shape of a result.
+"""Shared code of the benchmarks: clocks, clips, small models with the proportions of large ones, and results.
 
-Both sides run in one process, turn by turn, on the same clips and in equal numbers of steps; where whole commands are
-compared, each is a process of its own and they take turns. A ratio is the peer's cost over ours, per second of real
-audio. CPU seconds (children included) decide: they hardly feel what else the machine is doing. Wall time is shown
-beside them.
+Both sides run in one process and alternate, on the same clips and the same number of steps; whole commands run in their
+own processes and alternate. A ratio is the peer's cost divided by ours, per second of real audio. CPU seconds (children
+included) decide, since they depend little on the machine's other load. Wall time is given too.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ class Result:
 
     Args:
         goal: C1 to C9.
-        what: is compared, in a few words.
-        target: least ratio; with another `unit` than "x", the largest value allowed.
-        cpu, wall: one value a round: ratios peer / ours, or values of ours.
+        what: short description of the comparison.
+        target: lowest ratio; with another `unit` than "x", the highest value.
+        cpu, wall: one value per round: ratios peer / ours, or values of ours.
         worse: what got worse for it; empty where nothing did.
         note: how it was measured, where that needs saying.
     """
@@ -59,7 +58,7 @@ class Result:
 
 @dataclass
 class Cost:
-    """What a side used: CPU and wall seconds, and the audio it went through."""
+    """Cost of a side: CPU and wall seconds, and the audio processed."""
 
     cpu_s: float = 0.0
     wall_s: float = 0.0
@@ -80,7 +79,7 @@ class Rounds:
         self.costs.setdefault(side, []).append(cost)
 
     def ratios(self, ours: str, peer: str) -> tuple[list[float], list[float]]:
-        """(by CPU, by wall time) of each round: the peer's cost per audio second over ours."""
+        """Return the peer's cost per audio second divided by ours, per round, by CPU and by wall time."""
         pairs = list(zip(self.costs[ours], self.costs[peer], strict=True))
         cpu = [(p.cpu_s / p.audio_s) / (o.cpu_s / o.audio_s) for o, p in pairs]
         wall = [(p.wall_s / p.audio_s) / (o.wall_s / o.audio_s) for o, p in pairs]
@@ -88,7 +87,7 @@ class Rounds:
 
 
 def cost_of(work: Callable[[], Any], *, audio_s: float = 1.0) -> Cost:
-    """Run `work`, children included."""
+    """Run `work`; return its cost, children included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s, wall_s = time.process_time(), time.perf_counter()
     work()
@@ -99,7 +98,7 @@ def cost_of(work: Callable[[], Any], *, audio_s: float = 1.0) -> Cost:
 
 
 def run_command(command: Sequence[str], *, cwd: Path | None = None, expect: int | None = 0, **env: str) -> str:
-    """Run a process of its own on one thread; returns its output.
+    """Run a command on one thread and return its output.
 
     Raises:
         RuntimeError: it failed; the end of its output is in the message.
@@ -113,7 +112,7 @@ def run_command(command: Sequence[str], *, cwd: Path | None = None, expect: int 
 
 
 def one_thread() -> None:
-    """One thread for torch's kernels: what two cores share stays comparable."""
+    """Use one thread for torch's kernels, so that costs are comparable on a shared machine."""
     import torch
 
     torch.set_num_threads(1)
@@ -123,7 +122,7 @@ def one_thread() -> None:
 
 
 def lengths_like(corpus: str, num_clips: int, *, seed: int = 0) -> NDArray[np.float64]:
-    """Seconds of clips, (num_clips,): "cv" as Common Voice (mean 5, sd 2), "ls" as LibriSpeech (mean 12.5)."""
+    """Return clip lengths in seconds, (num_clips,): "cv" (Common Voice: mean 5, sd 2), "ls" (LibriSpeech: mean 12.5)."""
     random = np.random.default_rng(seed)
     if corpus == "cv":
         return np.clip(random.normal(5.0, 2.0, num_clips), 1.5, 12.0)
@@ -132,7 +131,7 @@ def lengths_like(corpus: str, num_clips: int, *, seed: int = 0) -> NDArray[np.fl
 
 
 def noise(duration_s: float, *, seed: int = 0, sampling_rate: int = SAMPLING_RATE) -> NDArray[np.float32]:
-    """A tone in noise, (num_samples,) float32."""
+    """Return a tone in noise, (num_samples,) float32."""
     random = np.random.default_rng(seed)
     t_s = np.arange(int(duration_s * sampling_rate)) / sampling_rate
     tone = 0.3 * np.sin(2 * np.pi * random.uniform(120, 400) * t_s)
@@ -140,7 +139,7 @@ def noise(duration_s: float, *, seed: int = 0, sampling_rate: int = SAMPLING_RAT
 
 
 def sentence(duration_s: float, *, seed: int = 0) -> str:
-    """As many words as are said in that time."""
+    """Return as many words as are usually spoken in that time."""
     random = np.random.default_rng(seed)
     words: list[str] = []
     while sum(map(len, words)) + len(words) < duration_s * LETTERS_PER_S * 0.8:
@@ -156,10 +155,10 @@ def write_corpus(
     suffix: str = ".mp3",
     distinct: int | None = None,
 ) -> Path:
-    """A Common Voice release of one language, as Mozilla lays it out: 48 kHz MP3 and TSV files. Gives back its folder.
+    """Write a Common Voice release of one language in Mozilla's layout (48 kHz MP3, TSV files); return its folder.
 
     Args:
-        distinct: so many different recordings; the others are hard links to them under new names.
+        distinct: number of different recordings; the others are hard links to them under new names.
     """
     import soundfile
 
@@ -190,9 +189,9 @@ def write_corpus(
 
 
 def base_shaped(num_layers: int = 2, *, vocab_size: int = 32, **more: Any) -> dict[str, Any]:
-    """wav2vec2-base with fewer of its 12 layers, its CNN and positional convolution cut by the same share.
+    """Return wav2vec2-base with fewer of its 12 layers, its CNN and positional convolution narrowed in proportion.
 
-    Their proportions decide what a precision gains; the whole model would take minutes a step here.
+    The gain of a precision depends on the proportions; the full model would take minutes per step here.
     """
     share = num_layers / 12
     return {
@@ -212,13 +211,13 @@ def base_shaped(num_layers: int = 2, *, vocab_size: int = 32, **more: Any) -> di
 
 
 def tiny_ctc(**more: Any) -> dict[str, Any]:
-    """A CTC model that costs next to nothing, where the model is not what is measured."""
+    """Return a tiny CTC model, for measurements of everything else."""
     small = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "num_conv_pos_embedding_groups": 2}
     return base_shaped(1, **small, **{"conv_dim": [16] * 7, "num_conv_pos_embeddings": 8, **more})
 
 
 def build_ctc(config: dict[str, Any], *, seed: int = 0) -> Any:
-    """The model, its CNN frozen as the scripts freeze it."""
+    """Build the model, with its CNN frozen as in the scripts."""
     import torch
     import transformers
 
@@ -232,7 +231,7 @@ def build_ctc(config: dict[str, Any], *, seed: int = 0) -> Any:
 
 
 def letter_tokenizer(folder: Path) -> Any:
-    """A CTC tokenizer over small letters."""
+    """Return a CTC tokenizer of lower-case letters."""
     from speechtune.models.ctc.tokenizer import ctc_tokenizer
 
     letters = "abcdefghijklmnopqrstuvwxyz"
@@ -244,7 +243,7 @@ def letter_tokenizer(folder: Path) -> Any:
 
 
 def main(measure: Callable[[bool], list[Result]]) -> None:
-    """`--tiny`: sizes that only show that it runs. `--json FILE`: results for run_all.py."""
+    """Run a benchmark's command line: `--tiny` for a quick check, `--json FILE` for results of run_all.py."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--json", type=Path)

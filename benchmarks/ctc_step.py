@@ -1,10 +1,9 @@
-"""Training steps of a CTC model, ours and the original's way, for C1, C2 and C3.
+"""Training steps of a CTC model, ours and the peer's, for C1, C2 and C3.
 
 A step is forward, loss, backward, clipping and AdamW on 8 utterances (the Trainer's default). The peer pads random
-batches (or those of transformers' own length-grouped sampler) and runs the model as it comes. Ours are speechtune's
-buckets, its padding that changes no answer (masked norms and attention), its loss and its precision. Each side's
-steps are drawn from its own plan of an epoch of 2,000 clips, evenly over their lengths, and costs are per second of
-real audio.
+batches (or those of transformers' own length-grouped sampler) and runs the unchanged model. Ours has speechtune's
+buckets, padding invariance (masked norms and attention), loss and precision. Each side's steps are taken from its own
+plan of an epoch of 2,000 clips, evenly over their lengths, and costs are per second of real audio.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ Sides = dict[str, tuple[type[_Side], dict[str, Any]]]
 
 
 class Peer(_Side):
-    """Random or length-grouped batches, padded by the feature extractor; no mask, as wav2vec2-base asks for none."""
+    """Random or length-grouped batches, padded by the feature extractor; no mask, as wav2vec2-base uses none."""
 
     def __init__(self, config: dict[str, Any], *, precision: str = "fp32", grouped: bool = False) -> None:
         super().__init__(config, precision=precision)
@@ -169,15 +168,15 @@ class Ours(_Side):
 
 
 def letters(duration_s: float, seed: int) -> NDArray[np.int64]:
-    """Labels of a clip, (L,)."""
+    """Return the labels of a clip, (L,)."""
     return np.random.default_rng(seed).integers(3, 29, int(duration_s * LETTERS_PER_S))
 
 
 def compare(sides: Sides, corpus: str, *, rounds: int, steps: int, scale: float = 1.0) -> Rounds:
-    """Let the sides take turns, a step each, in `rounds` of `steps` steps; each in a process of its own.
+    """Alternate the sides step by step, in `rounds` of `steps` steps; each side in its own process.
 
     Args:
-        sides: name -> Peer or Ours, and what to make it with.
+        sides: name -> Peer or Ours, and its arguments.
         corpus: "cv" or "ls".
         scale: of all lengths (tests).
     """
@@ -214,7 +213,7 @@ def _worker(
     side = side_class(**options)
     durations_s = lengths_like(corpus, NUM_CLIPS) * scale
     plan = _spread_over_lengths(side.plan(durations_s), durations_s, num_steps)
-    # A run of thousands of steps has met its longest batch long before it is done.
+    # In a run of thousands of steps the longest batch occurs early.
     by_length = sorted(plan, key=lambda rows: float(durations_s[rows].max()))
     for rows in (by_length[-1], by_length[0]):
         side.step(side.batch(rows, durations_s))
@@ -227,11 +226,11 @@ def _worker(
 
 
 def _spread_over_lengths(plan: list[list[int]], durations_s: NDArray[np.float64], num_steps: int) -> list[list[int]]:
-    """`num_steps` steps evenly from the shortest to the longest, dealt out so that each round has its share of both."""
+    """Return `num_steps` steps evenly from the shortest to the longest, with the same mix in each round."""
     by_length = sorted(plan, key=lambda rows: float(durations_s[rows].sum()))
     places = (np.arange(num_steps) + 0.5) * len(by_length) / num_steps
     chosen = [by_length[int(place)] for place in places]
-    # Shortest with longest, and so on: each pair has about the same audio.
+    # Shortest with longest, and so on: each pair has about the same duration.
     pairs = [
         chosen[i : i + 1] + chosen[num_steps - 1 - i : num_steps - i][: num_steps - 2 * i - 1]
         for i in range((num_steps + 1) // 2)
@@ -241,7 +240,7 @@ def _spread_over_lengths(plan: list[list[int]], durations_s: NDArray[np.float64]
 
 
 def memory_worse(measured: Rounds, ours: str, peer: str) -> str:
-    """What to say of ours in the column of what got worse; empty where it takes no more."""
+    """Return a note if ours takes more memory, else an empty string."""
     mb, peer_mb = measured.memory_mb[ours], measured.memory_mb[peer]
     return f"peak memory {mb:,.0f} MB against {peer_mb:,.0f} MB" if mb > peer_mb else ""
 
@@ -251,7 +250,7 @@ def model_config(tiny: bool) -> dict[str, Any]:
 
 
 def padding_share(side: type[_Side], corpus: str, *, grouped: bool = False) -> float:
-    """Share of padding in an epoch of a side's batches."""
+    """Return the share of padding in an epoch of a side's batches."""
     durations_s = lengths_like(corpus, NUM_CLIPS)
     plan = side.plan(SimpleNamespace(grouped=grouped), durations_s)  # type: ignore[arg-type]
     padded = sum(len(rows) * durations_s[rows].max() for rows in plan)

@@ -1,12 +1,12 @@
 """G1-G4: training speed on a GPU, its share of the hardware's limit, how long the GPU waits for data, and a profile.
 
     python benchmarks/gpu.py                    # all four models, then the table in docs/performance.md
-    python benchmarks/gpu.py --only G1 --peer   # one, beside a tuned peer (bf16, length-grouped batches, workers)
-    python benchmarks/gpu.py --tiny             # sizes that run on a processor, to see that the script does
+    python benchmarks/gpu.py --only G1 --peer   # one, with a tuned peer (bf16, length-grouped batches, workers)
+    python benchmarks/gpu.py --tiny             # sizes for a CPU, to check that the script runs
 
-Random weights of the true dimensions; clips like Common Voice's in files, already in the audio cache; speechtune's own
-trainer, loader and recogniser. The limit is arithmetic: operations of a second of audio, at what matrix products
-reach on an H100 (790 TFLOP/s, bf16). Waits for the device within a step are counted with torch's sync debug mode.
+Random weights of the real dimensions; files of clips like Common Voice's, already in the audio cache; speechtune's own
+trainer, loader and recogniser. The limit is computed: operations per second of audio at the speed of matrix products
+on an H100 (790 TFLOP/s, bf16). Waits for the device within a step are counted with torch's sync debug mode.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Goal:
     """One of G1 to G4.
 
     Args:
-        gflop: of a second of audio in training, clips of 5 s.
-        hours: audio hours an hour of the GPU, to be reached.
-        batch_s: audio seconds of a step.
+        gflop: per second of audio in training, clips of 5 s.
+        hours: the goal, audio hours per GPU hour.
+        batch_s: audio seconds per step.
         margin_s: Whisper: silence after a clip; None for all of its 30 s.
     """
 
@@ -107,7 +107,7 @@ def main() -> int:
 
 
 def measure(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """One model: speed, waits, profile."""
+    """Measure one model: speed, waits, profile."""
     import torch
 
     trainer, clock = ours(goal, corpus, folder, args)
@@ -133,7 +133,7 @@ def measure(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) ->
 
 
 def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tuple[Any, Clock]:
-    """speechtune's trainer over a filled audio cache."""
+    """Return speechtune's trainer with a filled audio cache."""
     from transformers import TrainingArguments
 
     from speechtune.audio.cache import AudioCache
@@ -176,7 +176,7 @@ def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tu
 
 
 def peer(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tuple[Any, Clock]:
-    """A tuned peer: float32 Arrow, bf16, length-grouped batches of as much audio, 8 to 16 workers."""
+    """Return a tuned peer: float32 Arrow, bf16, length-grouped batches of the same duration, 8 to 16 workers."""
     import datasets
     from peer import Collator, make_tokenizer, prepare, tables
     from transformers import Trainer, TrainingArguments, Wav2Vec2FeatureExtractor
@@ -260,7 +260,7 @@ def _recogniser(goal: Goal, folder: Path, *, tiny: bool) -> Any:
 
 
 def _encoder(goal: Goal) -> Any:
-    """Text -> labels: letters, or about a token every four of them behind a prompt."""
+    """Return a function text -> labels: letters, or a prompt and about a token for every four letters."""
     if goal.whisper:
         return lambda text: [1, 2, 3, 4, *(5 + ord(letter) for letter in text[::4])]
     return lambda text: [1 if letter == " " else 3 + (ord(letter) - 97) % 26 for letter in text]

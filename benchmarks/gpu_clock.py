@@ -16,7 +16,7 @@ WARM_STEPS, STEPS, PROFILED_STEPS = 8, 30, 4
 
 
 class Clock:
-    """Times steps without waiting for the GPU but at the window's two ends, and waits for data at every step."""
+    """Times steps, synchronising with the GPU only at both ends of the window, and waits for data at every step."""
 
     def __init__(self, trainer: Any, *, gflop: float, tiny: bool, seconds: Any) -> None:
         from transformers import TrainerCallback
@@ -24,7 +24,7 @@ class Clock:
         self.warm, self.steps = (1, 1) if tiny else (WARM_STEPS, STEPS)
         self.seconds, self.waited_s, self.in_window = seconds, 0.0, False
         self.profiler: Any = None
-        self.gflop = gflop  # of a second of audio
+        self.gflop = gflop  # per second of audio
         self.step_s: list[float] = []
         clock = self
 
@@ -56,7 +56,7 @@ class Clock:
                 self._look_closer()
 
     def _look_closer(self) -> None:
-        """The last steps, outside the measured ones: profiled, and with the waits for the device reported."""
+        """Profile the last steps, after the measured ones, and report waits for the device."""
         import torch
 
         if has_gpu():
@@ -81,7 +81,7 @@ class Clock:
 
 
 class _Timed:
-    """A loader whose waits are counted."""
+    """A loader that measures the waits for its batches."""
 
     def __init__(self, loader: Any, clock: Clock) -> None:
         self._loader, self._clock = loader, clock
@@ -107,7 +107,7 @@ class _Timed:
 
 @contextlib.contextmanager
 def syncs_counted() -> Iterator[Counter[str]]:
-    """Places where the host waited for the GPU while torch's sync debug mode was on."""
+    """Count the places where the host waits for the GPU, by torch's sync debug mode."""
     import torch
 
     counts: Counter[str] = Counter()
@@ -163,7 +163,7 @@ def _synchronize() -> None:
 def device_name() -> str:
     import torch
 
-    return torch.cuda.get_device_name() if has_gpu() else "processor"
+    return torch.cuda.get_device_name() if has_gpu() else "CPU"
 
 
 def _peak_memory_gb() -> float:

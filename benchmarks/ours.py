@@ -1,4 +1,4 @@
-"""`speechtune` as a command of its own, with a note of when the first step was done (see peer.note_first_step)."""
+"""The `speechtune` command, with a record of when the first step was done (see peer.note_first_step)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 def main() -> int:
     from speechtune.plan.hardware import set_up_libraries
 
-    set_up_libraries()  # as the command does, before anything loads torch
+    set_up_libraries()  # as in the command, before anything loads torch
     from peer import note_first_step
     from transformers import trainer
 

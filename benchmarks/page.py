@@ -1,4 +1,4 @@
-"""Tables of docs/performance.md: each script replaces what stands between its two markers, and nothing else."""
+"""Tables of docs/performance.md: each script replaces the text between its two markers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
 
 def write_table(name: str, table: str, *, page: Path = PAGE) -> None:
-    """Replace the text between `<!-- NAME -->` and `<!-- /NAME -->`; a section is added where there is none."""
+    """Replace the text between `<!-- NAME -->` and `<!-- /NAME -->`; a missing section is added."""
     text = page.read_text("utf-8") if page.exists() else "# Performance\n"
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if begin not in text:

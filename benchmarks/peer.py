@@ -1,14 +1,13 @@
-"""The original's way of working, in a few lines of our own, as a command: everything is decoded ahead with
-datasets.map.
+"""The original scripts' method in a few lines of our own, as a command: everything is decoded ahead with datasets.map.
 
 Table -> cleaned text -> vocabulary -> audio decoded, resampled, normalised and kept as float32 in Arrow files -> a
-filter by length -> transformers' Trainer as it comes (batches of 8 drawn at random, padded, all logits gathered in
+filter by length -> transformers' Trainer with its defaults (random batches of 8, padded, all logits gathered in
 evaluation) -> error rate with jiwer, utterance by utterance, as evaluate's "wer" does. --grouped and --bf16 are its
 best settings.
 
-It is kinder than the original in one thing: datasets 5 decodes through torchcodec, which this project doesn't
-install; here soundfile and soxr decode, which are faster. `FIRST_STEP_FILE` names a file for the time at which the
-first step was done.
+It is faster than the original in one respect: datasets 5 decodes with torchcodec, which this project doesn't install;
+here soundfile and soxr decode, which are faster. `FIRST_STEP_FILE` names a file for the time at which the first step
+was done.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def parse() -> argparse.Namespace:
 
 
 def tables(corpus: Path, out: Path, names: dict[str, str]) -> Any:
-    """Splits of the corpus as datasets reads them: path and sentence."""
+    """Return the splits of the corpus as datasets reads them: path and sentence."""
     import datasets
 
     files = {split: str(corpus / f"{name}.tsv") for split, name in names.items()}
@@ -64,7 +63,7 @@ def make_tokenizer(splits: Any, out: Path) -> Any:
 
 
 def prepare(splits: Any, clips: Path, extractor: Any, tokenizer: Any) -> Any:
-    """Everything decoded and normalised, ahead."""
+    """Decode and normalise everything."""
     import soundfile
     import soxr
 
@@ -93,7 +92,7 @@ class Collator:
 
 
 def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
-    """As evaluate's "wer": jiwer, an utterance at a time, counts added up."""
+    """Return the WER like evaluate's "wer": by jiwer, one utterance at a time, with counts added up."""
     import jiwer
 
     wrong = total = 0
@@ -118,7 +117,7 @@ def make_scorer(tokenizer: Any) -> Any:
 
 
 def note_first_step() -> Any:
-    """A callback that writes when the first step was done, and what CPU it took so far."""
+    """Return a callback that writes the time and the CPU seconds at the end of the first step."""
     from transformers import TrainerCallback
 
     class FirstStep(TrainerCallback):
@@ -134,7 +133,7 @@ def note_first_step() -> Any:
 
 
 def children_cpu_s() -> float:
-    """CPU seconds of all child processes, dead or alive."""
+    """Return the CPU seconds of all child processes, finished or running."""
     dead = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = dead.ru_utime + dead.ru_stime
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -168,7 +167,7 @@ def main() -> None:
         max_steps=args.max_steps,
         train_sampling_strategy="group_by_length" if args.grouped else "random",
         length_column_name="input_length",
-        remove_unused_columns=not args.grouped,  # transformers drops the column of lengths before it looks for it
+        remove_unused_columns=not args.grouped,  # transformers would drop the column of lengths before using it
         bf16=args.bf16,
         use_cpu=True,
         save_strategy="no",

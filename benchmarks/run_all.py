@@ -1,7 +1,6 @@
-"""All comparisons with the original's way of working, one after the other, and the table in docs/performance.md.
+"""All comparisons with the original scripts, one after the other, and the table in docs/performance.md.
 
-`make bench` runs this: about 15 minutes on two quiet cores. `--only c1 c5` measures a part and leaves the other rows
-as they were.
+`make bench` runs this: about 15 minutes on two idle cores. `--only c1 c5` measures a part and keeps the other rows.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SCRIPTS = ("c1_ctc_step", "c2_grouped", "c3_bf16", "c4_whisper_step", "c5_first_
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="*", default=[], help="c1 c2 ...")
-    parser.add_argument("--tiny", action="store_true", help="sizes that only show that it runs; nothing is written")
+    parser.add_argument("--tiny", action="store_true", help="a quick check; nothing is written")
     args = parser.parse_args()
     chosen = [name for name in SCRIPTS if not args.only or name.split("_")[0] in args.only]
     rows: dict[str, Any] = {} if args.tiny or not ROWS.exists() else json.loads(ROWS.read_text("utf-8"))
@@ -60,7 +59,7 @@ def _run(name: str, *, tiny: bool) -> list[dict[str, Any]] | None:
 
 
 def machine_line() -> str:
-    """Processor, cores, and what its matrix products do: they bound every ratio of a step."""
+    """Return CPU, cores, and the speed of its matrix products, which limits the ratio of a step."""
     import torch
 
     torch.set_num_threads(1)
@@ -82,7 +81,7 @@ def machine_line() -> str:
     for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
         facts.setdefault(line.partition(":")[0].strip(), line.partition(":")[2].strip())
     model = facts.get("model name", platform.machine())
-    if "cpu family" in facts:  # the name of a virtual machine's processor says little
+    if "cpu family" in facts:  # a virtual machine's CPU name says little
         model += f" (family {facts['cpu family']}, model {facts['model']})"
     cores = len(os.sched_getaffinity(0))
     return (

@@ -1,8 +1,8 @@
-"""What grows with the corpus: 1, 10 and 100 hours, a tiny model, a few steps.
+"""Scaling with the corpus: 1, 10 and 100 hours, a tiny model, a few steps.
 
-The recordings are a few hundred MP3 files under ever new names (hard links), so that every name is indexed and
-decoded anew. For each size a fresh cache: time until the first step was done, wall and CPU, the index's share of it,
-memory, and what is on disk after the steps.
+The recordings are a few hundred MP3 files under new names (hard links), so that each is indexed and decoded again. Each
+size starts with an empty cache. Measured are the time until the end of the first step, wall and CPU, the index's share
+of it, memory, and disk space after the steps.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def measure(hours: float) -> dict[str, Any]:
-    """One size, from nothing, and once more with its index there."""
+    """Measure one size with an empty cache, and again with its index cached."""
     num_clips = max(8, int(hours * CLIPS_AN_HOUR))
     durations_s = lengths_like("cv", num_clips)
     with tempfile.TemporaryDirectory() as name:

@@ -1,11 +1,10 @@
-"""Whisper's error rate on real clips by the context its encoder is given: before and after the same short
-fine-tuning.
+"""Whisper's error rate on real clips by its encoder's context, before and after the same short fine-tuning.
 
     python benchmarks/whisper_context.py --model WHISPER_FOLDER --corpora COMMON_VOICE_RELEASE
 
 Each context (30 s, the clip and 8 s, the clip and 1 s) starts from the same weights, trains on the same clips in the
 same order, and is evaluated in its own context. Loops are hypotheses with more than twice the reference's words. CPU
-seconds are of the evaluation.
+seconds are those of the evaluation.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def main() -> int:
 
 
 def measure(args: argparse.Namespace, margin_s: float | None) -> dict[str, Any]:
-    """One context: evaluate, train, evaluate."""
+    """Evaluate, train and evaluate with one context."""
     import torch
 
     from speechtune.models.loading import load_config, source_of
@@ -110,7 +109,7 @@ def _dataset(recogniser: Any, table: Any, normalise: Any) -> Any:
 
 
 def _train(recogniser: Any, optimizer: Any, data: dict[str, Any], args: argparse.Namespace) -> None:
-    """Batches of one language in turn; clips of like length together, the same for every context."""
+    """Train on batches of alternating languages and similar lengths, the same for every context."""
     import torch
 
     model = recogniser.model.train()

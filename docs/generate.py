@@ -1,6 +1,6 @@
 """Writes the tables of options, recipes and modules into the pages of docs/: `python docs/generate.py`.
 
-A page keeps its own words; what stands between its two marks is replaced. A test fails where a page is behind.
+Only the text between a page's two marks is replaced. A test fails if a page is out of date.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HUB = "https://huggingface.co"
 
 
 def options_table() -> str:
-    """Every option of ours, by group; and the old names that are understood."""
+    """Return the table of options by group, and of the old names that still work."""
     parts = []
     for group, options in groupby(own_options().values(), key=lambda option: option.group):
         parts += [f"### {group}", "", "| option | default | what | commands |", "|---|---|---|---|"]
@@ -54,7 +54,7 @@ def _cell(text: str) -> str:
 
 
 def recipes_table() -> str:
-    """One row a recipe, those of the README's tables first, with the README's figure."""
+    """Return one row per recipe: first those of the README's tables, with its figure."""
     rows = ["| recipe | corpus | start from | README's figure | its set-up, time |", "|---|---|---|---|---|"]
     own = []
     for path in sorted((DOCS.parent / "recipes").glob("*.yaml")):
@@ -72,7 +72,7 @@ def recipes_table() -> str:
 
 
 def _first_comment(path: Path) -> str:
-    """The sentence that a recipe begins with."""
+    """Return the first sentence of a recipe's comment."""
     lines = []
     for line in path.read_text("utf-8").splitlines():
         if not line.startswith("# ") or line.startswith("# speechtune"):
@@ -82,7 +82,7 @@ def _first_comment(path: Path) -> str:
 
 
 def modules_list() -> str:
-    """Every module with the first sentence of its docstring."""
+    """Return all modules with the first sentence of their docstrings."""
     source = DOCS.parent / "src" / "speechtune"
     lines = []
     for path in sorted(source.rglob("*.py"), key=lambda path: (len(path.parts), path)):
@@ -101,7 +101,7 @@ TABLES = {"options.md": options_table, "recipes.md": recipes_table, "architectur
 
 
 def page_with_table(name: str) -> str:
-    """The page's text, with what stands between its marks written anew."""
+    """Return the page with the text between its marks regenerated."""
     text = (DOCS / name).read_text("utf-8")
     pattern = re.compile(re.escape(BEGIN) + r"\n.*?" + re.escape(END), re.DOTALL)
     assert len(pattern.findall(text)) == 1, f"{name}: the marks are missing"

@@ -1,14 +1,13 @@
-"""How the demo's base model was made: `python scripts/make_demo_base_model.py --output_dir OUT`.
+"""Pretrain the demo's base model: `python scripts/make_demo_base_model.py --output_dir OUT`.
 
-A small wav2vec2 encoder, pretrained to name the phoneme of every 30 ms frame of synthetic speech in 22 languages, none
-of them Turkish or of its family, by 84 of espeak-ng's voices, none of them the demo's unseen ones. There is no
-text: pseudo-words drawn from each language's own syllables are spoken, and espeak-ng says which phoneme it spoke when.
-Everything is made on the fly from the seed, so nothing is downloaded and anyone can run this again.
+A small wav2vec2 encoder learns the phoneme of every 30 ms frame of synthetic speech in 22 languages, none of them
+Turkic, by 84 of espeak-ng's voices, none of them the demo's unseen ones. The text is pseudo-words of each language's
+syllables; espeak-ng reports which phoneme it spoke when. Everything is generated from the seed, so nothing is
+downloaded and anyone can repeat it.
 
-Why a loop of its own here and not `speechtune train`: the speech is endless and never written down, and its labels are
-one a frame, not a transcript; a corpus, a vocabulary and epochs, which training is about there, do not exist here.
-Rejected: CTC on the same phonemes (ten times as many steps before it leaves the blank), self-supervised pretraining
-(hours on 2 cores for the same demo), real speech (licences, downloads).
+This is not `speechtune train` because the speech is endless and never stored, and has one label per frame: there is no
+corpus, vocabulary or epoch. Rejected: CTC on the same phonemes (ten times as many steps until it outputs more than
+blanks), self-supervised pretraining (hours on 2 cores for the same demo), real speech (licences, downloads).
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ if TYPE_CHECKING:
     from transformers import Wav2Vec2Model
 
 SAMPLING_RATE = 16_000  # Hz; the model's
-BATCH_S = 24.0  # seconds of padded speech a step
-SPEAKERS_PER_CHUNK, UTTERANCES_PER_SPEAKER = 20, 10  # a chunk is drawn together and cut into batches by duration
-BIN_SAMPLES = 8_000  # lengths are padded to multiples of this: the CPU's kernels are prepared anew for each shape
+BATCH_S = 24.0  # seconds of padded speech per step
+SPEAKERS_PER_CHUNK, UTTERANCES_PER_SPEAKER = 20, 10  # a chunk is generated, then split into batches by duration
+BIN_SAMPLES = 8_000  # lengths are padded to multiples of this: oneDNN prepares its kernels for each new shape
 
-# The convolutions in front: one frame every STRIDE samples (30 ms), each seeing RECEPTIVE_FIELD samples (73 ms).
+# Convolutional front end: a frame every STRIDE samples (30 ms), of RECEPTIVE_FIELD samples each (73 ms).
 CONV_KERNEL, CONV_STRIDE = (20, 8, 8, 6), (10, 4, 4, 3)
 STRIDE = math.prod(CONV_STRIDE)
 RECEPTIVE_FIELD = 1 + sum((kernel - 1) * math.prod(CONV_STRIDE[:i]) for i, kernel in enumerate(CONV_KERNEL))
 FIRST_FRAME_MIDDLE = RECEPTIVE_FIELD // 2
 
-# Syllables: onsets / nuclei / codas, as the language writes them ("-" is none).
+# Syllables: onsets / nuclei / codas in the spelling of the language ("-" is none).
 LANGUAGES = {
     "de": "b d f g h j k l m n p r s sch st t w z br gr kl/a e i o u ä ö ü ei au eu ie/- - n r s t l ch m ng",
     "en-us": "b d f g h j k l m n p r s sh t th v w y z ch tr st/a e i o u ee oo ai ou ay er/- - n r s t l ck m ng sh",
@@ -91,7 +90,7 @@ class Spoken:
 
 
 def draw_text(random: np.random.Generator, language: str) -> str:
-    """One to six pseudo-words of one to four syllables each."""
+    """Return one to six pseudo-words of one to four syllables each."""
     onsets, nuclei, codas = (part.split() for part in LANGUAGES[language].split("/"))
     words = []
     for _ in range(random.integers(1, 7)):
@@ -104,12 +103,15 @@ def draw_text(random: np.random.Generator, language: str) -> str:
 
 
 def phoneme_class(ipa: str) -> str:
-    """IPA of one phoneme without length and weaker stress. Main stress stays: Turkish words end on it, mostly."""
+    """Return the IPA of a phoneme without length and secondary stress.
+
+    Main stress stays: most Turkish words end on it.
+    """
     return "".join(letter for letter in ipa if letter.isalpha() and letter not in "ʲʰˌːʔ")
 
 
 def speak_chunk(seed: int, languages: list[str], variants: list[str]) -> list[Spoken]:
-    """The chunk of this seed: SPEAKERS_PER_CHUNK voices say UTTERANCES_PER_SPEAKER things each."""
+    """Synthesise the chunk of a seed: SPEAKERS_PER_CHUNK voices with UTTERANCES_PER_SPEAKER utterances each."""
     import numpy as np
 
     random = np.random.default_rng(seed)
@@ -137,11 +139,11 @@ def speak_chunk(seed: int, languages: list[str], variants: list[str]) -> list[Sp
 
 
 def distort(samples: np.ndarray, pace: float, random: np.random.Generator) -> np.ndarray:
-    """Another throat, room and microphone: a change of speed with its formants, a random equaliser, coloured noise.
+    """Simulate another voice, room and microphone: changed speed and formants, random equaliser, coloured noise.
 
     Args:
         samples: int16, (num_samples,), at VOICE_SAMPLING_RATE.
-        pace: times as fast, formants and pitch raised with it.
+        pace: factor of speed, formants and pitch.
 
     Returns:
         float32, (num_samples,), at SAMPLING_RATE, zero mean and unit variance.
@@ -151,7 +153,7 @@ def distort(samples: np.ndarray, pace: float, random: np.random.Generator) -> np
 
     heard = samples.astype(np.float32) / 32_768.0
     heard = soxr.resample(heard, VOICE_SAMPLING_RATE * pace, SAMPLING_RATE, quality="MQ")
-    fast_length = -(-len(heard) // 4096) * 4096  # a transform of a prime length takes ten times as long
+    fast_length = -(-len(heard) // 4096) * 4096  # FFTs of a prime length take ten times as long
     spectrum = np.fft.rfft(heard, n=fast_length)
     if random.random() < 0.6:
         spectrum *= _random_curve(random, len(spectrum), spread_db=6.0)
@@ -172,7 +174,7 @@ def _random_curve(random: np.random.Generator, num_bins: int, spread_db: float) 
 
 
 def phoneme_table() -> dict[str, int]:
-    """Phoneme -> class, from what a fixed draw of the pretraining speech contains; the rare ones have no class."""
+    """Return phoneme -> class for all but the rare phonemes of a fixed sample of the pretraining speech."""
     counts: dict[str, int] = {}
     for language in LANGUAGES:
         for spoken in speak_chunk(0, [language], ["m1", "f2"]):
@@ -182,7 +184,7 @@ def phoneme_table() -> dict[str, int]:
 
 
 def batches(seed: int, step: int, table: dict[str, int], languages: list[str], variants: list[str]) -> Iterator[Any]:
-    """Endless batches of BATCH_S padded seconds, utterances of like duration, of chunks `seed`, `seed + step`, ..."""
+    """Yield endless batches of BATCH_S padded seconds, of similar durations, from chunks `seed`, `seed + step`, ..."""
     waiting: dict[int, list[Spoken]] = {}
     while True:
         for utterance in speak_chunk(seed, languages, variants):
@@ -195,7 +197,7 @@ def batches(seed: int, step: int, table: dict[str, int], languages: list[str], v
 
 
 def collate(spoken: list[Spoken], num_samples: int, table: dict[str, int]) -> dict[str, torch.Tensor]:
-    """input_values (N, num_samples) float32, attention_mask (N, num_samples), classes (N, num_frames), -100 is none."""
+    """Return input_values and attention_mask (N, num_samples), classes (N, num_frames) with -100 for none."""
     import torch
 
     num_frames = (num_samples - RECEPTIVE_FIELD) // STRIDE + 1
@@ -213,7 +215,7 @@ def collate(spoken: list[Spoken], num_samples: int, table: dict[str, int]) -> di
 
 
 def build_encoder() -> Wav2Vec2Model:
-    """2.2 M parameters; one frame every 30 ms, which halves the encoder's work against wav2vec2's 20 ms."""
+    """Return an encoder of 2.2 M parameters; its frames of 30 ms halve the work of wav2vec2's 20 ms."""
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
     return Wav2Vec2Model(
@@ -227,7 +229,7 @@ def build_encoder() -> Wav2Vec2Model:
             conv_stride=CONV_STRIDE,
             num_feat_extract_layers=4,
             conv_bias=True,
-            feat_extract_norm="layer",  # the same answer whatever the padding
+            feat_extract_norm="layer",  # output does not depend on padding
             do_stable_layer_norm=True,
             num_conv_pos_embeddings=32,
             num_conv_pos_embedding_groups=16,
@@ -248,7 +250,7 @@ def build_encoder() -> Wav2Vec2Model:
 
 
 def frame_accuracy(encoder: Wav2Vec2Model, head: torch.nn.Linear, held_out: list[dict[str, torch.Tensor]]) -> float:
-    """Share of the frames with a class whose class is the most probable one."""
+    """Return the share of labelled frames whose class is the most probable one."""
     import torch
 
     encoder.eval()
@@ -273,11 +275,11 @@ def pretrain(
     seed: int,
     num_workers: int,
 ) -> None:
-    """The loop: AdamW, linear warm-up, cosine decay; the encoder is written every 500 steps and at the end.
+    """Train with AdamW, linear warm-up and cosine decay; save the encoder every 500 steps and at the end.
 
     Args:
-        max_steps: the step at which the learning rate's decay would end.
-        stop_step: the last step made.
+        max_steps: the step at which the decay of the learning rate would end.
+        stop_step: the last step.
     """
     import torch
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -336,7 +338,7 @@ def _optimizer(parameters: list[Any], learning_rate: float, warmup_steps: int, m
 
 
 def save(encoder: Wav2Vec2Model, output_dir: Path) -> None:
-    """The encoder in 16 bits, without the phoneme head: what fine-tuning starts from."""
+    """Save the encoder in float16 without the phoneme head, as fine-tuning starts from it."""
     import copy
 
     import torch
