@@ -122,7 +122,7 @@ def one_thread() -> None:
 
 
 def lengths_like(corpus: str, num_clips: int, *, seed: int = 0) -> NDArray[np.float64]:
-    """Return clip lengths in seconds, (num_clips,): "cv" (Common Voice: mean 5, sd 2), "ls" (LibriSpeech: mean 12.5)."""
+    """Return clip lengths in s, (num_clips,): "cv" (Common Voice: mean 5, sd 2), "ls" (LibriSpeech: mean 12.5)."""
     random = np.random.default_rng(seed)
     if corpus == "cv":
         return np.clip(random.normal(5.0, 2.0, num_clips), 1.5, 12.0)
