@@ -7,6 +7,7 @@ Equal"): a reader, or a process killed at any moment, sees the old file or the n
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import IO, Any
 
 from speechtune.errors import OutputError, SpeechtuneError
 
-__all__ = ["explain_write_errors", "replacing", "sync", "write_atomically"]
+__all__ = ["explain_write_errors", "read_json", "read_jsonl", "replacing", "sync", "write_atomically"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_MESSAGES = ("No space left", "os error 28", "os error 122", "inline_container", "File too large")
@@ -28,7 +29,9 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file that replaces `path` when the block succeeds, and is removed when it fails."""
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+        # Names of files need not be UTF-8; their lone surrogates are written as JSON's escapes: \udcff
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+        with temporary.open(mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -42,6 +45,37 @@ def write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "w") as file:
         file.write(text)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; empty where there is no file.
+
+    Raises:
+        OutputError: it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise OutputError(f"{path}: can't be read: {error}.\nRemove it, or run the command that wrote it again.") from error
+    if not isinstance(content, dict):
+        raise OutputError(f"{path}: a JSON object was expected.\nRemove it, or run the command that wrote it again.")
+    return content
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a JSONL file, none where there is no file; a line that a kill cut short is skipped."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
 
 
 def sync(path: Path) -> None:
@@ -71,9 +105,11 @@ def explain_write_errors(
         raise
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
-        if number in _REFUSED and str(getattr(error, "filename", "") or "").startswith(str(folder)):
+        name = str(getattr(error, "filename", "") or "")
+        if number in _REFUSED and name and (name.startswith(str(folder)) or str(folder).startswith(name)):
             assert isinstance(error, OSError)
-            message = f"{error.filename}: can't be written: {error.strerror}.\nGive another --output_dir."
+            path = error.filename2 or (folder if name.endswith(".tmp") else name)
+            message = f"{path}: can't be written: {error.strerror}.\nMake it writable, or give another --output_dir."
             raise OutputError(message) from error
         # safetensors and torch wrap the system's error in their own, with the words in the text
         if number not in _FULL and not any(words in str(error) for words in _FULL_MESSAGES):

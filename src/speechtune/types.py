@@ -36,10 +36,12 @@ class Skipped:
 
     def as_json(self) -> dict[str, Any]:
         """Row of skipped.jsonl; an unknown duration is null."""
-        row = asdict(self)
-        if row["duration_s"] != row["duration_s"]:
-            row["duration_s"] = None
-        return row
+        return _with_null_duration(asdict(self))
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Skipped:
+        """Read what `as_json` returned."""
+        return cls(**_with_nan_duration(row))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +92,21 @@ class Hypothesis:
     duration_s: float = float("nan")
     file: str = ""
     speaker: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Row of hypotheses.jsonl; an unknown duration is null."""
+        return _with_null_duration(asdict(self))
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Hypothesis:
+        """Read what `as_json` returned."""
+        words, characters = EditCounts(**row["words"]), EditCounts(**row["characters"])
+        return cls(**{**_with_nan_duration(row), "words": words, "characters": characters})
+
+
+def _with_null_duration(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "duration_s": None} if row["duration_s"] != row["duration_s"] else row
+
+
+def _with_nan_duration(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "duration_s": float("nan")} if row.get("duration_s") is None else row

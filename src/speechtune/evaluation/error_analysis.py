@@ -1,44 +1,37 @@
-"""Where the errors of an evaluation lie: in which words and letters, at which lengths, with which speakers.
+"""Which words and characters are wrong, at which lengths, with which speakers.
 
-Counts of whole utterances are those of the rows (`Hypothesis.words`); only confusions are aligned anew here.
+Counts of whole utterances are those of the rows (`Hypothesis.words`); only confusions are aligned here.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import statistics
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from speechtune.evaluation.metrics.edit import align
+from speechtune.evaluation.metrics.cer import characters_of
+from speechtune.evaluation.metrics.edit import EditOp, align
 from speechtune.types import EditCounts, Hypothesis
 
 __all__ = [
-    "Confusions",
-    "DiffPart",
     "Group",
     "by_duration",
     "by_num_errors",
     "by_speaker",
     "character_confusions",
     "diff",
+    "median_rate",
+    "most_common",
     "word_confusions",
     "worst_first",
 ]
 
-DURATION_EDGES_S = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, math.inf)
-
-
-@dataclass(frozen=True, slots=True)
-class DiffPart:
-    """A stretch of an alignment; `kind` is "hit", "substitution", "deletion" or "insertion"."""
-
-    kind: str
-    reference: str  # "" for an insertion
-    hypothesis: str  # "" for a deletion
+DURATION_EDGES_S = (0, 2, 4, 6, 8, 10, 15, 20, 30)
+NUM_ERRORS = ("none", "1 word", "2 words", "3 words", "4 words", "5 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,121 +41,84 @@ class Group:
     name: str
     num_utterances: int
     words: EditCounts
-    duration_s: float = math.nan  # sum over the utterances whose duration is known
 
 
-@dataclass(frozen=True, slots=True)
-class Confusions:
-    """How often each token was taken for another one, missed, or heard where there was none."""
-
-    substitutions: Counter[tuple[str, str]] = field(default_factory=Counter)  # (reference, hypothesis)
-    deletions: Counter[str] = field(default_factory=Counter)
-    insertions: Counter[str] = field(default_factory=Counter)
-
-    def most_common(self, limit: int) -> dict[str, list[tuple[str, str, int]]]:
-        """Per kind the (reference, hypothesis, count) met most often; ties in the order of the text.
-
-        Those met once are skipped where others were met more often: they are noise.
-        """
-        triples = {
-            "substitutions": [(ref, hyp, n) for (ref, hyp), n in self.substitutions.items()],
-            "deletions": [(ref, "", n) for ref, n in self.deletions.items()],
-            "insertions": [("", hyp, n) for hyp, n in self.insertions.items()],
-        }
-        result = {}
-        for kind, found in triples.items():
-            repeated = [triple for triple in found if triple[2] > 1]
-            result[kind] = sorted(repeated or found, key=lambda t: (-t[2], t[0], t[1]))[:limit]
-        return result
-
-
-def diff(reference: str, hypothesis: str) -> list[DiffPart]:
-    """Word by word; equal neighbours are joined into one part, so that a right sentence is a single part."""
-    parts: list[DiffPart] = []
+def diff(reference: str, hypothesis: str) -> list[EditOp]:
+    """Align word by word; neighbouring hits are joined, so that a correct sentence is a single part."""
+    parts: list[EditOp] = []
     for is_hit, steps in itertools.groupby(align(reference.split(), hypothesis.split()), lambda op: op.kind == "hit"):
         if is_hit:
-            words = " ".join(str(op.reference) for op in steps)
-            parts.append(DiffPart("hit", words, words))
+            words = " ".join(op.reference for op in steps)
+            parts.append(EditOp("hit", words, words))
         else:
-            parts += [DiffPart(op.kind, str(op.reference or ""), str(op.hypothesis or "")) for op in steps]
+            parts += steps
     return parts
 
 
-def word_confusions(rows: Iterable[Hypothesis]) -> Confusions:
+def word_confusions(rows: Iterable[Hypothesis]) -> Counter[EditOp]:
+    """Count each substitution, deletion and insertion of a word."""
     return _confusions((row.reference.split(), row.hypothesis.split()) for row in rows)
 
 
-def character_confusions(rows: Iterable[Hypothesis]) -> Confusions:
-    """Characters are composed code points, the spaces between words among them, as in the CER."""
+def character_confusions(rows: Iterable[Hypothesis]) -> Counter[EditOp]:
+    """Count those of a character, spaces between words among them, as in the CER."""
+    return _confusions((characters_of(row.reference), characters_of(row.hypothesis)) for row in rows)
 
-    def characters(text: str) -> str:
-        return unicodedata.normalize("NFC", text).strip()
 
-    return _confusions((characters(row.reference), characters(row.hypothesis)) for row in rows)
+def _confusions(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Counter[EditOp]:
+    return Counter(op for ref, hyp in pairs if ref != hyp for op in align(ref, hyp) if op.kind != "hit")
+
+
+def most_common(confusions: Counter[EditOp], limit: int) -> dict[str, list[tuple[str, str, int]]]:
+    """Return per kind the most frequent (reference, hypothesis, count); ties in the order of the text.
+
+    Those that occurred once are noise: they are listed only where none of their kind occurred again.
+    """
+    result = {}
+    for kind in ("substitution", "deletion", "insertion"):
+        found = [(op.reference, op.hypothesis, n) for op, n in confusions.items() if op.kind == kind]
+        repeated = [triple for triple in found if triple[2] > 1]
+        result[kind] = sorted(repeated or found, key=lambda t: (-t[2], t[0], t[1]))[:limit]
+    return result
 
 
 def by_duration(rows: Iterable[Hypothesis]) -> list[Group]:
-    """Groups by length of the utterance, shortest first, empty ones skipped; unknown durations are skipped."""
-
-    def name(row: Hypothesis) -> tuple[float, str] | None:
-        for low, high in itertools.pairwise(DURATION_EDGES_S):
-            if low <= row.duration_s < high:
-                return low, f"over {low:g} s" if math.isinf(high) else f"{low:g} to {high:g} s"
-        return None
-
-    return _grouped(rows, name)
+    """Group by length of the utterance, shortest first; utterances of unknown duration are in no group."""
+    edges = DURATION_EDGES_S
+    names = [f"{low} to {high} s" for low, high in itertools.pairwise(edges)] + [f"over {edges[-1]} s"]
+    known = [row for row in rows if not math.isnan(row.duration_s)]
+    places = [bisect.bisect_right(edges, row.duration_s) - 1 for row in known]
+    return _grouped(known, places, names)
 
 
 def by_speaker(rows: Iterable[Hypothesis]) -> list[Group]:
-    """One group a known speaker, highest word error rate first."""
-    groups = _grouped(rows, lambda row: None if row.speaker is None else (0.0, row.speaker))
+    """Group by known speaker, highest word error rate first."""
+    known = [row for row in rows if row.speaker is not None]
+    names = sorted({str(row.speaker) for row in known})
+    number = {name: place for place, name in enumerate(names)}
+    groups = _grouped(known, [number[str(row.speaker)] for row in known], names)
     return sorted(groups, key=lambda group: (-group.words.rate, group.name))
 
 
 def by_num_errors(rows: Iterable[Hypothesis]) -> list[Group]:
-    """Groups of 0, 1, 2, 3, 4 and more wrong words an utterance."""
-    names = ["none", "1 word", "2 words", "3 words", "4 words"]
-    return _grouped(rows, lambda row: (n := min(row.words.edits, 5), names[n] if n < 5 else "5 or more"))
+    """Group by wrong words in an utterance: 0, 1, 2, 3, 4, more."""
+    rows = list(rows)
+    return _grouped(rows, [min(row.words.edits, len(NUM_ERRORS) - 1) for row in rows], NUM_ERRORS)
 
 
 def worst_first(rows: Iterable[Hypothesis]) -> list[Hypothesis]:
-    """By number of word edits, then of character edits: what costs the corpus' WER most comes first."""
+    """Sort by number of word edits, then of character edits: what costs the corpus' WER most comes first."""
     return sorted(rows, key=lambda row: (-row.words.edits, -row.characters.edits, row.id, row.file))
 
 
 def median_rate(groups: Sequence[Group]) -> float:
-    """Median word error rate of the groups, nan without any."""
+    """Return the median word error rate of the groups, nan without any."""
     return statistics.median(group.words.rate for group in groups) if groups else math.nan
 
 
-def _grouped(rows: Iterable[Hypothesis], key: Callable[[Hypothesis], tuple[float, str] | None]) -> list[Group]:
-    """By (place, name); rows whose key is None belong to no group."""
-    members: dict[tuple[float, str], list[Hypothesis]] = {}
-    for row in rows:
-        place = key(row)
-        if place is not None:
-            members.setdefault(place, []).append(row)
-    return [
-        Group(
-            name=place[1],
-            num_utterances=len(group),
-            words=EditCounts.total(row.words for row in group),
-            duration_s=math.fsum(row.duration_s for row in group if not math.isnan(row.duration_s)),
-        )
-        for place, group in sorted(members.items(), key=lambda item: item[0])
-    ]
-
-
-def _confusions(pairs: Iterable[tuple[Sequence[str], Sequence[str]]]) -> Confusions:
-    found = Confusions()
-    for reference, hypothesis in pairs:
-        if reference == hypothesis:
-            continue
-        for kind, ref, hyp in align(reference, hypothesis):
-            if kind == "substitution":
-                found.substitutions[str(ref), str(hyp)] += 1
-            elif kind == "deletion":
-                found.deletions[str(ref)] += 1
-            elif kind == "insertion":
-                found.insertions[str(hyp)] += 1
-    return found
+def _grouped(rows: Sequence[Hypothesis], places: Sequence[int], names: Sequence[str]) -> list[Group]:
+    """Return the groups that have members, by their place in `names`."""
+    members: dict[int, list[EditCounts]] = {}
+    for row, place in zip(rows, places, strict=True):
+        members.setdefault(place, []).append(row.words)
+    return [Group(names[place], len(words), EditCounts.total(words)) for place, words in sorted(members.items())]

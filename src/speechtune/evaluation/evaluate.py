@@ -1,7 +1,7 @@
-"""How well a model recognises a split: hypotheses, edit counts and rates, each utterance scored exactly once.
+"""Evaluate a model on a split: hypotheses, edit counts and rates, each utterance scored exactly once.
 
-Nothing grows with the corpus but the hypotheses' text: labels are decided on the device and edits counted as batches
-come.
+Memory grows only with the text of the hypotheses: labels are decided on the device, and edits are counted batch by
+batch.
 """
 
 from __future__ import annotations
@@ -10,35 +10,47 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from speechtune.audio.samples import Samples
+from speechtune.evaluation.confidence import confidence_interval
+from speechtune.evaluation.metrics import metric_named
 from speechtune.evaluation.metrics.cer import character_edits
-from speechtune.evaluation.metrics.per import phone_edits
 from speechtune.evaluation.metrics.wer import word_edits
-from speechtune.evaluation.significance import confidence_interval
-from speechtune.files import write_atomically
+from speechtune.evaluation.result_files import merge_into_all_results, write_results
+from speechtune.files import read_json, read_jsonl, write_atomically
 from speechtune.types import EditCounts, Hypothesis, Skipped, Utterance
+
+if TYPE_CHECKING:
+    import torch
+
+    from speechtune.audio.samples import Samples
+    from speechtune.models.batch import Batch
+    from speechtune.models.recogniser import Recognised, Recogniser
 
 __all__ = ["Evaluation", "recognise_split", "write_evaluation"]
 
 log = logging.getLogger("speechtune")
 
+SUMS = ("hypotheses", "skipped", "loss_sum", "loss_items", "infinite_losses", "nan_losses", "audio_s")
+
 
 @dataclass
 class Evaluation:
-    """Hypotheses of a split, in the corpus' order, and what they add up to.
+    """Hypotheses of a split, in the corpus' order, and their totals.
 
     Args:
         hypotheses: one an utterance.
-        skipped: what could not be recognised because its audio could not be read.
+        skipped: utterances that were not recognised because their audio could not be read.
         loss_sum, loss_items: of utterances with a finite loss.
         infinite_losses: utterances that CTC can't emit (more labels than frames).
-        nan_losses: utterances whose loss is not a number: the model computes nothing sensible.
+        nan_losses: utterances whose loss is not a number.
         audio_s, runtime_s: audio recognised, and wall time.
+        forms: how a text is split into "words" and "phones" before its tokens are counted; without an entry, at spaces.
+        results: content of eval_results{suffix}.json, of an evaluation that was read.
+        suffix: of its files: "", "_unseen_voice".
     """
 
     hypotheses: list[Hypothesis] = field(default_factory=list)
@@ -49,27 +61,34 @@ class Evaluation:
     nan_losses: int = 0
     audio_s: float = 0.0
     runtime_s: float = 0.0
-    phones_of: Callable[[str], str] = str
+    forms: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    suffix: str = ""
+
+    @classmethod
+    def read(cls, folder: Path, suffix: str = "") -> Evaluation:
+        """Read what `write_evaluation` wrote; an eval_results.json without hypotheses is an evaluation too.
+
+        Raises:
+            OutputError: a file can't be read.
+        """
+        rows = [Hypothesis.from_json(row) for row in read_jsonl(folder / f"hypotheses{suffix}.jsonl")]
+        return cls(rows, results=read_json(folder / f"eval_results{suffix}.json"), suffix=suffix)
 
     @property
-    def words(self) -> EditCounts:
-        return EditCounts.total(h.words for h in self.hypotheses)
-
-    @property
-    def characters(self) -> EditCounts:
-        return EditCounts.total(h.characters for h in self.hypotheses)
+    def name(self) -> str:
+        """Name for people: "test", "unseen voice"."""
+        return self.suffix.replace("_", " ").strip() or str(self.results.get("split") or "evaluation")
 
     def counts(self, metric: str) -> list[EditCounts]:
-        """Edit counts of each utterance by one metric."""
-        if metric == "wer":
-            return [h.words for h in self.hypotheses]
-        if metric == "cer":
-            return [h.characters for h in self.hypotheses]
-        assert metric == "per", metric
-        return [phone_edits(self.phones_of(h.reference), self.phones_of(h.hypothesis)) for h in self.hypotheses]
+        """Return the edit counts of each utterance by one metric."""
+        if metric in ("wer", "cer"):
+            return [h.words if metric == "wer" else h.characters for h in self.hypotheses]
+        count, form = metric_named(metric).count, self.forms.get(metric_named(metric).of, str)
+        return [count(form(h.reference), form(h.hypothesis)) for h in self.hypotheses]
 
     def metrics(self, names: Sequence[str] = ("wer", "cer"), *, prefix: str = "eval") -> dict[str, float]:
-        """Flat figures, named as the Hugging Face scripts name them; nan where there is nothing to count."""
+        """Return flat figures, named as in the Hugging Face scripts; nan where there is nothing to count."""
         rates = {name: EditCounts.total(self.counts(name)).rate for name in names}
         flat: dict[str, float] = {f"{prefix}_{n}": rate if self.hypotheses else math.nan for n, rate in rates.items()}
         if self.loss_items or self.infinite_losses or self.nan_losses:
@@ -77,49 +96,55 @@ class Evaluation:
         flat[f"{prefix}_samples"] = len(self.hypotheses)
         flat[f"{prefix}_runtime"] = round(self.runtime_s, 3)
         flat[f"{prefix}_audio_s_per_s"] = round(self.audio_s / max(self.runtime_s, 1e-9), 1)
-        if self.infinite_losses:
-            flat[f"{prefix}_infinite_losses"] = self.infinite_losses
-        if self.nan_losses:
-            flat[f"{prefix}_nan_losses"] = self.nan_losses
+        for name in ("infinite_losses", "nan_losses"):
+            if getattr(self, name):
+                flat[f"{prefix}_{name}"] = getattr(self, name)
         return flat
 
-    def scores(self, names: Sequence[str] = ("wer", "cer")) -> dict[str, dict[str, float]]:
-        """Counts, rate and 95 % interval of each metric; utterances of one speaker are drawn together.
-
-        nan where there is nothing to count.
-        """
-        speakers = [h.speaker or h.id for h in self.hypotheses]
-        table: dict[str, dict[str, float]] = {}
+    def scores(self, names: Sequence[str] = ("wer", "cer")) -> dict[str, dict[str, Any]]:
+        """Return rate, counts and 95 % interval of each metric; nan where there is nothing to count."""
+        speakers = [h.speaker or None for h in self.hypotheses]
+        table: dict[str, dict[str, Any]] = {}
         for name in names:
             counts = self.counts(name)
-            total = EditCounts.total(counts)
-            low, high = confidence_interval(counts, groups=speakers) if counts else (math.nan, math.nan)
-            table[name] = {"rate": total.rate if counts else math.nan, **asdict(total), "low": low, "high": high}
+            total, bounds = EditCounts.total(counts), confidence_interval(counts, speakers)
+            table[name] = {
+                "rate": total.rate if counts else math.nan,
+                **asdict(total),
+                "low": bounds.low,
+                "high": bounds.high,
+                "interval": {"unit": bounds.unit, "groups": bounds.groups},
+            }
         return table
+
+    def score(self, metric: str) -> dict[str, Any] | None:
+        """Return one metric's entry of `results["scores"]`, or its rate alone as `Trainer` writes it; None if not known."""
+        score = (self.results.get("scores") or {}).get(metric) or {"rate": self.results.get(f"eval_{metric}")}
+        return score if isinstance(score["rate"], (int, float)) and math.isfinite(score["rate"]) else None
 
 
 def recognise_split(
-    recogniser: Any,
-    model: Any,
-    loader: Iterable[Any],
+    recogniser: Recogniser,
+    model: torch.nn.Module,
+    loader: Iterable[Batch],
     *,
-    device: Any,
+    device: torch.device,
     normalise: Callable[[str], str] = str,
     read_audio: Callable[[Utterance], Samples] | None = None,
     with_loss: bool = True,
     on_batch: Callable[[float], None] | None = None,
     is_stopped: Callable[[], bool] | None = None,
 ) -> Evaluation | None:
-    """Run a model over a split, and gather what all processes found; None if it was stopped.
+    """Run a model over a split and gather the results of all processes; None if it was stopped.
 
     Args:
         recogniser: how this kind of model is run.
-        model: the model, or what accelerate made of it.
+        model: the model, as it is or wrapped by accelerate.
         loader: this process' share of the batches.
         normalise: applied to hypotheses before scoring (references are normalised already).
         read_audio: samples of an utterance that is too long for one pass; it has no loss.
         on_batch: called with the audio seconds of each batch.
-        is_stopped: asked before each batch; where it says so on one process, it has to on all.
+        is_stopped: called before each batch; must return the same on all processes.
     """
     import torch
 
@@ -157,15 +182,15 @@ def recognise_split(
     result, rows = _gathered(result, rows)
     order = sorted(range(len(rows)), key=rows.__getitem__)
     result.hypotheses = [result.hypotheses[i] for i in order]
-    result.phones_of = recogniser.phones_of
+    result.forms = {"words": recogniser.words_of, "phones": recogniser.phones_of}
     result.runtime_s = time.perf_counter() - start
     return result
 
 
 def _score(
     result: Evaluation,
-    batch: Any,
-    recognised: Sequence[Any],
+    batch: Batch,
+    recognised: Sequence[Recognised],
     normalise: Callable[[str], str],
     *,
     words_of: Callable[[str], str],
@@ -173,8 +198,8 @@ def _score(
 ) -> None:
     utterances = [*batch.utterances, *(item.utterance for item in batch.long)]
     references = [*batch.texts, *(item.text for item in batch.long)]
-    for utterance, reference, said in zip(utterances, references, recognised, strict=True):
-        hypothesis = " ".join(normalise(said.text).split())
+    for utterance, reference, output in zip(utterances, references, recognised, strict=True):
+        hypothesis = " ".join(normalise(output.text).split())
         result.hypotheses.append(
             Hypothesis(
                 id=utterance.id,
@@ -187,18 +212,18 @@ def _score(
                 speaker=utterance.speaker,
             )
         )
-        if said.loss == float("inf"):
+        if output.loss == math.inf:
             result.infinite_losses += 1
-        elif said.loss == said.loss:
-            result.loss_sum += said.loss
-            result.loss_items += said.num_items
-        elif with_loss and said.num_items:
+        elif output.loss == output.loss:
+            result.loss_sum += output.loss
+            result.loss_items += output.num_items
+        elif with_loss and output.num_items:
             result.nan_losses += 1
     result.audio_s += batch.seconds
 
 
 def _gathered(result: Evaluation, rows: list[int]) -> tuple[Evaluation, list[int]]:
-    """Everyone's results on every process."""
+    """Return the sum of all processes' results, on every process."""
     import torch.distributed as distributed
 
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
@@ -207,32 +232,20 @@ def _gathered(result: Evaluation, rows: list[int]) -> tuple[Evaluation, list[int
     distributed.all_gather_object(gathered, (result, rows))
     whole, all_rows = Evaluation(), []
     for part, part_rows in gathered:
-        whole.hypotheses += part.hypotheses
-        whole.skipped += part.skipped
-        whole.loss_sum += part.loss_sum
-        whole.loss_items += part.loss_items
-        whole.infinite_losses += part.infinite_losses
-        whole.nan_losses += part.nan_losses
-        whole.audio_s += part.audio_s
+        for name in SUMS:
+            setattr(whole, name, getattr(whole, name) + getattr(part, name))
         all_rows += part_rows
     return whole, all_rows
 
 
 def write_evaluation(evaluation: Evaluation, results: dict[str, Any], *, folder: Path, suffix: str = "") -> None:
-    """Write `eval_results{suffix}.json` and `hypotheses{suffix}.jsonl`; what is not finite is null there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for h in evaluation.hypotheses:
-        row = asdict(h)
-        row["duration_s"] = h.duration_s if h.duration_s == h.duration_s else None
-        rows.append(json.dumps(row, ensure_ascii=False))
-    write_atomically(folder / f"hypotheses{suffix}.jsonl", "".join(row + "\n" for row in rows))
-    text = json.dumps(_finite(results), ensure_ascii=False, indent=2)
-    write_atomically(folder / f"eval_results{suffix}.json", text + "\n")
+    """Write `hypotheses{suffix}.jsonl` and `eval_results{suffix}.json`; without a suffix, all_results.json too.
 
-
-def _finite(value: Any) -> Any:
-    """JSON has no nan and no infinity."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    Args:
+        results: flat metrics, scores and protocol; numbers that are not finite become null.
+    """
+    rows = "".join(json.dumps(h.as_json(), ensure_ascii=False) + "\n" for h in evaluation.hypotheses)
+    write_atomically(folder / f"hypotheses{suffix}.jsonl", rows)
+    write_results(folder / f"eval_results{suffix}.json", results)
+    if not suffix:
+        merge_into_all_results(folder, results)

@@ -1,10 +1,10 @@
-"""One repository of the hub: is it there, may we write into it; and every refusal as one message without the token."""
+"""One repository on the hub: create it, check that it can be written, upload. Errors never show the token."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,21 +17,21 @@ __all__ = ["Repository", "UnreachableError"]
 log = logging.getLogger("speechtune")
 T = TypeVar("T")
 
-REACH_TIMEOUT_S = 20.0  # a hub that doesn't answer in this time is taken for unreachable
+REACH_TIMEOUT_S = 20.0  # huggingface_hub's own client waits for ever
 
 
 class UnreachableError(PublishError):
-    """No token, or no way to the hub: nothing that training must wait for."""
+    """No token, or the hub can't be reached: no reason to stop a training."""
 
 
 class Repository:
-    """One repository of the hub, and the right to write there.
+    """One repository on the hub.
 
     Args:
         folder: of the model.
         hub_model_id: name, with or without a namespace; None takes the folder's. "organisation/" takes it there.
         private: for a new repository.
-        token: None takes the machine's.
+        token: None takes that of `hf auth login` or HF_TOKEN.
         revision: branch; None for the main one.
     """
 
@@ -39,10 +39,10 @@ class Repository:
         self,
         folder: Path,
         *,
-        hub_model_id: str | None,
-        private: bool | None,
-        token: str | None,
-        revision: str | None,
+        hub_model_id: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
     ) -> None:
         from huggingface_hub import HfApi, get_token
 
@@ -51,8 +51,8 @@ class Repository:
         self.token = token or get_token()
         self.api = HfApi(token=self.token)
 
-    def make(self) -> str:
-        """Make the repository unless it is there; returns its whole name.
+    def create(self) -> str:
+        """Create the repository unless it exists, check that the token may write there, and return its full name.
 
         Raises:
             UnreachableError: no token or no answer.
@@ -60,129 +60,99 @@ class Repository:
         """
         if not self.token:
             raise UnreachableError("no token for the hub: run `hf auth login`, set HF_TOKEN or give --hub_token.")
-        user = self._whoami()
-        if "/" not in self.name:
-            self.name = f"{user}/{self.name}"
-        if self._created():
-            log.info(f"{self.url}: made{', private' if self.private else ''}")
-        elif self.private and not self._ask(lambda: self.api.model_info(self.name)).private:
-            raise PublishError(
-                f"{self.name}: is there already, and public; --hub_private_repo asks for a private one.\n"
-                "Give another --hub_model_id, or make it private in its settings on the hub."
-            )
-        if self.revision:
-            self._ask(lambda: self.api.create_branch(self.name, branch=self.revision or "", exist_ok=True))
-        self._may_write()
+        with self._explained():
+            user = self._get("/api/whoami-v2").json()
+            if ((user.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
+                raise PublishError(
+                    f"The token of {user['name']} can only read.\n"
+                    f"Create one that can write: {self.api.endpoint}/settings/tokens"
+                )
+            if "/" not in self.name:
+                self.name = f"{user['name']}/{self.name}"
+            self.api.create_repo(self.name, private=self.private or None, exist_ok=True)  # None: the account's default
+            if self.private and not self.api.model_info(self.name).private:
+                raise PublishError(
+                    f"{self.name}: exists already and is public; --hub_private_repo asks for a private one.\n"
+                    "Give another --hub_model_id, or make it private in its settings on the hub."
+                )
+            if self.revision:
+                self.api.create_branch(self.name, branch=self.revision, exist_ok=True)
+            self.api.auth_check(self.name, write=True)
         return self.name
 
-    def upload(self, staged: Path) -> str:
-        """Upload all of a folder; returns the repository's address.
+    def upload(self, files: Mapping[str, Path | bytes]) -> str:
+        """Upload files, by their names in the repository, in one commit; returns the repository's address.
 
         Raises:
             PublishError: it failed.
         """
-        with _quiet_in_a_log():
-            self._ask(
-                lambda: self.api.upload_folder(
-                    repo_id=self.name,
-                    folder_path=staged,
-                    revision=self.revision,
-                    commit_message="Model, card and scores, with speechtune",
-                )
+        from huggingface_hub import CommitOperationAdd
+
+        with self._explained(), _progress_bars_on_terminals_only():
+            self.api.create_commit(
+                self.name,
+                [CommitOperationAdd(name, content) for name, content in files.items()],
+                commit_message="Model, card and scores, with speechtune",
+                revision=self.revision,
             )
         return self.url
 
-    def _whoami(self) -> str:
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
-
-        def ask() -> Any:
-            # Not HfApi.whoami: it would wait for ever for a hub that doesn't answer.
-            answer = get_session().get(
-                f"{self.api.endpoint}/api/whoami-v2",
-                headers=build_hf_headers(token=self.token),
-                timeout=REACH_TIMEOUT_S,
-            )
-            hf_raise_for_status(answer)
-            return answer.json()
-
-        answer = self._ask(ask)
-        access = (answer.get("auth") or {}).get("accessToken") or {}
-        if access.get("role") == "read":
-            raise PublishError(
-                f"The token of {answer['name']} can only read.\n"
-                f"Make one that can write: {self.api.endpoint}/settings/tokens"
-            )
-        return str(answer["name"])
-
-    def _created(self) -> bool:
+    def card(self) -> str | None:
+        """Return the README.md of the repository, or None."""
         from huggingface_hub.errors import HfHubHTTPError
 
-        def create() -> bool:
+        with self._explained():
             try:
-                self.api.create_repo(self.name, private=self.private or None)  # None leaves it to the organisation
-            except HfHubHTTPError as error:
-                # Who may write into a repository need not have the right to make one.
-                if _status(error) != 409 and not (_status(error) in (401, 403) and self.api.repo_exists(self.name)):
-                    raise
-                return False
-            return True
-
-        return self._ask(create)
-
-    def _may_write(self) -> None:
-        """The first request of every upload, which needs the right to write, without the upload."""
-        from huggingface_hub import CommitOperationAdd
-
-        probe = CommitOperationAdd("README.md", b"-")
-        self._ask(lambda: self.api.preupload_lfs_files(self.name, [probe], revision=self.revision))
-
-    def card(self) -> str | None:
-        """The README.md that is there, or None."""
-        from huggingface_hub.utils import build_hf_headers, get_session
-
-        url = f"{self.url}/resolve/{quote(self.revision or 'main', safe='')}/README.md"
-        answer = self._ask(
-            lambda: get_session().get(url, headers=build_hf_headers(token=self.token), timeout=REACH_TIMEOUT_S)
-        )
-        return answer.text if answer.status_code == 200 else None
-
-    def _ask(self, call: Callable[[], T]) -> T:
-        """Do it, and turn what the hub's client raises into one message without the token."""
-        try:
-            return call()
-        except PublishError:
-            raise
-        except Exception as error:  # those of httpx, xet and the hub have no base of their own
-            raise self._refusal(error) from error
-
-    def _refusal(self, error: Exception) -> PublishError:
-        endpoint, status = self.api.endpoint, _status(error)
-        said = " ".join(str(getattr(error, "server_message", None) or error).split())[:300] or type(error).__name__
-        said = said.replace(self.token or "\0", "(hidden)")
-        if status == 401:
-            return PublishError(
-                f"{endpoint} does not know the token: {said}\n"
-                f"Make one at {endpoint}/settings/tokens, then `hf auth login`."
-            )
-        if status in (403, 404):
-            return PublishError(
-                f"{self.name}: the token may not write there: {said}\n"
-                "Give another --hub_model_id, or a token with the right to write there."
-            )
-        if status in (400, 409, 413, 422):
-            return PublishError(f"{self.name}: {endpoint} refuses: {said}")
-        return UnreachableError(f"{endpoint} can't be reached ({said}).")
+                return self._get(f"/{self.name}/resolve/{quote(self.revision or 'main', safe='')}/README.md").text
+            except HfHubHTTPError:
+                return None
 
     @property
     def url(self) -> str:
         return f"{self.api.endpoint}/{self.name}"
 
+    def _get(self, path: str) -> Any:
+        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+        headers = build_hf_headers(token=self.token)
+        answer = get_session().get(f"{self.api.endpoint}{path}", headers=headers, timeout=REACH_TIMEOUT_S)
+        hf_raise_for_status(answer)
+        return answer
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what the hub's client raises into one message without the token."""
+        try:
+            yield
+        except PublishError:
+            raise
+        except Exception as error:  # those of httpx, xet and the hub have no common base
+            raise self._explain(error) from error
+
+    def _explain(self, error: Exception) -> PublishError:
+        endpoint, status = self.api.endpoint, getattr(getattr(error, "response", None), "status_code", None)
+        text = " ".join(str(getattr(error, "server_message", None) or error).split())[:300] or type(error).__name__
+        text = text.replace(self.token or "\0", "(hidden)")
+        if status == 401:
+            return PublishError(
+                f"{endpoint} does not know the token: {text}\n"
+                f"Create one at {endpoint}/settings/tokens, then run `hf auth login`."
+            )
+        if status in (403, 404):
+            return PublishError(
+                f"{self.name}: the token may not write there: {text}\n"
+                "Give another --hub_model_id, or a token with the right to write there."
+            )
+        if status in (400, 409, 413, 422):
+            return PublishError(f"{self.name}: {endpoint} refuses: {text}")
+        return UnreachableError(f"{endpoint} can't be reached ({text}).")
+
 
 def _checked_name(folder: Path, hub_model_id: str | None) -> str:
-    """The repository's name, which has a form that the hub takes.
+    """Return the repository's name.
 
     Raises:
-        PublishError: it has not.
+        PublishError: the hub does not allow such a name.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -202,8 +172,8 @@ def _checked_name(folder: Path, hub_model_id: str | None) -> str:
 
 
 @contextmanager
-def _quiet_in_a_log() -> Iterator[None]:
-    """The client's progress bars on a terminal only: in a file each redraw is a line."""
+def _progress_bars_on_terminals_only() -> Iterator[None]:
+    """Disable the client's progress bars in a log, where each redraw is a line."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
@@ -214,7 +184,3 @@ def _quiet_in_a_log() -> Iterator[None]:
     finally:
         if quiet:
             enable_progress_bars()
-
-
-def _status(error: Exception) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)

@@ -1,14 +1,14 @@
-"""A trained folder to the hub: what could refuse is asked before training, the upload happens once, at its end.
+"""Publish a trained folder on the hub: checked before training, uploaded once, at its end.
 
-    check_push     token, name, right to write; makes the repository             before the first step
-    publish_run    model card; upload, or how to do it later                     after the last one
+    check_push     token, name, right to write; creates the repository           before the first step
+    publish_run    model card; upload, or the command that uploads later         after the last one
     push           the upload alone: `speechtune push FOLDER`
 
-What goes up is what a user of the model needs: weights, adapters, tokenizer, configuration, card, scores. Transcripts,
-hypotheses and the report stay here, since a corpus' text is not ours to publish; so do checkpoints, optimiser states,
-settings and logs, which name folders of this machine.
+Uploaded is what a user of the model needs: weights, adapters, tokenizer, configuration, card, scores. Transcripts,
+hypotheses and the report are not, since a corpus' text is not ours to publish; nor are checkpoints, optimiser states,
+settings and logs, which name local folders.
 
-Rejected: Trainer's own push (it uploads whatever lies in the folder, and meets a wrong token after the training).
+Rejected: Trainer's own push (it uploads everything in the folder, and finds a wrong token after the training).
 """
 
 from __future__ import annotations
@@ -16,19 +16,15 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from speechtune.errors import PublishError
-from speechtune.options.table import Options
+from speechtune.files import read_json
 from speechtune.publishing.hub import Repository, UnreachableError
 from speechtune.reporting.model_card import is_generated, write_model_card
-from speechtune.reporting.model_card_text import last_name
+from speechtune.reporting.values import last_name
 
 __all__ = ["check_push", "publish_run", "push", "uploaded_files"]
 
@@ -41,66 +37,57 @@ UPLOADED = (
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "normalizer.json"),
     *("vocab.json", "vocab.txt", "merges.txt", "*.model", "chat_template.jinja"),
-    *("README.md", "LICENSE*", "eval_results*.json", "train_results.json"),
+    *("README.md", "LICENSE*", "eval_results*.json", "train_results.json", "all_results.json"),
 )
 PATH_FIELDS = {"_name_or_path", "name_or_path", "model", "tokenizer_file", "vocab_file", "special_tokens_map_file"}
 
 
-def check_push(options: Options) -> str | None:
-    """See to it that the upload at the end can succeed. To be called before training, by the first process.
+def check_push(
+    output_dir: Path,
+    *,
+    hub_model_id: str | None = None,
+    hub_private_repo: bool | None = None,
+    hub_token: str | None = None,
+    hub_revision: str | None = None,
+    hub_strategy: str = "end",
+) -> str | None:
+    """Check that the upload at the end can succeed. To be called before training, by the first process.
 
     Returns:
-        Name of the repository, which is there now; None, after a warning, where there is no token or no way to the
-        hub: training goes on, and nothing is lost but the upload.
+        Name of the repository, which exists now; None, after a warning, without a token or a connection to the hub:
+        training continues, and nothing is lost but the upload.
 
     Raises:
-        PublishError: the token is wrong or may not write there, or the name can't be one.
+        PublishError: the token is wrong or may not write there, or the name is not allowed.
     """
-    assert options.output_dir is not None
-    asked = options.training
-    if str(asked.get("hub_strategy", "end")) not in ("end", "HubStrategy.END"):
-        log.info(f"--hub_strategy {asked['hub_strategy']}: the upload happens once, at the end")
+    if hub_strategy != "end":
+        log.info(f"--hub_strategy {hub_strategy}: the upload happens once, at the end")
     try:
         return Repository(
-            options.output_dir,
-            hub_model_id=asked.get("hub_model_id"),
-            private=asked.get("hub_private_repo"),
-            token=asked.get("hub_token") or options.config.token,
-            revision=asked.get("hub_revision"),
-        ).make()
+            output_dir, hub_model_id=hub_model_id, private=hub_private_repo, token=hub_token, revision=hub_revision
+        ).create()
     except UnreachableError as error:
         log.warning(
-            f"--push_to_hub: {error}\nTraining goes on without the upload; afterwards: {_command(options.output_dir)}"
+            f"--push_to_hub: {error}\nTraining continues without the upload; afterwards: {_command(output_dir)}"
         )
         return None
 
 
-def publish_run(options: Options, repo_id: str | None) -> None:
-    """Write the model card, and upload the folder if that was asked for.
+def publish_run(output_dir: Path, repo_id: str | None, *, push_to_hub: bool = False, **hub: Any) -> None:
+    """Write the model card, and upload the folder with `push_to_hub`.
 
     Args:
-        repo_id: what `check_push` gave back.
+        repo_id: as returned by `check_push`.
+        hub: other options of `push`.
 
     Raises:
-        PublishError: the upload failed; the model lies here all the same.
+        PublishError: the upload failed; the model is in the folder all the same.
     """
-    folder = options.output_dir
-    assert folder is not None
-    write_model_card(folder, repo_id=repo_id)
-    asked = options.training
-    if not asked.get("push_to_hub"):
-        return
-    if repo_id is None:
-        log.warning(f"not uploaded to the hub; to do it: {_command(folder)}")
-        return
-    url = push(
-        folder,
-        hub_model_id=repo_id,
-        hub_private_repo=asked.get("hub_private_repo"),
-        hub_token=asked.get("hub_token") or options.config.token,
-        hub_revision=asked.get("hub_revision"),
-    )
-    log.info(f"uploaded: {url}")
+    write_model_card(output_dir, repo_id=repo_id)
+    if push_to_hub and repo_id is None:
+        log.warning(f"not uploaded to the hub; to do it: {_command(output_dir)}")
+    elif push_to_hub:
+        log.info(f"uploaded: {push(output_dir, hub_model_id=repo_id, **hub)}")
 
 
 def push(
@@ -114,9 +101,9 @@ def push(
     """Upload a trained folder, with its card.
 
     Args:
-        output_dir: where the model lies.
+        output_dir: of the training.
         hub_model_id: name on the hub; without it the one that the training was given, else the folder's.
-        hub_private_repo: for a repository that is made now; without it as the training was told.
+        hub_private_repo: for a new repository; without it as the training was given.
         hub_token: without it that of `hf auth login` or HF_TOKEN.
         hub_revision: branch; without it the main one.
 
@@ -124,33 +111,35 @@ def push(
         Address of the repository.
 
     Raises:
-        PublishError: no model lies there, or the hub can't be reached or refuses.
+        PublishError: there is no model, or the hub can't be reached or refuses.
     """
     folder = Path(output_dir).expanduser()
     if not (folder / "config.json").is_file() or not any(fnmatch(name, WEIGHTS[0]) for name in uploaded_files(folder)):
         raise PublishError(
-            f"{folder}: no trained model lies here (config.json, model.safetensors).\n"
-            "Give the --output_dir of a training that came to its end."
+            f"{folder}: no trained model here (config.json, model.safetensors).\n"
+            "Give the --output_dir of a training that was completed."
         )
-    told = _settings(folder)
+    given = read_json(folder / "settings.json").get("options", {})
     try:
         repository = Repository(
             folder,
-            hub_model_id=hub_model_id or told.get("hub_model_id"),
-            private=hub_private_repo or told.get("hub_private_repo"),
+            hub_model_id=hub_model_id or given.get("hub_model_id"),
+            private=hub_private_repo or given.get("hub_private_repo"),
             token=hub_token,
-            revision=hub_revision or told.get("hub_revision"),
+            revision=hub_revision or given.get("hub_revision"),
         )
-        write_model_card(folder, repo_id=repository.make())
-        with _staged(folder, without=_kept_there(repository, folder)) as staged:
-            return repository.upload(staged)
+        write_model_card(folder, repo_id=repository.create())
+        names = uploaded_files(folder)
+        if _keeps_its_card(repository, folder / "README.md"):
+            names.remove("README.md")
+        return repository.upload({name: _without_paths(folder / name) for name in names})
     except PublishError as error:
-        again = f"The model is whole in {folder}; to try again: {_command(folder)}"
+        again = f"The model is complete in {folder}; to try again: {_command(folder)}"
         raise PublishError(f"Not uploaded: {error}\n{again}") from error
 
 
 def uploaded_files(folder: Path) -> list[str]:
-    """Names of the files that go to the hub, sorted."""
+    """Return the names of the files that are uploaded, sorted."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -158,43 +147,27 @@ def uploaded_files(folder: Path) -> list[str]:
     )
 
 
-def _kept_there(repository: Repository, folder: Path) -> set[str]:
-    """A card that somebody edited on the hub stays, unless there is one of theirs here too."""
-    here, there = folder / "README.md", repository.card()
-    if there is None or is_generated(there) or not here.is_file():
-        return set()
-    if not is_generated(here.read_text("utf-8", errors="replace")):
-        return set()
-    log.info(f"{repository.url}: its README.md was written there and stays; remove it there to have ours")
-    return {here.name}
+def _keeps_its_card(repository: Repository, ours: Path) -> bool:
+    """Return True for a card that was edited on the hub, unless the local one was edited too."""
+    if not is_generated(ours.read_text("utf-8", errors="replace")):
+        return False
+    card = repository.card()
+    if card is None or is_generated(card):
+        return False
+    log.info(f"{repository.url}: its README.md was edited there and is kept; remove it there to upload ours")
+    return True
 
 
-@contextmanager
-def _staged(folder: Path, *, without: set[str]) -> Iterator[Path]:
-    """A folder of links to exactly the files that go up; where one names a local path, a copy without it."""
-    with tempfile.TemporaryDirectory(prefix="speechtune-push-") as name:
-        staged = Path(name)
-        for file in uploaded_files(folder):
-            if file in without:
-                continue
-            clean = _without_paths(folder / file) if file.endswith(".json") else None
-            if clean is not None:
-                (staged / file).write_text(clean, encoding="utf-8")
-                continue
-            try:
-                (staged / file).symlink_to((folder / file).resolve())
-            except OSError:  # a system without links
-                shutil.copyfile(folder / file, staged / file)
-        yield staged
-
-
-def _without_paths(path: Path) -> str | None:
-    """A JSON file's text with the last name of each local path that its fields hold; None where there is none."""
+def _without_paths(path: Path) -> Path | bytes:
+    """Return a file; of a JSON file that names local paths, the content with their last names only."""
+    if path.suffix != ".json":
+        return path
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return json.dumps(content, ensure_ascii=False, indent=2) + "\n" if _strip_paths(content) else None
+    except (ValueError, RecursionError):
+        return path
+    changed = _strip_paths(content)
+    return (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode() if changed else path
 
 
 def _strip_paths(content: Any) -> bool:
@@ -207,15 +180,6 @@ def _strip_paths(content: Any) -> bool:
             content[key] = last_name(value)
             changed = True
     return changed
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    """Options that the training in this folder was given."""
-    try:
-        options = json.loads((folder / "settings.json").read_text("utf-8"))["options"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return options if isinstance(options, dict) else {}
 
 
 def _command(folder: Path) -> str:

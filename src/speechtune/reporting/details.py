@@ -1,4 +1,4 @@
-"""One evaluation as report.html shows it: where its errors lie, its worst utterances, the table of utterances."""
+"""One evaluation in report.html: confusions, groups of utterances, the worst utterances, the table of utterances."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import markupsafe
+
 from speechtune.evaluation.error_analysis import (
-    DiffPart,
     Group,
     by_duration,
     by_num_errors,
@@ -16,15 +17,17 @@ from speechtune.evaluation.error_analysis import (
     character_confusions,
     diff,
     median_rate,
+    most_common,
     word_confusions,
     worst_first,
 )
+from speechtune.evaluation.evaluate import Evaluation
+from speechtune.evaluation.metrics.edit import EditOp
 from speechtune.reporting.plots import template_environment
-from speechtune.reporting.run_folder import Evaluation
 from speechtune.terminal.formatting import shorten
 from speechtune.types import Hypothesis
 
-__all__ = ["evaluation_details", "markup"]
+__all__ = ["evaluation_details"]
 
 MAX_CONFUSIONS = 12  # rows of each table of confusions
 MAX_WORST = 10
@@ -33,8 +36,8 @@ TABLE_CHARACTERS, WORST_CHARACTERS = 1_200, 4_000  # of one utterance's text in 
 
 
 def evaluation_details(evaluation: Evaluation, table_bytes: int) -> dict[str, Any]:
-    """Details of one evaluation: where its errors lie, the worst utterances, the table."""
-    rows = worst_first(evaluation.rows)
+    """Return what the template shows of one evaluation; its table of utterances takes at most `table_bytes`."""
+    rows = worst_first(evaluation.hypotheses)
     num_edits = sum(row.words.edits for row in rows)
     worst = [row for row in rows[:MAX_WORST] if row.words.edits or row.characters.edits]
     speakers = by_speaker(rows)
@@ -44,8 +47,8 @@ def evaluation_details(evaluation: Evaluation, table_bytes: int) -> dict[str, An
         "key": "e" + hashlib.sha256(evaluation.suffix.encode()).hexdigest()[:8],
         "rows_file": f"hypotheses{evaluation.suffix}.jsonl",
         "num_rows": len(rows),
-        "words": word_confusions(rows).most_common(MAX_CONFUSIONS),
-        "characters": character_confusions(rows).most_common(MAX_CONFUSIONS),
+        "words": most_common(word_confusions(rows), MAX_CONFUSIONS),
+        "characters": most_common(character_confusions(rows), MAX_CONFUSIONS),
         "num_errors": by_num_errors(rows),
         "durations": _bars(by_duration(rows)),
         "speakers": _bars(speakers if len(speakers) <= MAX_SPEAKERS else [*speakers[:8], *speakers[-4:]]),
@@ -54,19 +57,19 @@ def evaluation_details(evaluation: Evaluation, table_bytes: int) -> dict[str, An
         "speaker_median": median_rate(speakers),
         "worst": [_utterance(row, WORST_CHARACTERS) for row in worst],
         "worst_share": sum(row.words.edits for row in worst) / num_edits if num_edits else 0.0,
-        "table": markup("".join(table)),
+        "table": markupsafe.Markup("".join(table)),
         "num_in_table": len(table),
     }
 
 
 def _bars(groups: Sequence[Group]) -> list[tuple[Group, float]]:
-    """Each group with the width of its bar, 0 to 100: the rate in parts of the highest rate shown."""
+    """Return each group with the width of its bar: its rate in percent of the highest finite rate."""
     highest = max((g.words.rate for g in groups if math.isfinite(g.words.rate)), default=0.0)
     return [(g, round(100 * min(g.words.rate / highest, 1.0), 1) if highest else 0.0) for g in groups]
 
 
 def _table(rows: Iterable[Hypothesis], table_bytes: int) -> list[str]:
-    """HTML of rows until `table_bytes` are reached, at least one."""
+    """Return the HTML of rows until `table_bytes` are reached, of at least one."""
     template = template_environment().get_template("utterance_row.html")
     texts: list[str] = []
     size = 0
@@ -81,34 +84,17 @@ def _table(rows: Iterable[Hypothesis], table_bytes: int) -> list[str]:
 
 def _utterance(row: Hypothesis, max_characters: int) -> dict[str, Any]:
     parts, num_hidden = _cut(diff(row.reference, row.hypothesis), max_characters)
-    return {
-        "id": row.id,
-        "file": row.file,
-        "speaker": row.speaker,
-        "duration_s": None if math.isnan(row.duration_s) else row.duration_s,
-        "words": row.words,
-        "characters": row.characters,
-        "parts": parts,
-        "num_hidden": num_hidden,
-        "is_empty": not row.hypothesis.strip(),
-    }
+    return {"row": row, "parts": parts, "num_hidden": num_hidden}
 
 
-def _cut(parts: Sequence[DiffPart], max_characters: int) -> tuple[list[DiffPart], int]:
-    """The parts that fit, each cut where it alone is too long, and the number of words that are not shown."""
-    kept: list[DiffPart] = []
+def _cut(parts: Sequence[EditOp], max_characters: int) -> tuple[list[EditOp], int]:
+    """Return the parts that fit, each cut where it alone is too long, and the number of words that are not shown."""
+    kept: list[EditOp] = []
     room = max_characters
     for i, part in enumerate(parts):
         if room <= 0:
             hidden = sum(max(len(p.reference.split()), len(p.hypothesis.split())) for p in parts[i:])
             return kept, hidden
-        kept.append(DiffPart(part.kind, shorten(part.reference, room), shorten(part.hypothesis, room)))
+        kept.append(EditOp(part.kind, shorten(part.reference, room), shorten(part.hypothesis, room)))
         room -= len(part.reference if part.kind == "hit" else part.reference + part.hypothesis) + 1
     return kept, 0
-
-
-def markup(text: str) -> str:
-    """Marks our own text, or text that a template has escaped already, as not to be escaped again."""
-    import markupsafe
-
-    return markupsafe.Markup(text)

@@ -1,4 +1,4 @@
-"""What a run's figures mean, in sentences: for the report's head, so that nobody has to know what a WER is.
+"""What a run's figures mean, in sentences, so that a reader need not know what a WER is.
 
 Each rule states one fact that the files hold and says no more than they do.
 """
@@ -8,44 +8,71 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from speechtune.evaluation.confidence import FEW_SPEAKERS
+from speechtune.evaluation.evaluate import Evaluation
 from speechtune.reporting.plots import series_of
-from speechtune.reporting.run_folder import Evaluation, Run
+from speechtune.reporting.run_folder import Run
 from speechtune.terminal.formatting import percent
+from speechtune.types import EditCounts
 
-__all__ = ["findings", "in_plain_words"]
+__all__ = ["counts_in", "findings", "in_plain_words", "interval_in_words", "interval_text"]
 
 FEW_WORDS = 1000  # below, the interval of a WER is some points wide and a ranking of models is mostly luck
 
 
-def in_plain_words(score: Mapping[str, Any]) -> str:
-    """One sentence on a word error rate with (or without) its counts.
+def counts_in(score: Mapping[str, Any] | None) -> EditCounts | None:
+    """Return the edit counts of a score; None where only its rate is known."""
+    names = ("hits", "substitutions", "deletions", "insertions")
+    return EditCounts(*(score[name] for name in names)) if score and all(name in score for name in names) else None
 
-    Args:
-        score: rate and perhaps hits, substitutions, deletions, insertions, as in eval_results.json.
-    """
-    hits, replaced, missed, added = (score.get(k) for k in ("hits", "substitutions", "deletions", "insertions"))
-    if hits is None or replaced is None or missed is None or added is None:
+
+def in_plain_words(score: Mapping[str, Any]) -> str:
+    """Return one sentence on a word error rate with (or without) its counts, as in eval_results.json."""
+    counts = counts_in(score)
+    if counts is None:
         return f"Of every 100 words, about {_of(score['rate'], 100)} are wrong."
-    spoken = hits + replaced + missed
+    spoken = counts.reference_length
     if spoken == 0:
         return "The references hold no words, so there is nothing to recognise."
-    if replaced + missed + added == 0:
-        return f"Every one of the {spoken:,} words is recognised right."
+    if counts.edits == 0:
+        return f"Every one of the {spoken:,} words is recognised correctly."
     base = 100 if score["rate"] >= 0.03 else 1000
-    right = _of(hits / spoken, base)
-    sentence = f"Of every {base:,} words spoken, {'about ' if right[0].isdigit() else ''}{right} are recognised right"
+    right, replaced, missed, added = (
+        _of(n / spoken, base) if n else ""
+        for n in (counts.hits, counts.substitutions, counts.deletions, counts.insertions)
+    )
+    right = f"about {right}" if right[:1].isdigit() else right or "none"
+    errors = [f"{replaced} are taken for another word" if replaced else "", f"{missed} are missed" if missed else ""]
     parts = [
-        f"{_of(replaced / spoken, base)} are taken for another word" if replaced else "",
-        f"{_of(missed / spoken, base)} are missed" if missed else "",
+        f"Of every {base:,} words spoken, {right} are recognised correctly",
+        " and ".join(filter(None, errors)),
+        f"{added} extra word{' is' if added in ('1', 'fewer than 1') else 's are'} inserted" if added else "",
     ]
-    sentence += "; " + " and ".join(p for p in parts if p) if any(parts) else ""
-    if added:
-        sentence += f"; on top, {_of(added / spoken, base)} are written that nobody said"
-    return sentence + "."
+    return "; ".join(filter(None, parts)) + "."
+
+
+def interval_text(score: Mapping[str, Any] | None) -> str:
+    """Return "30.0 % to 45.0 %", the 95 % interval of a score; empty where it has none."""
+    low, high = (score or {}).get("low"), (score or {}).get("high")
+    return "" if low is None or high is None else f"{percent(low)} to {percent(high)}"
+
+
+def interval_in_words(score: Mapping[str, Any]) -> str:
+    """Return what a score's 95 % interval was computed over, and how far it can be trusted; may be empty."""
+    interval = score.get("interval") or {}
+    unit, groups = interval.get("unit"), interval.get("groups", 0)
+    if unit == "utterances":
+        return (
+            f"The 95 % interval is over {groups:,} utterances, of one speaker or of unknown ones: for other speakers "
+            "it is optimistic (too narrow)."
+        )
+    if unit == "speakers" and groups < FEW_SPEAKERS:
+        return f"The 95 % interval is over {groups} speakers only, so it is wide and rough."
+    return f"The 95 % interval is over {groups:,} speakers." if unit == "speakers" else ""
 
 
 def findings(run: Run) -> list[str]:
-    """Facts worth a look, most important first; may be empty."""
+    """Return facts worth a look, most important first; may be empty."""
     rules = [_main_evaluation, _course_of_training, _not_finite, _skipped]
     return [sentence for rule in rules for sentence in rule(run)]
 
@@ -64,35 +91,32 @@ def _main_evaluation(run: Run) -> list[str]:
         return []
     sentences = []
     evaluation = run.evaluations[0]
-    rows = evaluation.rows
+    rows = evaluation.hypotheses
     if rows:
         num_right = sum(row.words.edits == 0 for row in rows)
         sentences.append(f"{num_right:,} of {len(rows):,} utterances ({percent(num_right / len(rows))}) have no error.")
         num_empty = sum(not row.hypothesis.strip() and bool(row.reference.strip()) for row in rows)
         if num_empty == len(rows):
-            sentences.append(
-                "Every hypothesis is empty: the model says nothing (a CTC model that was trained too briefly does)."
-            )
+            sentences.append("Every hypothesis is empty, as those of a CTC model are at the start of its training.")
         elif num_empty > 0.02 * len(rows):
             sentences.append(f"{num_empty:,} hypotheses ({percent(num_empty / len(rows))}) are empty.")
-    return sentences + _kinds_of_errors(evaluation) + _other_evaluations(run)
+    sentences.append(interval_in_words(evaluation.score("wer") or {}))
+    return [s for s in sentences if s] + _kinds_of_errors(evaluation) + _other_evaluations(run)
 
 
 def _kinds_of_errors(evaluation: Evaluation) -> list[str]:
-    score = evaluation.score("wer")
-    if score is None or "hits" not in score:
+    counts = counts_in(evaluation.score("wer"))
+    if counts is None:
         return []
     sentences = []
-    words = score["hits"] + score["substitutions"] + score["deletions"]
-    edits = score["substitutions"] + score["deletions"] + score["insertions"]
-    if edits and score["deletions"] > 0.5 * edits:
+    if counts.deletions > 0.5 * counts.edits:
         sentences.append("More than half of the errors are missed words.")
-    if edits and score["insertions"] > 0.5 * edits:
+    if counts.insertions > 0.5 * counts.edits:
+        sentences.append("More than half of the errors are insertions; look for hypotheses that repeat themselves.")
+    if 0 < counts.reference_length < FEW_WORDS:
         sentences.append(
-            "More than half of the errors are words that nobody said; look for hypotheses that repeat themselves."
+            f"The references hold only {counts.reference_length:,} words: small differences between models mean little."
         )
-    if 0 < words < FEW_WORDS:
-        sentences.append(f"The score rests on {words:,} words only: small differences between models mean little.")
     return sentences
 
 
@@ -102,7 +126,7 @@ def _other_evaluations(run: Run) -> list[str]:
     sentences = []
     for other in run.evaluations[1:]:
         score = other.score("wer")
-        if first and score and {"low", "high"} <= first.keys() & score.keys():
+        if first and score and interval_text(first) and interval_text(score):
             above, below = score["low"] > first["high"], score["high"] < first["low"]
             if above or below:
                 sentences.append(
@@ -124,21 +148,18 @@ def _course_of_training(run: Run) -> list[str]:
                 f"and {percent(last)} at the last one, step {last_step:,.0f}."
             )
     max_steps, step = run.state.get("max_steps"), run.state.get("global_step")
-    if isinstance(max_steps, int) and isinstance(step, int) and 0 < step < max_steps:
-        sentences.append(f"Training stands at step {step:,} of {max_steps:,}.")
+    if max_steps and step and step < max_steps:
+        sentences.append(f"Training reached step {step:,} of {max_steps:,}.")
     return sentences
 
 
 def _not_finite(run: Run) -> list[str]:
-    if not run.bad_steps:
-        return []
-    return [f"{_count(run.bad_steps, 'step')} with a loss or gradient that was not finite, see below."]
+    steps = _count(run.bad_steps, "step")
+    return [f"{steps} with a loss or gradient that was not finite, see below."] if run.bad_steps else []
 
 
 def _skipped(run: Run) -> list[str]:
-    if not run.skipped:
-        return []
-    return [f"{_count(run.skipped, 'utterance')} skipped, see below."]
+    return [f"{_count(run.skipped, 'utterance')} skipped, see below."] if run.skipped else []
 
 
 def _count(items: Sequence[object], noun: str) -> str:

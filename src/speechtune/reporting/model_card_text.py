@@ -1,4 +1,4 @@
-"""The part of a model card that people read: Markdown in which strangers' names and options can't become markup."""
+"""The part of a model card that people read: Markdown in which names and options of others can't become markup."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from speechtune.data.prepare import REASON_WORDS
+from speechtune.evaluation.evaluate import Evaluation
+from speechtune.evaluation.metrics import all_metrics
 from speechtune.options.table import SECRET_OPTIONS
 from speechtune.options.training_arguments import training_options
-from speechtune.reporting.findings import in_plain_words
-from speechtune.reporting.run_folder import Evaluation, Run
-from speechtune.terminal.formatting import percent, shorten, visible
+from speechtune.reporting.card_facts import CardFacts
+from speechtune.reporting.findings import counts_in, in_plain_words, interval_in_words, interval_text
+from speechtune.reporting.run_folder import Run
+from speechtune.reporting.values import last_name, value_text
+from speechtune.terminal.formatting import percent, visible
+from speechtune.types import Skipped
 
-if TYPE_CHECKING:
-    from speechtune.reporting.model_card import CardFacts
+__all__ = ["card_text", "escaped"]
 
-__all__ = ["card_text", "escaped", "last_name"]
-
-METRIC_NAMES = {"wer": "WER, word error rate", "cer": "CER, character error rate", "per": "PER, phone error rate"}
 PACKAGES = ("speechtune", "transformers", "torch", "datasets", "accelerate")
 MAX_LOSS_ROWS = 40
-# What belongs to the machine or the display, not to the result; and what settings.json says beside the options.
+# Options of the machine or the display, not of the result; and what settings.json holds beside the options.
 NOT_SHOWN = re.compile(
     r"(output_dir|do_train|do_eval|push_to_hub|hub_.*|overwrite_.*|logging_.*|report_to|run_name|cache_dir|corpora_dir"
     r"|preprocessing_.*|dataloader_.*|resume_from_checkpoint|disable_tqdm|save_.*|log_.*|model_config(\..*)?)"
     r"|(identity|model|protocol|corpus)\..*"
 )
-# Shown with transformers' default where the user said nothing, unless the option behind it says it in another way.
+# Shown with transformers' default where the user did not give them, unless the option behind them was given instead.
 DEFAULTS_SHOWN = {
     "learning_rate": "",
     "per_device_train_batch_size": "batch_seconds",
@@ -41,16 +42,15 @@ DEFAULTS_SHOWN = {
     "weight_decay": "",
     "seed": "",
 }
-_LOCAL_PATH = re.compile(r"~|\.{0,2}[/\\]|[A-Za-z]:[/\\]|file:")
 _MARKUP = re.compile(r"[\\`*_\[\]|~#$]")
 
 
 class _Code(str):
-    """Text that stands in a block of code, where it can't be escaped; it was made harmless before."""
+    """Text of a code block, where nothing can be escaped; it was made harmless before."""
 
 
 class _Table:
-    """A Markdown table: only columns with something in them.
+    """A Markdown table of the columns that have content.
 
     Args:
         columns: headings; those of figures begin with ">".
@@ -65,12 +65,12 @@ class _Table:
 
 
 def card_text(facts: CardFacts) -> str:
-    """The card below its YAML."""
+    """Return the card below its YAML."""
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("speechtune.reporting", "templates"),
-        autoescape=False,  # HTML's escapes would leave Markdown alive
+        autoescape=False,  # escapes of HTML do not stop Markdown
         finalize=lambda value: escaped(value) if isinstance(value, str) and not isinstance(value, _Code) else value,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -83,8 +83,9 @@ def card_text(facts: CardFacts) -> str:
     text = environment.get_template("model_card.md.jinja").render(
         facts=facts,
         about=_about(facts),
-        plain_words=in_plain_words(wer) if wer and math.isfinite(wer["rate"]) else "",
+        plain_words=in_plain_words(wer) if wer else "",
         scores=_scores(run),
+        interval=interval_in_words(wer or {}),
         protocols=_protocols(run),
         training=_training(run),
         options=_options(facts.settings),
@@ -96,8 +97,15 @@ def card_text(facts: CardFacts) -> str:
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
+def escaped(text: str) -> str:
+    """Return `text` on one line, such that Markdown shows it as it is; an address in it is no link."""
+    text = _MARKUP.sub(r"\\\g<0>", " ".join(visible(text).split()))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
+
+
 def _about(facts: CardFacts) -> str:
-    """What the model is, in the words behind its name."""
+    """Return what the model is; follows the base model's name."""
     if facts.base_model:
         start = "fine-tuned"
     elif facts.from_scratch:
@@ -112,7 +120,7 @@ def _about(facts: CardFacts) -> str:
         f"in {facts.language_names}" if facts.languages else "",
         "with CTC" if facts.is_ctc else "",
     ]
-    return " ".join(part for part in parts if part)
+    return " ".join(filter(None, parts))
 
 
 def _scores(run: Run) -> _Table:
@@ -122,36 +130,28 @@ def _scores(run: Run) -> _Table:
 
 def _score_rows(evaluation: Evaluation) -> Iterator[list[str]]:
     results = evaluation.results
-    protocol = results.get("protocol")
-    where = [str(results.get("dataset") or ""), evaluation.name]
-    for metric, name in METRIC_NAMES.items():
-        score = evaluation.score(metric)
+    for metric in all_metrics().values():
+        score = evaluation.score(metric.name)
         if score is None:
             continue
-        low, high = score.get("low"), score.get("high")
-        errors = ""
-        if "hits" in score:
-            edits = score["substitutions"] + score["deletions"] + score["insertions"]
-            errors = f"{edits:,} of {score['hits'] + score['substitutions'] + score['deletions']:,}"
+        counts = counts_in(score)
         yield [
-            " ".join(part for part in where if part),
-            name,
+            f"{results.get('dataset') or ''} {evaluation.name}".strip(),
+            f"{metric.name.upper()}, {metric.title}",
             percent(score["rate"]),
-            f"{percent(low)} to {percent(high)}" if low is not None and high is not None else "",
-            errors,
-            f"{len(evaluation.rows) or results.get('eval_samples') or 0:,}",
-            str(protocol.get("name", "")) if isinstance(protocol, dict) else "",
+            interval_text(score),
+            f"{counts.edits:,} of {counts.reference_length:,}" if counts else "",
+            f"{len(evaluation.hypotheses) or results.get('eval_samples') or 0:,}",
+            str((results.get("protocol") or {}).get("name", "")),
         ]
 
 
 def _protocols(run: Run) -> list[str]:
-    """One line for each protocol that a score was made by."""
+    """Return one line for each protocol that a score was made by."""
     lines = []
-    for evaluation in run.evaluations:
-        protocol = evaluation.results.get("protocol")
-        if isinstance(protocol, dict):
-            parts = [f"{key.replace('_', ' ')} {_value(value)}" for key, value in protocol.items() if key != "name"]
-            lines.append(f"{protocol.get('name', 'unnamed')}: {'; '.join(parts)}")
+    for protocol in filter(None, (evaluation.results.get("protocol") for evaluation in run.evaluations)):
+        parts = [f"{key.replace('_', ' ')} {_value(value)}" for key, value in protocol.items() if key != "name"]
+        lines.append(f"{protocol.get('name', 'unnamed')}: {'; '.join(parts)}")
     return list(dict.fromkeys(lines))
 
 
@@ -159,16 +159,16 @@ def _training(run: Run) -> str:
     steps, samples = run.state.get("global_step"), run.train_results.get("train_samples")
     best = run.state.get("best_global_step")
     parts = [
-        f"{steps:,} optimiser steps" if isinstance(steps, int) else "",
-        f"{samples:,} utterances" if isinstance(samples, int) else "",
-        f"lowest error rate of the evaluations at step {best:,}" if isinstance(best, int) else "",
+        f"{steps:,} optimiser steps" if steps else "",
+        f"{samples:,} utterances" if samples else "",
+        f"lowest error rate of the evaluations at step {best:,}" if best else "",
         str(run.settings.get("model.precision", "")),
     ]
-    return ", ".join(part for part in parts if part)
+    return ", ".join(filter(None, parts))
 
 
 def _options(settings: Mapping[str, Any]) -> _Table:
-    """All that the user gave, and the defaults that one would look for."""
+    """Return the options that the user gave, and the defaults that one would look for."""
     given = {
         name: value for name, value in settings.items() if not NOT_SHOWN.fullmatch(name) and name not in SECRET_OPTIONS
     }
@@ -184,24 +184,11 @@ def _options(settings: Mapping[str, Any]) -> _Table:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return shorten(" ".join(_value(item) for item in value), 200)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_value(item)}" for key, item in value.items()) or "none"
-    if value is None or isinstance(value, bool):
-        return {None: "not set", True: "yes", False: "no"}[value]
-    return f"{value:g}" if isinstance(value, float) else shorten(last_name(str(value)), 300)
-
-
-def last_name(value: str) -> str:
-    """A local path's last name; anything else as it is."""
-    if not _LOCAL_PATH.match(value) or not value.strip("./\\~"):
-        return value
-    return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return value_text(value, limit=300, text_of=last_name)
 
 
 def _losses(history: Sequence[Mapping[str, Any]]) -> _Table:
-    """A row an evaluation, with the last training loss before it; a row a logged loss where nothing was evaluated."""
+    """Return a row an evaluation, with the last training loss before it; without evaluations, a row a logged loss."""
     key = "eval_loss" if any("eval_loss" in entry for entry in history) else "loss"
     loss: Any = None
     rows: list[Mapping[str, Any]] = []
@@ -228,15 +215,15 @@ def _figure(value: Any) -> str:
     return f"{value:.4g}" if math.isfinite(value) else "not finite"
 
 
-def _skipped(rows: Sequence[Mapping[str, Any]]) -> _Table:
+def _skipped(rows: Sequence[Skipped]) -> _Table:
     table = []
-    for split in dict.fromkeys(str(row.get("split") or "?") for row in rows):
-        members = [row for row in rows if str(row.get("split") or "?") == split]
-        reasons = Counter(str(row.get("reason") or "unknown") for row in members)
-        hours = sum(d for row in members if isinstance(d := row.get("duration_s"), (int, float)) and d == d) / 3600
-        why = ", ".join(f"{count:,} {REASON_WORDS.get(name, name)}" for name, count in reasons.most_common())
+    for split in dict.fromkeys(row.split for row in rows):
+        members = [row for row in rows if row.split == split]
+        hours = math.fsum(row.duration_s for row in members if not math.isnan(row.duration_s)) / 3600
+        reasons = Counter(row.reason for row in members).most_common()
+        why = ", ".join(f"{count:,} {REASON_WORDS.get(name, name)}" for name, count in reasons)
         table.append([split, f"{len(members):,}", f"{hours:.2f}", why])
-    return _Table(["Split", ">Utterances", ">Hours", "Why"], table)
+    return _Table(["Split", ">Utterances", ">Hours", "Reason"], table)
 
 
 def _version(package: str) -> str:
@@ -244,10 +231,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def escaped(text: str) -> str:
-    """`text` on one line, shown by Markdown as it is; an address in it is no link."""
-    text = _MARKUP.sub(r"\\\g<0>", " ".join(visible(text).split()))
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return text.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")

@@ -1,7 +1,7 @@
-"""Line charts as SVG: for the report (inline) and for documents (a file that stands alone).
+"""Line charts of a training as SVG elements of the report.
 
-Drawn by ourselves rather than by matplotlib: the same bytes on every machine, about 5 kB a chart instead of 60, and the
-colours are CSS variables, so that one drawing serves a light and a dark page. The geometry is worked out here; the
+Drawn here rather than by matplotlib: the same bytes on every machine, about 5 kB a chart instead of 60, and the
+colours are CSS variables, so that one drawing serves a light and a dark page. The geometry is computed here; the
 markup is templates/chart.svg, where every text is escaped.
 """
 
@@ -9,31 +9,23 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from speechtune.terminal.formatting import character_name, duration_text, percent, shorten
+from speechtune.evaluation.metrics import all_metrics
+from speechtune.terminal.formatting import character_name, duration_text, percent, shorten, visible
 
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = [
-    "Chart",
-    "Series",
-    "chart_svg",
-    "series_of",
-    "smoothed",
-    "template_environment",
-    "training_charts",
-    "write_training_figure",
-]
+__all__ = ["Chart", "Series", "chart_svg", "format_value", "series_of", "template_environment", "training_charts"]
 
 WIDTH, HEIGHT = 440, 240  # of one chart, in the units of its viewBox; near the width of a phone, so text stays legible
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 8, 34  # margins around the plotted area, same units
 MAX_POINTS = 320  # of one line: two a pixel column are all that can be seen
-LOG_SCALE_ABOVE = 50.0  # largest / smallest value from which a logarithmic axis says more
+NUM_COLORS = 5  # of chart.css
+LOG_SCALE_ABOVE = 50.0  # ratio of the largest to the smallest value from which the axis is logarithmic
 
 Point = tuple[float, float]
 
@@ -50,37 +42,50 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One panel. `marks` are x values drawn as vertical lines, `mark_name` says what they are."""
+    """One chart over training steps. `marks` are x values drawn as vertical lines, `mark_name` is their legend."""
 
     title: str
     series: Sequence[Series]
-    x_label: str = "step"
-    unit: str = ""  # "", "%" (values are fractions), or a unit's name
-    marks: Sequence[float] = field(default_factory=tuple)
+    unit: str = ""  # "%" for fractions
+    marks: Sequence[float] = ()
     mark_name: str = ""
     x_range: Point | None = None  # ends of the x axis; without it, those of the points and marks
 
 
 @functools.cache
 def template_environment() -> jinja2.Environment:
-    """Templates of this package; every value is escaped, an unknown name in a template is an error."""
+    """Templates of this package.
+
+    Every value is escaped, and controls and reordering characters in it are written out: texts and file names come
+    from corpora nobody has read. An unknown name in a template is an error.
+    """
     import jinja2
+    import markupsafe
+
+    def harmless(value: object) -> object:
+        return visible(value) if isinstance(value, str) and not isinstance(value, markupsafe.Markup) else value
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("speechtune.reporting", "templates"),
         autoescape=True,
+        finalize=harmless,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        value=format_value, percent=percent, duration=duration_text, shorten=shorten, character=character_name
+        value=format_value,
+        percent=percent,
+        duration=duration_text,
+        seconds=lambda duration_s: "" if math.isnan(duration_s) else f"{duration_s:.1f}",
+        shorten=shorten,
+        character=character_name,
     )
     return environment
 
 
 def series_of(log_history: Iterable[Mapping[str, Any]], key: str) -> list[Point]:
-    """(step, value) of every finite number that `log_history` holds under `key`, by step; a step's last value wins."""
+    """Return (step, value) of every finite number that `log_history` holds under `key`, by step; a step's last value wins."""
     found: dict[float, float] = {}
     for entry in log_history:
         step, value = entry.get("step"), entry.get(key)
@@ -90,7 +95,7 @@ def series_of(log_history: Iterable[Mapping[str, Any]], key: str) -> list[Point]
 
 
 def smoothed(points: Sequence[Point], *, share: float = 0.02) -> list[Point]:
-    """Mean over 2 * `share` of the points, centred; the window narrows towards both ends, which stay as they are."""
+    """Return the mean over 2 * `share` of the points, centred; the window narrows towards both ends, which stay as they are."""
     widest = round(len(points) * share)
     values = [y for _, y in points]
     result = []
@@ -102,7 +107,7 @@ def smoothed(points: Sequence[Point], *, share: float = 0.02) -> list[Point]:
 
 
 def thinned(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
-    """At most about `limit` points: the lowest and the highest of each stretch, so that peaks are kept."""
+    """Return at most about `limit` points: the lowest and the highest of each stretch, so that peaks are kept."""
     if len(points) <= limit:
         return list(points)
     stretch = math.ceil(2 * len(points) / limit)
@@ -114,7 +119,7 @@ def thinned(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
 
 
 def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
-    """Round numbers (1, 2, 2.5 or 5 times a power of ten) from at or below `low` to at or above `high`."""
+    """Return round numbers (1, 2, 2.5 or 5 times a power of ten) from at or below `low` to at or above `high`."""
     if not high > low:
         low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
     rough = (high - low) / max(count - 1, 1)
@@ -125,15 +130,21 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten around [low, high]; only the powers where that would be more than seven."""
+    """Return 1, 2 and 5 times powers of ten around [low, high]; only the powers where that would be more than seven."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    fine = [round(m * 10.0**e, 12) for e in exponents for m in (1, 2, 5)]
-    inside = _around(fine, low, high)
-    return inside if len(inside) <= 7 else _around([10.0**e for e in exponents], low, high)
+    inside: list[float] = []
+    for mantissas in ((1, 2, 5), (1,)):
+        values = [round(m * 10.0**e, 12) for e in exponents for m in mantissas]
+        below = max(v for v in values if v <= low)
+        above = min((v for v in values if v >= high), default=values[-1])
+        inside = [v for v in values if below <= v <= above]
+        if len(inside) <= 7:
+            break
+    return inside
 
 
 def format_value(value: float, unit: str = "") -> str:
-    """Short text: 1,200 or 0.25 or 3e-05; with unit "%" the value is a fraction."""
+    """Return a short text: 1,200 or 0.25 or 3e-5; with unit "%" the value is a fraction."""
     if unit == "%":
         return f"{value * 100:.3g} %" if abs(value) < 0.1 else f"{value * 100:.1f} %".replace(".0 %", " %")
     if value == 0:
@@ -148,41 +159,27 @@ def format_value(value: float, unit: str = "") -> str:
     return f"{text} {unit}" if unit else text
 
 
-def chart_svg(chart: Chart, *, standalone: bool = False) -> str:
-    """One chart as an SVG element.
-
-    Args:
-        chart: at least one series with a point (assertion).
-        standalone: carries its own colours and title, for a file; else it takes the page's.
-
-    Returns:
-        Text of the element, safe to be put into HTML as it is.
-    """
-    panel = _panel(chart)
-    template = template_environment().get_template("chart.svg")
-    return template.render(panels=[panel], width=WIDTH, height=HEIGHT, standalone=standalone, style=_chart_css())
+def chart_svg(chart: Chart) -> str:
+    """Return a chart, with at least one point, as the text of an SVG element that is safe to put into HTML."""
+    return template_environment().get_template("chart.svg").render(_panel(chart), width=WIDTH, height=HEIGHT)
 
 
-def training_charts(
-    log_history: Sequence[Mapping[str, Any]], *, bad_steps: Sequence[float] = (), prefix: str = "eval"
-) -> list[Chart]:
-    """Charts of loss, WER and CER, learning rate and speed, of those that `log_history` has values for.
+def training_charts(log_history: Sequence[Mapping[str, Any]], *, bad_steps: Sequence[float] = ()) -> list[Chart]:
+    """Return charts of loss, error rates, learning rate and speed, as far as `log_history` has values for them.
 
     All have the same x axis, from step 0 to the last one known.
 
     Args:
         log_history: entries of trainer_state.json.
-        bad_steps: steps whose loss or gradient was not finite; drawn into the chart of the loss.
-        prefix: of the evaluation that is followed: eval_wer, eval_loss, ...
+        bad_steps: steps whose loss or gradient was not finite; marked in the chart of the loss.
     """
     rates = [
-        Series("WER", series_of(log_history, f"{prefix}_wer"), 2, "dots"),
-        Series("CER", series_of(log_history, f"{prefix}_cer"), 3, "dots"),
-        Series("PER", series_of(log_history, f"{prefix}_per"), 4, "dots"),
+        Series(name.upper(), series_of(log_history, f"eval_{name}"), min(color, NUM_COLORS), "dots")
+        for color, name in enumerate(all_metrics(), start=2)
     ]
     losses = [
         *_noisy("training loss", series_of(log_history, "loss"), 1),
-        Series("evaluation loss", series_of(log_history, f"{prefix}_loss"), 2, "dots"),
+        Series("evaluation loss", series_of(log_history, "eval_loss"), 2, "dots"),
     ]
     speed = _noisy("speed", series_of(log_history, "audio_s_per_s"), 4)
     charts = [
@@ -199,45 +196,15 @@ def training_charts(
     ]
 
 
-def write_training_figure(log_history: Sequence[Mapping[str, Any]], path: Path, *, columns: int = 2) -> Path:
-    """All of `training_charts` in one SVG file that stands alone (light and dark), for a README or a document.
-
-    Returns:
-        `path`; nothing but the values decides the bytes.
-
-    Raises:
-        ValueError: there is nothing to draw.
-    """
-    panels = [_panel(chart) for chart in training_charts(log_history)]
-    if not panels:
-        raise ValueError("log_history holds neither loss nor evaluation nor learning rate: nothing to draw")
-    title_height = 26
-    for i, panel in enumerate(panels):
-        panel["x"], panel["y"] = (i % columns) * WIDTH, (i // columns) * (HEIGHT + title_height) + title_height
-    text = (
-        template_environment()
-        .get_template("chart.svg")
-        .render(
-            panels=panels,
-            width=min(columns, len(panels)) * WIDTH,
-            height=math.ceil(len(panels) / columns) * (HEIGHT + title_height),
-            standalone=True,
-            style=_chart_css(),
-        )
-    )
-    path.write_text(text, encoding="utf-8", newline="\n")
-    return path
-
-
 def _noisy(name: str, points: list[Point], color: int) -> list[Series]:
-    """Values that jump about, as a faint line under a smoothed one; few of them as they are."""
+    """Return noisy values as a faint line under a smoothed one; fewer than 40 as they are."""
     if len(points) < 40:
         return [Series(name, points, color)]
     return [Series("logged", points, color, "faint"), Series(name, smoothed(points), color)]
 
 
 def _panel(chart: Chart) -> dict[str, Any]:
-    """Everything that chart.svg needs of one chart, in the units of its viewBox."""
+    """Return the values that chart.svg names, in the units of its viewBox."""
     points = [p for series in chart.series for p in series.points]
     assert points, f"nothing to draw: {chart.title}"
     low, high = min(y for _, y in points), max(y for _, y in points)
@@ -250,20 +217,19 @@ def _panel(chart: Chart) -> dict[str, Any]:
     x_of = _scale(x_low, x_high, LEFT, WIDTH - RIGHT)
     y_of = _scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP, is_log=is_log)
     return {
-        "x": 0,
-        "y": 0,
         "chart": chart,
         "is_log": is_log,
         "x_ticks": [(x_of(t), t) for t in ticks(x_low, x_high) if x_low <= t <= x_high],
         "y_ticks": [(y_of(t), t) for t in y_ticks],
         "marks": [x_of(m) for m in chart.marks],
-        "legend": _legend(chart),
         "area": (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
         "lines": [_line(series, x_of, y_of, chart.unit) for series in chart.series],
     }
 
 
-def _line(series: Series, x_of: _Scale, y_of: _Scale, unit: str) -> dict[str, Any]:
+def _line(
+    series: Series, x_of: Callable[[float], float], y_of: Callable[[float], float], unit: str
+) -> dict[str, Any]:
     drawn = [(x, y, x_of(x), y_of(y)) for x, y in thinned(series.points)]
     return {
         "series": series,
@@ -273,48 +239,12 @@ def _line(series: Series, x_of: _Scale, y_of: _Scale, unit: str) -> dict[str, An
     }
 
 
-def _legend(chart: Chart) -> list[tuple[float, Series]]:
-    """Right end of each name in a drawing that stands alone; a single line is named by the title."""
-    named = [series for series in chart.series if series.look != "faint"]
-    places: list[tuple[float, Series]] = []
-    x = float(WIDTH - RIGHT)
-    for series in reversed(named if len(named) > 1 else []):
-        places.append((x, series))
-        x -= 6.2 * len(series.name) + 28
-    return places[::-1]
-
-
-class _Scale:
-    """Maps a value to a place on the page, rounded to a tenth of a unit."""
-
-    def __init__(self, low: float, high: float, start: float, end: float, is_log: bool) -> None:
-        self.is_log = is_log
-        self.low, self.high = (math.log(low), math.log(high)) if is_log else (low, high)
-        self.start, self.end = start, end
-
-    def __call__(self, value: float) -> float:
-        value = math.log(value) if self.is_log else value
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
-
-
-def _scale(low: float, high: float, start: float, end: float, *, is_log: bool = False) -> _Scale:
-    return _Scale(low, high, start, end, is_log)
-
-
-def _around(values: Sequence[float], low: float, high: float) -> list[float]:
-    """The values within [low, high] and the nearest one beyond at either side."""
-    below = max((v for v in values if v <= low), default=values[0])
-    above = min((v for v in values if v >= high), default=values[-1])
-    return [v for v in values if below <= v <= above]
+def _scale(low: float, high: float, start: float, end: float, *, is_log: bool = False) -> Callable[[float], float]:
+    """Return a function from a value to a place in the drawing, rounded to a tenth of a unit."""
+    warp = math.log if is_log else float
+    first, last = warp(low), warp(high)
+    return lambda value: round(start + (warp(value) - first) / (last - first) * (end - start), 1)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _chart_css() -> str:
-    import markupsafe
-
-    source = template_environment().loader
-    assert source is not None
-    return markupsafe.Markup(source.get_source(template_environment(), "chart.css")[0])

@@ -1,22 +1,12 @@
-"""Phones: what PER counts."""
+"""Phone error rate."""
 
 from __future__ import annotations
 
-import unicodedata
+from speechtune.evaluation.metrics import Metric
+from speechtune.evaluation.metrics.wer import word_edits
 
-from speechtune.evaluation.metrics.edit import count_edits
-from speechtune.types import EditCounts
+__all__ = ["METRIC"]
 
-__all__ = ["phone_edits"]
-
-
-def phone_edits(reference: str, hypothesis: str) -> EditCounts:
-    """Count the edits between two phone sequences, written with spaces between the phones ("h ə l oʊ").
-
-    A phone may be several characters long. Folding of similar phones (TIMIT's 61 to 39) is the caller's choice.
-    """
-    return count_edits(_phones(reference), _phones(hypothesis))
-
-
-def _phones(text: str) -> list[str]:
-    return unicodedata.normalize("NFC", text).split()
+# Phones are written with spaces between them ("h ə l oʊ"), so they are counted as words are. Folding of similar
+# phones (TIMIT's 61 to 39) is the caller's choice.
+METRIC = Metric("per", "phone error rate", word_edits, of="phones")

@@ -1,25 +1,26 @@
-"""Words: what WER counts."""
+"""Word error rate."""
 
 from __future__ import annotations
 
 import unicodedata
 
+from speechtune.evaluation.metrics import Metric
 from speechtune.evaluation.metrics.edit import count_edits
 from speechtune.types import EditCounts
 
-__all__ = ["word_edits"]
+__all__ = ["METRIC", "word_edits"]
 
 
 def word_edits(reference: str, hypothesis: str) -> EditCounts:
-    """Count the edits between the words of two texts.
+    """Count the edits between the words of two texts: what is between white space, composed (NFC).
 
-    Words are what stands between white space, in Unicode's composed form (NFC), so that an é made of two code points
-    equals one made of one. Letter case and punctuation count: normalising is the caller's choice.
-
-    The rate of the sum over a corpus is its WER; the mean of the utterances' rates is not.
+    Letter case and punctuation count: normalising is the caller's choice.
     """
     return count_edits(_words(reference), _words(hypothesis))
 
 
 def _words(text: str) -> list[str]:
     return unicodedata.normalize("NFC", text).split()
+
+
+METRIC = Metric("wer", "word error rate", word_edits, of="words")
