@@ -128,7 +128,7 @@ def _ours(durations_s: np.ndarray, texts: list[str], tokenizer: Any, folder: Pat
     def evaluate() -> float:
         found = recognise_split(recogniser, model, batches, device=torch.device("cpu"), with_loss=False)
         assert found is not None
-        return found.words.rate
+        return found.total("wer").rate
 
     return evaluate
 

@@ -159,7 +159,7 @@ def _evaluate(recogniser: Any, data: dict[str, Any]) -> dict[str, Any]:
         rows = [(h.reference.split(), h.hypothesis.split()) for h in made.hypotheses]
         loops = sum(len(said) > 2 * len(meant) for meant, said in rows)
         found[language] = {
-            "wer": made.words.rate, "loops": loops, "clips": len(rows), "cpu_s": time.process_time() - start_s
+            "wer": made.total("wer").rate, "loops": loops, "clips": len(rows), "cpu_s": time.process_time() - start_s
         }  # fmt: skip
     return found
 

@@ -30,8 +30,8 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         # Names of files need not be UTF-8; their lone surrogates are written as JSON's escapes: \udcff
-        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
-        with temporary.open(mode, **text) as file:
+        encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")
+        with temporary.open(mode, encoding=encoding, errors=errors) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -51,14 +51,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; empty where there is no file.
 
     Raises:
-        OutputError: it holds something else.
+        OutputError: it can't be read.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise OutputError(f"{path}: can't be read: {error}.\nRemove it, or run the command that wrote it again.") from error
+        raise OutputError(
+            f"{path}: can't be read: {error}.\nRemove it, or run the command that wrote it again."
+        ) from error
     if not isinstance(content, dict):
         raise OutputError(f"{path}: a JSON object was expected.\nRemove it, or run the command that wrote it again.")
     return content

@@ -9,27 +9,21 @@ from typing import Any
 
 import pytest
 import torch
+from evaluations import hypothesis
 
 from speechtune.evaluation.evaluate import Evaluation, recognise_split, write_evaluation
-from speechtune.evaluation.metrics.cer import character_edits
-from speechtune.evaluation.metrics.wer import word_edits
 from speechtune.models.batch import Batch
 from speechtune.models.recogniser import Recognised
-from speechtune.types import Hypothesis, Skipped, Utterance
+from speechtune.types import Skipped, Utterance
 
 # ---- sums
 
 
-def said(id: str, reference: str, hypothesis: str, **more: Any) -> Hypothesis:
-    words, characters = word_edits(reference, hypothesis), character_edits(reference, hypothesis)
-    return Hypothesis(id, reference, hypothesis, words, characters, **more)
-
-
 def test_a_corpus_rate_is_of_sums_and_no_mean_of_rates():
-    evaluation = Evaluation([said("a", "bir", "iki"), said("b", "bir iki üç", "bir iki üç")])
+    evaluation = Evaluation([hypothesis("a", "bir", "iki"), hypothesis("b", "bir iki üç", "bir iki üç")])
     assert evaluation.metrics(["wer", "cer"])["eval_wer"] == 1 / 4
-    assert evaluation.words.edits == 1 and evaluation.words.reference_length == 4
-    assert evaluation.characters.reference_length == len("bir") + len("bir iki üç")
+    assert evaluation.total("wer").edits == 1 and evaluation.total("wer").reference_length == 4
+    assert evaluation.total("cer").reference_length == len("bir") + len("bir iki üç")
 
 
 def test_nothing_recognised_has_no_rate():
@@ -39,13 +33,15 @@ def test_nothing_recognised_has_no_rate():
 
 
 def test_words_said_where_none_should_be_are_an_infinite_rate():
-    evaluation = Evaluation([said("a", "", "bir")])
+    evaluation = Evaluation([hypothesis("a", "", "bir")])
     assert evaluation.metrics()["eval_wer"] == math.inf
-    assert Evaluation([said("a", "", "")]).metrics()["eval_wer"] == 0
+    assert Evaluation([hypothesis("a", "", "")]).metrics()["eval_wer"] == 0
 
 
 def test_phones_are_counted_by_what_the_recogniser_makes_of_the_text():
-    evaluation = Evaluation([said("a", "b i | r", "b i r")], phones_of=lambda text: text.replace("|", " "))
+    evaluation = Evaluation(
+        [hypothesis("a", "b i | r", "b i r")], forms={"phones": lambda text: text.replace("|", " ")}
+    )
     assert evaluation.metrics(["wer", "per"])["eval_per"] == 0
     assert evaluation.metrics(["wer", "per"])["eval_wer"] == 1 / 4
 
@@ -57,18 +53,19 @@ def test_losses_are_divided_by_their_items_and_what_is_not_finite_is_counted_apa
     assert "eval_nan_losses" not in Evaluation(loss_sum=1.0, loss_items=1).metrics()
 
 
-def test_an_interval_draws_the_utterances_of_one_speaker_together():
-    right_and_wrong = [("bir iki", "bir iki"), ("bir iki", "x y")] * 10
-    apart = Evaluation([said(f"{n}", *texts) for n, texts in enumerate(right_and_wrong)])
-    of_two = Evaluation([said(f"{n}", *texts, speaker="AB"[n % 2]) for n, texts in enumerate(right_and_wrong)])
-    narrow, wide = apart.scores(["wer"])["wer"], of_two.scores(["wer"])["wer"]
-    assert narrow["rate"] == wide["rate"] == 0.5
-    assert 0 < narrow["low"] < 0.5 < narrow["high"] < 1
-    assert (wide["low"], wide["high"]) == (0, 1)
+def test_an_interval_over_speakers_says_so():
+    texts = [("bir iki", "bir iki"), ("bir iki", "x y")] * 10
+    apart = Evaluation([hypothesis(f"{n}", *pair) for n, pair in enumerate(texts)]).scores()["wer"]
+    of_two = Evaluation([hypothesis(f"{n}", *pair, speaker="AB"[n % 2]) for n, pair in enumerate(texts)]).scores()[
+        "wer"
+    ]
+    assert apart["rate"] == of_two["rate"] == 0.5
+    assert 0 < apart["low"] < 0.5 < apart["high"] < 1 and apart["interval"] == {"unit": "utterances", "groups": 20}
+    assert of_two["low"] == 0 and of_two["high"] > 1 and of_two["interval"] == {"unit": "speakers", "groups": 2}
 
 
 def test_scores_carry_the_counts_that_make_the_rate():
-    scores = Evaluation([said("a", "bir iki üç", "bir x üç dört")]).scores()
+    scores = Evaluation([hypothesis("a", "bir iki üç", "bir x üç dört")]).scores()
     counts = {name: scores["wer"][name] for name in ("hits", "substitutions", "deletions", "insertions")}
     assert counts == {"hits": 2, "substitutions": 1, "deletions": 0, "insertions": 1}
     assert scores["wer"]["rate"] == 2 / 3 and set(scores) == {"wer", "cer"}
@@ -177,16 +174,16 @@ def test_one_that_is_stopped_gives_nothing_and_leaves_the_model_in_its_mode():
 
 
 def test_the_recogniser_says_what_its_phones_are():
-    assert recognised(Parrot({0: "bir"}), [batch_of([0])]).phones_of("a") == "<a>"
+    assert recognised(Parrot({0: "bir"}), [batch_of([0])]).forms["phones"]("a") == "<a>"
 
 
 # ---- files
 
 
 def test_files_hold_every_letter_and_null_where_a_number_is_not_finite(tmp_path: Path):
-    odd = said("a", "İyi\u2028günler \U0001f600", "", duration_s=math.nan)
+    odd = hypothesis("a", "İyi\u2028günler \U0001f600", "", duration_s=math.nan)
     results = {"eval_wer": math.nan, "scores": {"wer": {"rate": math.inf, "low": 0.25}}, "dataset": "köy", "n": 3}
-    write_evaluation(Evaluation([odd, said("b", "", "")]), results, folder=tmp_path / "new" / "out", suffix="_x")
+    write_evaluation(Evaluation([odd, hypothesis("b", "", "")]), results, folder=tmp_path / "new" / "out", suffix="_x")
     text = (tmp_path / "new" / "out" / "eval_results_x.json").read_text("utf-8")
     assert json.loads(text) == {
         "eval_wer": None,
@@ -199,6 +196,19 @@ def test_files_hold_every_letter_and_null_where_a_number_is_not_finite(tmp_path:
     row = json.loads(lines[0])
     assert row["reference"] == odd.reference and row["duration_s"] is None and "İyi" in lines[0]
     assert row["words"] == {"hits": 0, "substitutions": 0, "deletions": 3, "insertions": 0}
+
+
+def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path):
+    rows = [
+        hypothesis("a", "bir", "İki\u2028", duration_s=1.5, file="\udcff.wav", speaker="s"),
+        hypothesis("b", "", "", duration_s=2.0),
+    ]
+    results = {"split": "test", "scores": Evaluation(rows).scores(), "eval_per": 0.25}
+    write_evaluation(Evaluation(rows), results, folder=tmp_path, suffix="_odd_voice")
+    read = Evaluation.read(tmp_path, "_odd_voice")
+    assert read.hypotheses == rows and read.name == "odd voice"
+    assert read.score("wer") == results["scores"]["wer"] and read.score("per") == {"rate": 0.25}
+    assert Evaluation.read(tmp_path).score("wer") is None
 
 
 def test_an_evaluation_of_nothing_writes_an_empty_list(tmp_path: Path):

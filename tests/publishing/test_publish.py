@@ -13,7 +13,6 @@ from standins import hub_server
 from standins.hub_server import TOKEN, HubServer
 
 from speechtune.errors import PublishError
-from speechtune.options.table import Options, Settings
 from speechtune.publishing.publish import check_push, publish_run, push, uploaded_files
 from speechtune.reporting.model_card import is_generated
 
@@ -61,7 +60,7 @@ def model_folder(folder: Path) -> Path:
     """What a training leaves, as far as an upload looks at it."""
     folder.mkdir(parents=True)
     for name in ("model.safetensors", "adapter.tur.safetensors", *REPORT):
-        (folder / name).write_bytes(name.encode())
+        (folder / name).write_bytes(b"{}" if name.endswith(".json") else name.encode())
     (folder / "config.json").write_text('{"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForCTC"]}')
     (folder / "vocab.json").write_text('{"tur": {"a": 0}}')
     (folder / "tokenizer_config.json").write_text(json.dumps({"name_or_path": f"{SECRET_FOLDER}/tokenizer"}))
@@ -73,15 +72,11 @@ def model_folder(folder: Path) -> Path:
     return folder
 
 
-def options(folder: Path, **training: Any) -> Options:
-    return Options(Settings(), {"output_dir": str(folder), "do_train": True, "push_to_hub": True, **training})
-
-
 # ---- before training
 
 
 def test_the_repository_is_made_under_the_tokens_user_and_the_folders_name(hub: HubServer, tmp_path: Path):
-    assert check_push(options(tmp_path / "wav2vec2-tr")) == "tester/wav2vec2-tr"
+    assert check_push(tmp_path / "wav2vec2-tr") == "tester/wav2vec2-tr"
     assert hub.repositories["tester/wav2vec2-tr"].files == {}
 
 
@@ -89,39 +84,39 @@ def test_the_repository_is_made_under_the_tokens_user_and_the_folders_name(hub: 
     ("asked", "name"), [("mine", "tester/mine"), ("org/mine", "org/mine"), ("org/", "org/out"), (None, "tester/out")]
 )
 def test_a_name_may_come_with_or_without_its_namespace(hub: HubServer, tmp_path: Path, asked: str | None, name: str):
-    assert check_push(options(tmp_path / "out", hub_model_id=asked)) == name
+    assert check_push(tmp_path / "out", hub_model_id=asked) == name
 
 
 def test_the_current_folder_gives_its_own_name(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    assert check_push(options(Path("./"))) == "tester/here"
+    assert check_push(Path("./")) == "tester/here"
 
 
 def test_a_private_repository_is_asked_for(hub: HubServer, tmp_path: Path):
-    check_push(options(tmp_path / "out", hub_private_repo=True))
+    check_push(tmp_path / "out", hub_private_repo=True)
     assert hub.repositories["tester/out"].private
 
 
 def test_the_second_run_finds_its_repository(hub: HubServer, tmp_path: Path):
-    assert check_push(options(tmp_path / "out")) == check_push(options(tmp_path / "out"))
+    assert check_push(tmp_path / "out") == check_push(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "two words", "--", "x" * 97])
 def test_a_name_that_the_hub_refuses_is_met_before_training_also_without_network(tmp_path: Path, name: str):
     with pytest.raises(PublishError, match="can't be a name on the hub") as caught:
-        check_push(options(tmp_path / "out", hub_model_id=name))
+        check_push(tmp_path / "out", hub_model_id=name)
     assert "--hub_model_id" in str(caught.value)
 
 
 def test_a_folder_whose_name_is_none_on_the_hub_names_the_option_to_give(tmp_path: Path):
     with pytest.raises(PublishError, match=r"^--output_dir: 'my run'"):
-        check_push(options(tmp_path / "my run"))
+        check_push(tmp_path / "my run")
 
 
 def test_a_wrong_token_is_met_before_training_and_not_shown(hub: HubServer, tmp_path: Path):
     with pytest.raises(PublishError, match="does not know the token") as caught:
-        check_push(options(tmp_path / "out", hub_token="hf_wrong"))
+        check_push(tmp_path / "out", hub_token="hf_wrong")
     assert "hf_wrong" not in str(caught.value)
 
 
@@ -131,7 +126,7 @@ def test_a_token_that_can_only_read_is_met_before_training(
     user = {"name": "tester", "auth": {"type": "access_token", "accessToken": {"role": "read"}}}
     answer(monkeypatch, "GET", "/api/whoami-v2", 200, user)
     with pytest.raises(PublishError, match="can only read"):
-        check_push(options(tmp_path / "out"))
+        check_push(tmp_path / "out")
 
 
 def test_a_namespace_where_one_may_not_write_is_met_before_training(
@@ -139,35 +134,35 @@ def test_a_namespace_where_one_may_not_write_is_met_before_training(
 ):
     answer(monkeypatch, "POST", "/api/repos/create", 403, {"error": "You don't have the rights"})
     with pytest.raises(PublishError, match=r"other/out: the token may not write there: .*You don't have the rights"):
-        check_push(options(tmp_path / "out", hub_model_id="other/out"))
+        check_push(tmp_path / "out", hub_model_id="other/out")
 
 
 def test_a_repository_of_others_is_met_before_training(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    check_push(options(tmp_path / "out"))
-    answer(monkeypatch, "POST", "/api/models/tester/out/preupload/main", 403, {"error": "use a write token"})
+    check_push(tmp_path / "out")
+    answer(monkeypatch, "GET", "/api/models/tester/out/auth-check/write", 403, {"error": "use a write token"})
     with pytest.raises(PublishError, match=r"tester/out: the token may not write there: .*use a write token"):
-        check_push(options(tmp_path / "out"))
+        check_push(tmp_path / "out")
 
 
 def test_who_may_write_but_not_make_repositories_goes_on(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    check_push(options(tmp_path / "out"))
+    check_push(tmp_path / "out")
     answer(monkeypatch, "POST", "/api/repos/create", 403, {"error": "no"})
-    assert check_push(options(tmp_path / "out", hub_model_id="tester/out")) == "tester/out"
+    assert check_push(tmp_path / "out", hub_model_id="tester/out") == "tester/out"
 
 
 def test_a_public_repository_is_not_taken_for_the_private_one_asked_for(hub: HubServer, tmp_path: Path):
-    check_push(options(tmp_path / "out"))
-    with pytest.raises(PublishError, match="is there already, and public"):
-        check_push(options(tmp_path / "out", hub_private_repo=True))
+    check_push(tmp_path / "out")
+    with pytest.raises(PublishError, match="exists already and is public"):
+        check_push(tmp_path / "out", hub_private_repo=True)
 
 
 def test_without_a_token_training_goes_on_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    assert check_push(options(tmp_path / "out")) is None
+    assert check_push(tmp_path / "out") is None
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "no token" in record.message and record.message.endswith(f"speechtune push {tmp_path / 'out'}")
@@ -181,20 +176,20 @@ def test_without_a_way_to_the_hub_training_goes_on_with_a_warning(
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    assert check_push(options(tmp_path / "out", hub_token=TOKEN)) is None
+    assert check_push(tmp_path / "out", hub_token=TOKEN) is None
     (record,) = caplog.records
-    assert "can't be reached" in record.message and "Training goes on" in record.message
+    assert "can't be reached" in record.message and "Training continues" in record.message
 
 
 def test_a_hub_that_is_down_does_not_stop_training(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     answer(monkeypatch, "GET", "/api/whoami-v2", 503, {"error": "maintenance"})
-    assert check_push(options(tmp_path / "out")) is None
+    assert check_push(tmp_path / "out") is None
 
 
 def test_strategies_of_several_uploads_are_said_to_be_one(
     hub: HubServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    check_push(options(tmp_path / "out", hub_strategy="every_save"))
+    check_push(tmp_path / "out", hub_strategy="every_save")
     assert "--hub_strategy every_save: the upload happens once, at the end" in caplog.messages
 
 
@@ -226,9 +221,8 @@ def test_the_end_of_training_writes_the_card_and_uploads(
     hub: HubServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     folder = tmp_path / "out"
-    asked = options(folder, hub_model_id="org/model", hub_private_repo=False)
-    repo_id = check_push(asked)
-    publish_run(asked, repo_id if model_folder(folder) else None)
+    repo_id = check_push(folder, hub_model_id="org/model", hub_private_repo=False)
+    publish_run(model_folder(folder), repo_id, push_to_hub=True, hub_private_repo=False)
     assert b"org/model" in hub.repositories["org/model"].files["README.md"]
     assert f"uploaded: {hub.endpoint}/org/model" in caplog.messages
 
@@ -237,13 +231,13 @@ def test_the_end_of_a_training_that_could_not_reach_the_hub_says_how_to_push(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     folder = model_folder(tmp_path / "with space")
-    publish_run(options(folder), None)
+    publish_run(folder, None, push_to_hub=True)
     assert caplog.messages == [f"not uploaded to the hub; to do it: speechtune push '{folder}'"]
     assert (folder / "README.md").is_file()
 
 
 def test_without_push_the_card_is_written_and_nothing_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    publish_run(options(model_folder(tmp_path / "out"), push_to_hub=False), None)
+    publish_run(model_folder(tmp_path / "out"), None)
     assert is_generated((tmp_path / "out" / "README.md").read_text()) and caplog.messages == []
 
 
@@ -252,7 +246,7 @@ def test_a_refused_upload_leaves_the_model_and_says_what_to_do(hub: HubServer, t
     hub.refuse_uploads = True
     with pytest.raises(PublishError, match="may not write there") as caught:
         push(folder)
-    assert str(caught.value).endswith(f"The model is whole in {folder}; to try again: speechtune push {folder}")
+    assert str(caught.value).endswith(f"The model is complete in {folder}; to try again: speechtune push {folder}")
     assert caught.value.exit_code == 2
     assert (folder / "model.safetensors").read_bytes() == b"model.safetensors"
 
@@ -293,7 +287,7 @@ def test_a_branch_is_made_for_a_revision(hub: HubServer, tmp_path: Path, monkeyp
 def test_a_folder_without_a_model_is_a_message(tmp_path: Path, missing: str):
     folder = model_folder(tmp_path / "out")
     (folder / missing).unlink()
-    with pytest.raises(PublishError, match="no trained model lies here"):
+    with pytest.raises(PublishError, match="no trained model here"):
         push(folder)
 
 

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from evaluations import hypothesis
 
-from speechtune.reporting.model_card import is_generated, is_hub_name, model_card, write_model_card
-from speechtune.reporting.model_card_text import escaped, last_name
+from speechtune.reporting.card_facts import is_hub_name
+from speechtune.reporting.model_card import is_generated, model_card, write_model_card
+from speechtune.reporting.model_card_text import escaped
+from speechtune.reporting.values import last_name
 
 ALIEN = '<script>alert(1)</script> [x](http://evil) | `code` *b*\n# head {{ 7*7 }} \u202e"'
 SCORE = {"hits": 70, "substitutions": 20, "deletions": 10, "insertions": 5, "rate": 0.35, "low": 0.3, "high": 0.4}
@@ -37,7 +40,7 @@ def run_folder(folder: Path, *, alien: str = "", **options: Any) -> Path:
         "hub_token": "hf_abcdefghijklmnopqrstu",
         **options,
     }
-    model = {"type": "wav2vec2", "precision": f"bf16 on the processor{alien}"}
+    model = {"type": "wav2vec2", "precision": f"bf16 on the CPU{alien}"}
     write_json(folder / "settings.json", {"options": given, "protocol": protocol, "model": model, "identity": {"x": 1}})
     write_json(
         folder / "eval_results.json",
@@ -53,8 +56,8 @@ def run_folder(folder: Path, *, alien: str = "", **options: Any) -> Path:
     history += [{"step": 10, "epoch": 1.0, "eval_loss": 1.25, "eval_wer": 0.5, "eval_cer": 0.25}]
     history += [{"step": 20, "epoch": 2.0, "eval_loss": float("nan"), "eval_wer": 0.35}]
     write_json(folder / "trainer_state.json", {"global_step": 20, "best_global_step": 20, "log_history": history})
-    row = {"id": "1", "file": f"/home/somebody/{alien}", "reference": "gizli cümle", "hypothesis": f"gizli {alien}"}
-    write_json(folder / "hypotheses.jsonl", row)
+    row = hypothesis("1", "gizli cümle", f"gizli {alien}", file=f"/home/somebody/{alien}")
+    write_json(folder / "hypotheses.jsonl", row.as_json())
     skipped = {"split": f"train{alien}", "id": "7", "file": "f", "reason": "too_long", "duration_s": 36.0}
     write_json(folder / "skipped.jsonl", skipped)
     return folder
@@ -243,6 +246,6 @@ def test_the_example_of_the_card_runs(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_the_number_format_is_the_one_that_was_used(tmp_path: Path):
+def test_the_precision_is_the_one_that_was_used(tmp_path: Path):
     card = model_card(run_folder(tmp_path, precision="auto"))
-    assert "20 optimiser steps, lowest error rate of the evaluations at step 20, bf16 on the processor" in card
+    assert "20 optimiser steps, lowest error rate of the evaluations at step 20, bf16 on the CPU" in card

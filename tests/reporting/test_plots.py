@@ -18,7 +18,6 @@ from speechtune.reporting.plots import (
     thinned,
     ticks,
     training_charts,
-    write_training_figure,
 )
 
 HISTORY = [
@@ -106,7 +105,7 @@ def test_a_wide_range_of_positive_values_gets_a_logarithmic_axis_that_says_so():
 
 
 def test_titles_and_names_are_escaped():
-    svg = chart_svg(Chart("<b>&'\"", [Series("</svg><script>", [(0, 1.0), (1, 2.0)], look="dots")]), standalone=True)
+    svg = chart_svg(Chart("<b>&'\"", [Series("</svg><script>", [(0, 1.0), (1, 2.0)], look="dots")]))
     assert "<script" not in svg
     ElementTree.fromstring(svg)
 
@@ -128,16 +127,3 @@ def test_steps_that_were_not_finite_are_marked_in_the_chart_of_the_loss():
     charts = training_charts(HISTORY, bad_steps=[20])
     assert "mark" in classes(chart_svg(charts[0]))
     assert all("mark" not in classes(chart_svg(chart)) for chart in charts[1:])
-
-
-def test_a_figure_stands_alone_and_is_the_same_to_the_byte(tmp_path):
-    first = write_training_figure(HISTORY, tmp_path / "a.svg").read_bytes()
-    assert first == write_training_figure(HISTORY, tmp_path / "b.svg").read_bytes()
-    assert b"prefers-color-scheme: dark" in first
-    assert b"http" not in first.replace(b'xmlns="http://www.w3.org/2000/svg"', b"")
-    assert ElementTree.fromstring(first).get("width") == "880"
-
-
-def test_a_figure_of_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="nothing to draw"):
-        write_training_figure([{"step": 1}], tmp_path / "a.svg")

@@ -6,7 +6,9 @@ import json
 import re
 from html.parser import HTMLParser
 
+import evaluations
 import pytest
+from evaluations import hypothesis
 
 from speechtune.errors import OutputError
 from speechtune.reporting.report import write_report
@@ -54,30 +56,24 @@ def write(folder, name, *rows):
 
 def whole_run(folder, *, text="bir iki üç", alien=""):
     """A small run with every file that a report reads."""
-    row = {"id": f"u1{alien}", "file": f"clips/u1.mp3{alien}", "speaker": f"s{alien}", "duration_s": 3.5}
-    row |= {"reference": f"{text} dört {alien}", "hypothesis": f"{text} dord {alien[::-1]}"}
-    score = {**WORDS, "rate": 0.375, "low": 0.3, "high": 0.45}
-    protocol = {"name": f"default{alien}", "normalizer": "lower", "filters": {f"f{alien}": 1}, "skipped": 3}
-    results = {
-        "scores": {"wer": score, "cer": {**score, "rate": 0.125}},
-        "protocol": {**protocol, "hash": "ab12"},
-        "dataset": f"common_voice/tr{alien}",
-        "split": "test",
-    }
-    write(folder, "eval_results.json", results)
-    write(
+    reference = f"{text} dört {alien}"
+    facts = {"file": f"clips/u1.mp3{alien}", "speaker": f"s{alien}", "duration_s": 3.5}
+    wrong = hypothesis(f"u1{alien}", reference, f"{text} dord {alien[::-1]}", **facts)
+    right = hypothesis("u2", reference, reference, speaker="other", duration_s=9.0)
+    score = {**WORDS, "rate": 0.375, "low": 0.3, "high": 0.45, "interval": {"unit": "speakers", "groups": 2}}
+    filters = {"name": f"default{alien}", "normalizer": "lower", "filters": {f"f{alien}": 1}}
+    evaluations.write(
         folder,
-        "hypotheses.jsonl",
-        row,
-        {**row, "id": "u2", "hypothesis": row["reference"], "speaker": "other", "duration_s": 9},
+        wrong,
+        right,
+        scores={"wer": score, "cer": {**score, "rate": 0.125}},
+        protocol={**filters, "skipped": 3, "precision": "bf16", "language": None, "hash": "ab12"},
+        dataset=f"common_voice/tr{alien}",
+        split="test",
     )
-    write(folder, "eval_results_unseen_voice.json", {"eval_wer": 0.5})
-    write(folder, "hypotheses_unseen_voice.jsonl", {**row, "id": "v1"})
-    write(
-        folder,
-        "skipped.jsonl",
-        *[{"split": "train", "id": f"x{alien}", "file": f"f{alien}", "reason": f"too_long{alien}"}] * 2,
-    )
+    evaluations.write(folder, wrong, suffix="_unseen_voice")
+    skipped = {"split": "train", "id": f"x{alien}", "file": f"f{alien}", "reason": f"too_long{alien}"}
+    write(folder, "skipped.jsonl", *[skipped] * 2)
     write(
         folder,
         "bad_steps.jsonl",
@@ -103,19 +99,20 @@ def test_the_head_says_what_was_measured_how_well_and_how_surely(run_folder):
     text = " ".join(page_of(run_folder).text.split())
     assert "wav2vec2-base on common_voice/tr" in text
     assert "WER, word error rate, test 37.5 % 95 % interval 30.0 % to 45.0 %" in text
-    assert "Of every 100 words spoken, about 62 are recognised right; 25 are taken for another word" in text
+    assert "Of every 100 words spoken, about 62 are recognised correctly; 25 are taken for another word" in text
+    assert "The 95 % interval is over 2 speakers only, so it is wide and rough." in text
     assert "12.5 % CER, character error rate" in text
-    assert "Protocol default: lower; filtered by f 1; 3 skipped; hash ab12" in text
+    assert "Protocol default: lower; filtered by f 1; 3 excluded; precision bf16; hash ab12" in text
 
 
 def test_every_part_of_a_whole_run_has_its_section(run_folder):
     page = page_of(run_folder)
     ids = [value for tag, name, value in page.attributes if name == "id" and tag == "section"]
-    assert ids == ["summary", "training", "errors", "worst", "utterances", "left-out", "settings"]
+    assert ids == ["summary", "training", "errors", "worst", "utterances", "skipped", "settings"]
     text = " ".join(page.text.split())
     assert "10 steps 1 epoch 1 min 5 s training time 63 training utterances" in text
     assert "2 too long train 2" in text
-    assert "non finite: loss; utterances: (id bad, loss nan)" in text
+    assert "non finite: loss; utterances: id bad, loss nan" in text
     assert "dört dord" in text
 
 
@@ -165,7 +162,7 @@ def test_the_hash_in_the_policy_is_that_of_the_script(run_folder):
 
 
 def test_errors_are_marked_by_strike_and_underline_not_by_colour_alone(tmp_path):
-    write(tmp_path, "hypotheses.jsonl", {"id": "1", "reference": "a b c d e", "hypothesis": "a x c d e f"})
+    evaluations.write(tmp_path, hypothesis("1", "a b c d e", "a x c d e f"))
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert (
         '<p dir="auto" class="d">a <span class="r"><del>b</del> <ins>x</ins></span> c d e <ins class="a">f</ins></p>'
@@ -176,7 +173,7 @@ def test_errors_are_marked_by_strike_and_underline_not_by_colour_alone(tmp_path)
 
 
 def test_every_text_of_a_corpus_finds_its_own_direction(tmp_path):
-    write(tmp_path, "hypotheses.jsonl", {"id": "1", "reference": "مرحبا بالعالم", "hypothesis": "مرحبا"})
+    evaluations.write(tmp_path, hypothesis("1", "مرحبا بالعالم", "مرحبا"))
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert '<p dir="auto" class="d">مرحبا <del class="m">بالعالم</del></p>' in text
 
@@ -188,7 +185,7 @@ def test_a_run_cut_short_before_its_evaluation_shows_the_last_one_of_the_trainin
     text = " ".join(page_of(tmp_path).text.split())
     assert "WER, word error rate, at step 100 50.0 %" in text
     assert "the run holds no final scores" in text
-    assert "Training stands at step 100 of 900." in text
+    assert "Training reached step 100 of 900." in text
     assert "Utterances" not in text
 
 
@@ -197,30 +194,32 @@ def test_a_run_without_any_score_still_gets_a_report(tmp_path):
     assert "This run holds no scores yet." in page_of(tmp_path).text
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path):
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "eval_results.json").write_text("{")
-    assert "eval_results.json: can't be read" in page_of(tmp_path).text
+    with pytest.raises(OutputError, match=r"eval_results.json: can't be read(.|\n)*Remove it"):
+        write_report(tmp_path)
 
 
 def test_an_evaluation_without_hypotheses_and_one_without_errors_are_shown(tmp_path):
     write(tmp_path, "eval_results.json", {"eval_wer": 0.25, "eval_samples": 8})
-    write(tmp_path, "hypotheses_good.jsonl", {"id": "1", "reference": "a", "hypothesis": "a"})
+    evaluations.write(tmp_path, hypothesis("1", "a", "a"), suffix="_good")
     text = " ".join(page_of(tmp_path).text.split())
     assert "Of every 100 words, about 25 are wrong." in text
     assert "No utterance has an error." in text
 
 
 def test_an_empty_reference_has_no_rate(tmp_path):
-    write(tmp_path, "hypotheses.jsonl", {"id": "1", "reference": "", "hypothesis": "a", "duration_s": 1})
+    evaluations.write(tmp_path, hypothesis("1", "", "a", duration_s=1.0))
     text = " ".join(page_of(tmp_path).text.split())
     assert "no reference" in text
     assert "inf" not in text.replace("information", "")
 
 
 def test_ten_thousand_utterances_stay_below_two_megabytes_and_the_cut_is_said(tmp_path):
-    row = {"speaker": "s" * 128, "duration_s": 5.0, "reference": "नमस्ते दुनिया यह एक वाक्य है " * 3}
-    rows = ({**row, "id": f"{i}", "hypothesis": f"नमस्ते {i} " * (1 + i % 7)} for i in range(10_000))
-    write(tmp_path, "hypotheses.jsonl", *rows)
+    facts = {"speaker": "s" * 128, "duration_s": 5.0}
+    reference = "नमस्ते दुनिया यह एक वाक्य है " * 3
+    rows = (hypothesis(f"{i}", reference, f"नमस्ते {i} " * (1 + i % 7), **facts) for i in range(10_000))
+    evaluations.write(tmp_path, *rows)
     path = write_report(tmp_path)
     assert 1_000_000 < path.stat().st_size < 2_000_000
     text = " ".join(Page(path.read_text(encoding="utf-8")).text.split())
@@ -228,18 +227,27 @@ def test_ten_thousand_utterances_stay_below_two_megabytes_and_the_cut_is_said(tm
 
 
 def test_an_endless_hypothesis_is_cut_and_the_cut_is_said(tmp_path):
-    write(tmp_path, "hypotheses.jsonl", {"id": "1", "reference": "a", "hypothesis": "la " * 50_000})
+    evaluations.write(tmp_path, hypothesis("1", "a", "la " * 50_000))
     path = write_report(tmp_path)
     assert path.stat().st_size < 300_000
     assert re.search(r"and \d\d,\d\d\d more words", path.read_text(encoding="utf-8"))
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
-    with pytest.raises(OutputError, match="nothing of a run"):
+    with pytest.raises(OutputError, match=r"no results of a run.\nLooked for eval_results.json"):
         write_report(tmp_path)
+    with pytest.raises(OutputError, match=r"no such folder.\n(.|\n)*Give the --output_dir"):
+        write_report(tmp_path / "nowhere")
 
 
 def test_a_report_that_cannot_be_written_is_an_error(run_folder):
     (run_folder / "report.html").mkdir()
-    with pytest.raises(OutputError, match=r"report.html: the report can't be written"):
+    with pytest.raises(OutputError, match=r"report.html: can't be written"):
         write_report(run_folder)
+
+
+def test_a_folder_and_a_file_whose_names_are_not_utf8_are_shown_escaped(tmp_path):
+    folder = tmp_path / "run\udcff"
+    evaluations.write(folder, hypothesis("1", "bir", "iki", file="clip\udcff.wav"))
+    text = page_of(folder).text
+    assert "run[U+DCFF]" in text and "clip[U+DCFF].wav" in text

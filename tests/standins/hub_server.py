@@ -244,9 +244,18 @@ def _info(request: _Handler, name: str) -> None:
     if found is None:
         return request.send_error_as_hub(404, "Repository not found", "RepoNotFound")
     commit, files = found
+    private = name in request.hub.repositories and request.hub.repositories[name].private
     siblings = [{"rfilename": path} for path in files]
     return request.send_json(
-        {"id": name, "modelId": name, "sha": commit, "private": False, "tags": [], "downloads": 0, "siblings": siblings}
+        {
+            "id": name,
+            "modelId": name,
+            "sha": commit,
+            "private": private,
+            "tags": [],
+            "downloads": 0,
+            "siblings": siblings,
+        }
     )
 
 
@@ -322,7 +331,7 @@ ROUTES: list[tuple[tuple[str, ...], str, bool, Callable[..., None]]] = [
     (("POST",), rf"/{_NAME}\.git/info/lfs/objects/batch", True, _lfs_batch),
     (("POST",), rf"/{_NAME}\.git/info/lfs/objects/verify", True, _verify),
     (("PUT",), r"/storage/([0-9a-f]{64})", False, _store),
-    (("GET", "HEAD"), rf"/api/models/{_NAME}/auth-check", True, _auth_check),
+    (("GET", "HEAD"), rf"/api/models/{_NAME}/auth-check(?:/write)?", True, _auth_check),
     (("GET",), rf"/api/models/{_NAME}/commits/[^/]+", False, _commits),
     (("GET",), rf"/api/models/{_NAME}/discussions", False, _discussions),
     (("GET", "HEAD"), rf"/api/models/{_NAME}/tree/[^/]+(/.*)?", False, _tree),

@@ -87,9 +87,13 @@ class Evaluation:
         count, form = metric_named(metric).count, self.forms.get(metric_named(metric).of, str)
         return [count(form(h.reference), form(h.hypothesis)) for h in self.hypotheses]
 
+    def total(self, metric: str) -> EditCounts:
+        """Return the sum of the utterances' edit counts."""
+        return EditCounts.total(self.counts(metric))
+
     def metrics(self, names: Sequence[str] = ("wer", "cer"), *, prefix: str = "eval") -> dict[str, float]:
         """Return flat figures, named as in the Hugging Face scripts; nan where there is nothing to count."""
-        rates = {name: EditCounts.total(self.counts(name)).rate for name in names}
+        rates = {name: self.total(name).rate for name in names}
         flat: dict[str, float] = {f"{prefix}_{n}": rate if self.hypotheses else math.nan for n, rate in rates.items()}
         if self.loss_items or self.infinite_losses or self.nan_losses:
             flat[f"{prefix}_loss"] = self.loss_sum / self.loss_items if self.loss_items else math.nan
@@ -118,7 +122,7 @@ class Evaluation:
         return table
 
     def score(self, metric: str) -> dict[str, Any] | None:
-        """Return one metric's entry of `results["scores"]`, or its rate alone as `Trainer` writes it; None if not known."""
+        """Return one metric of `results`: rate and counts, or the rate alone as `Trainer` writes it, or None."""
         score = (self.results.get("scores") or {}).get(metric) or {"rate": self.results.get(f"eval_{metric}")}
         return score if isinstance(score["rate"], (int, float)) and math.isfinite(score["rate"]) else None
 

@@ -69,9 +69,7 @@ def _export(folder: Path, aside: Path, dtype: Dtype) -> str:
     model = _load(folder, torch.float32).to(getattr(torch, dtype))
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ModelError(
-                f"{name}: has values that are not finite as {dtype}.\nTry --dtype bfloat16 or float32."
-            )
+            raise ModelError(f"{name}: has values that are not finite as {dtype}.\nTry --dtype bfloat16 or float32.")
     model.save_pretrained(aside)
     for name in uploaded_files(folder):
         if not any(Path(name).match(pattern) for pattern in NOT_COPIED):

@@ -74,11 +74,11 @@ def check_push(
 
 
 def publish_run(output_dir: Path, repo_id: str | None, *, push_to_hub: bool = False, **hub: Any) -> None:
-    """Write the model card, and upload the folder with `push_to_hub`.
+    """Write the model card, and with `push_to_hub` upload the folder.
 
     Args:
         repo_id: as returned by `check_push`.
-        hub: other options of `push`.
+        hub: the other options of `push`.
 
     Raises:
         PublishError: the upload failed; the model is in the folder all the same.

@@ -85,7 +85,7 @@ def template_environment() -> jinja2.Environment:
 
 
 def series_of(log_history: Iterable[Mapping[str, Any]], key: str) -> list[Point]:
-    """Return (step, value) of every finite number that `log_history` holds under `key`, by step; a step's last value wins."""
+    """Return (step, value) of the finite numbers under `key`, by step; of a step's values the last is taken."""
     found: dict[float, float] = {}
     for entry in log_history:
         step, value = entry.get("step"), entry.get(key)
@@ -95,7 +95,7 @@ def series_of(log_history: Iterable[Mapping[str, Any]], key: str) -> list[Point]
 
 
 def smoothed(points: Sequence[Point], *, share: float = 0.02) -> list[Point]:
-    """Return the mean over 2 * `share` of the points, centred; the window narrows towards both ends, which stay as they are."""
+    """Return the centred mean over 2 * `share` of the points; the window narrows to one point at both ends."""
     widest = round(len(points) * share)
     values = [y for _, y in points]
     result = []
@@ -227,9 +227,7 @@ def _panel(chart: Chart) -> dict[str, Any]:
     }
 
 
-def _line(
-    series: Series, x_of: Callable[[float], float], y_of: Callable[[float], float], unit: str
-) -> dict[str, Any]:
+def _line(series: Series, x_of: Callable[[float], float], y_of: Callable[[float], float], unit: str) -> dict[str, Any]:
     drawn = [(x, y, x_of(x), y_of(y)) for x, y in thinned(series.points)]
     return {
         "series": series,

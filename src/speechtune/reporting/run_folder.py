@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from speechtune.errors import OutputError
 from speechtune.evaluation.evaluate import Evaluation
 from speechtune.files import read_json, read_jsonl
 from speechtune.types import Skipped

@@ -28,7 +28,7 @@ IDENTITY = (
 )
 ANEW = (  # what a new run replaces
     "skipped.jsonl", "bad_steps.jsonl", "eval_results*.json", "hypotheses*.jsonl", "train_results.json",
-    "trainer_state.json", "report.html", SETTINGS,
+    "trainer_state.json", "report.html", "all_results.json", SETTINGS,
 )  # fmt: skip
 
 

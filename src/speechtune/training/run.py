@@ -44,11 +44,17 @@ def run(options: Options) -> int:
             write_settings(options)  # whose folder it is from now on, also after a kill
         makes_model = first and options.do_train and not options.config.preprocessing_only
         pushes = makes_model and bool(options.training.get("push_to_hub"))
-        repository = check_push(options) if pushes else None  # before the hours of training, not after
+        given = options.training
+        hub = {name: given.get(name) for name in ("hub_private_repo", "hub_revision")}
+        hub["hub_token"] = given.get("hub_token") or options.config.token
+        repository = None
+        if pushes:  # before the hours of training, not after
+            strategy = given.get("hub_strategy", "end")
+            repository = check_push(folder, hub_model_id=given.get("hub_model_id"), hub_strategy=strategy, **hub)
         with lost_process_means():
             code = _run(options, folder, resumes=resumes)
         if makes_model and code == 0:
-            publish_run(options, repository)
+            publish_run(folder, repository, push_to_hub=pushes, **hub)
         return code
 
 
