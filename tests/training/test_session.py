@@ -150,6 +150,7 @@ def test_an_evaluation_alone_has_no_epoch_and_writes_no_model(model: Path, corpu
     results = evaluated(model, corpus, tmp_path / "out")
     assert "epoch" not in results and results["model"] == str(model)
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == [
+        "all_results.json",
         "eval_results.json",
         "hypotheses.jsonl",
         "report.html",
