@@ -105,7 +105,7 @@ def test_bomb_is_stopped_before_it_fills_the_disk(tmp_path, monkeypatch):
     assert left_in(tmp_path / "cache") == []
 
 
-def test_no_room_on_the_disk_is_said(tmp_path, monkeypatch):
+def test_no_room_on_the_disk_is_one_message(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "KEEP_FREE_BYTES", 1 << 60)
     with pytest.raises(ArchiveError, match=r"no room to unpack it[\s\S]*--cache_dir"):
         unpack(write_tar(tmp_path / "x.tar", [("a", b"1", FILE)], "w"), tmp_path / "cache")

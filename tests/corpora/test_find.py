@@ -67,9 +67,10 @@ def test_several_corpora_folders(corpora, tmp_path, monkeypatch):
     assert open_corpus("common_voice", "tr", corpora_dir=tmp_path).found.root.is_relative_to(corpora)
 
 
-def test_corpora_folder_that_is_not_there_is_an_error(tmp_path):
+@pytest.mark.parametrize("name", ["typo", "x" * 5_000, "~nobody-of-this-name"])
+def test_corpora_folder_that_is_not_there_is_an_error(name):
     with pytest.raises(CorpusError, match=r"no such folder \(--corpora_dir\)"):
-        open_corpus("common_voice", "tr", corpora_dir=tmp_path / "typo")
+        open_corpus("common_voice", "tr", corpora_dir=name)
 
 
 def test_path_wins_over_a_known_name_and_a_folder_of_that_name_does_not_hide_it(corpora, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A stream as batches: each utterance once a pass whoever reads it, gone on with where it was, nothing lost unsaid."""
+"""Batches of a stream: each utterance once a pass for any number of readers, exact resume, skipped ones are named."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_like_lengths_are_together():
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("skip", [1, 5, 14])
-def test_a_stream_goes_on_where_it_was(skip: int, workers: int):
+def test_a_stream_resumes_at_any_batch(skip: int, workers: int):
     def batches(**how: Any) -> Any:
         return stream_loader(dataset(Stream(20), **how), num_workers=workers, pin_memory=False)
 
@@ -137,7 +137,7 @@ def test_evaluation_of_the_first_so_many(processes: int):
 
 
 @pytest.mark.parametrize("bad", [(0,), (3,), (6,), (5, 6), tuple(range(7))])
-def test_what_cannot_be_read_is_named_wherever_it_lies(bad: tuple[int, ...]):
+def test_what_cannot_be_read_is_named_wherever_it_is(bad: tuple[int, ...]):
     batches = list(dataset(Stream(7, bad), limits=None))
     assert sorted(ids(batches)) == [str(index) for index in range(7) if index not in bad]
     assert sorted(int(row.id) for batch in batches for row in batch.skipped) == list(bad)

@@ -122,10 +122,12 @@ def _existing_path(dataset_name: str) -> Path | None:
 
 
 def _corpora_folders(corpora_dir: str | Path | None) -> list[Path]:
-    if corpora_dir and not Path(corpora_dir).expanduser().is_dir():
-        raise CorpusError(f"{corpora_dir}: no such folder (--corpora_dir).")
     names = [str(corpora_dir or ""), *os.environ.get("SPEECHTUNE_CORPORA", "").split(os.pathsep)]
-    return list(dict.fromkeys(Path(name).expanduser().absolute() for name in names if name))
+    # os.path instead of Path: no exceptions for a name that is too long, or a ~user that doesn't exist
+    folders = [os.path.abspath(os.path.expanduser(name)) for name in names if name]  # noqa: PTH100, PTH111
+    if corpora_dir and not os.path.isdir(folders[0]):  # noqa: PTH112
+        raise CorpusError(f"{str(corpora_dir)[:200]}: no such folder (--corpora_dir).")
+    return [Path(folder) for folder in dict.fromkeys(folders)]
 
 
 def _here_or_known_below(folder: Path) -> list[Candidate]:
