@@ -23,13 +23,13 @@ HUB = "https://huggingface.co"
 
 
 def options_table() -> str:
-    """Return the table of options by group, and of the old names that still work."""
+    """Return a table of our options by group, and one of the options that are renamed, not needed or not supported."""
     parts = []
     for group, options in groupby(own_options().values(), key=lambda option: option.group):
         parts += [f"### {group}", "", "| option | default | what | commands |", "|---|---|---|---|"]
         parts += [_option_row(option) for option in options]
         parts.append("")
-    parts += ["### Old names", "", "| option | what becomes of it |", "|---|---|"]
+    parts += ["### Renamed, not needed, not supported", "", "| option | what becomes of it |", "|---|---|"]
     for name, old in sorted(OLD_NAMES.items()):
         parts.append(f"| `--{name}` | {_cell(old.line or f'the same as `--{old.to}`')} |")
     return "\n".join(parts)

@@ -69,7 +69,7 @@ def test_groups_are_together_and_begin_with_the_output(monkeypatch: pytest.Monke
 
 def test_entries_say_what_they_take_and_their_default(monkeypatch: pytest.MonkeyPatch):
     text = help_of("train", monkeypatch)
-    assert entry(text, "max_train_samples") == "--max_train_samples N train on the first N utterances only"
+    assert entry(text, "max_train_samples") == "--max_train_samples N train on the first N utterances"
     assert entry(text, "max_skipped").startswith("--max_skipped X stop if")
     assert entry(text, "layerdrop").endswith(" layer (CTC)")
     assert entry(text, "shuffle_buffer_size").endswith("(streams; default: 500)")

@@ -222,9 +222,8 @@ def test_all_mistakes_come_in_one_message():
         "'lost' belongs to no option. Is an option's name missing, or are quotes missing?",
         "--layerdrop: expected a number from 0 to 1, found '2'",
         "--seed: expected a whole number from 0 to 4,294,967,295, found 'x'",
-        "--dataset_name is missing: corpus: a folder, an archive, a manifest file, a corpus in --corpora_dir, or a"
-        " dataset on the hub",
-        "--output_dir is missing: The output directory where the model predictions and checkpoints will be written.",
+        "--dataset_name is missing: corpus: a folder, archive or manifest, a name in --corpora_dir, or one on the hub",
+        "--output_dir is missing: folder for everything that the command writes",
         "`speechtune train --help` lists the options.",
     ]
 

@@ -133,6 +133,14 @@ def test_the_same_holds_for_a_file_of_options(text: str, tmp_path: Path):
     assert line.startswith(f"{path}, line 1: ") and "expected" in line and len(line) < 400
 
 
+def test_an_option_with_a_wrong_value_is_not_called_missing_too():
+    words = ["--dataset_name", "d", "--output_dir", "o", "--model_config", '{"num_hidden_layers": 10000000}']
+    with pytest.raises(OptionError) as caught:
+        parse_options(words)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("--model_config: expected a JSON object") and "(num_hidden_layers is 10000000)" in line
+
+
 def test_numbers_in_the_file_of_a_model_config_are_checked_too(tmp_path: Path):
     path = tmp_path / "config.json"
     path.write_text('{"model_type": "wav2vec2", "num_hidden_layers": 10000000}')

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import functools
 import shutil
+import textwrap
+from dataclasses import replace
 from typing import Any
 
 from speechtune.options.option import Option, own_options
 from speechtune.options.renamed import OLD_NAMES
 from speechtune.options.table import Command
-from speechtune.options.training_arguments import training_options
+from speechtune.options.training_arguments import HELP, training_options
 
 __all__ = ["option_help"]
 
@@ -62,13 +64,13 @@ def option_help(command: Command, *, prog: str, everything: bool = False) -> str
     width = max(60, min(shutil.get_terminal_size().columns, 110))
     has_training = command in ("train", "plan", "script", "evaluate")
     parser = argparse.ArgumentParser(
-        usage=f"{prog} {usage}",
+        usage=textwrap.fill(f"{prog} {usage}", width - 7, subsequent_indent=" " * 9, break_on_hyphens=False),
         description=about,
         epilog=_ALL_OF_TRAINING if has_training and not everything else None,
         add_help=False,
         formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=34, width=width),
     )
-    options = [Option("output_dir", "str", help="folder for everything that the command writes", group="Output")]
+    options = [replace(training_options()["output_dir"], group="Output")]
     options += [option for option in own_options().values() if option.belongs_to(command)]
     if everything and has_training:
         options += [option for option in training_options().values() if option.name != "output_dir"]
@@ -82,19 +84,21 @@ def option_help(command: Command, *, prog: str, everything: bool = False) -> str
 
 def _text(option: Option) -> str:
     old = OLD_NAMES.get(option.name)
-    text = old.line if old is not None and old.line else option.help
+    text = option.help
+    if old is not None and (old.line or not old.annotation):
+        text = old.line or f"the same as --{old.to}"
     default = option.default
     remarks = [_ONLY_FOR[option.only_for]] if option.only_for else []
-    if default not in (None, "", False, ...) and default != []:
+    if default not in (None, "", False, ...) and default != [] and option.name not in HELP:
         remarks.append(f"default: {' '.join(map(str, default)) if isinstance(default, tuple) else default}")
     return (text + (f" ({'; '.join(remarks)})" if remarks else "")).replace("%", "%%")  # argparse formats it
 
 
 def _placeholder(option: Option) -> dict[str, Any]:
     """What follows the option's name, as an argument of `add_argument`."""
-    if option.words and len(option.words) <= 4:
-        numbers = ["SECONDS"] if "float" in option.kinds else []
-        return {"metavar": "|".join([*numbers, *option.words]) + ("..." if option.takes_many else "")}
+    words = "|".join([*(["SECONDS"] if "float" in option.kinds else []), *option.words])
+    if option.words and len(words) <= 40:
+        return {"metavar": words + ("..." if option.takes_many else "")}
     if option.is_switch:
         return {"action": "store_true"} if option.default is False else {"metavar": "BOOL", "nargs": "?"}
     names = {"int": "N", "float": "X", "dict": "JSON", "list": "WORD..."}

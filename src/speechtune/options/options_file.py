@@ -61,8 +61,9 @@ def check_json_file(path: Path, option: Option) -> None:
         ValueError: it is missing, no JSON object, or a number in it is out of range; "..., found '{path}' (...)".
     """
     try:
-        text = _read_text(path, "file")
-        value = json.loads(text)
+        if not path.exists():
+            raise ValueError("no such file")
+        value = json.loads(_read_text(path, "file"))
         if not isinstance(value, dict):
             raise ValueError("it holds no JSON object")
         option.check(value)
@@ -87,22 +88,18 @@ def _read_text(path: Path, what: str) -> str:
 
 def _json_entries(path: Path, text: str) -> Iterator[tuple[str, Any, int]]:
     try:
-        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_int=_int)
+        pairs = json.loads(text, object_pairs_hook=tuple, parse_int=_int)  # a key given twice is kept twice
     except json.JSONDecodeError as error:
         raise OptionError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from None
-    if not isinstance(pairs, _Pairs):
+    if not isinstance(pairs, tuple):
         raise OptionError(f'{path}: expected an object of options, like {{"learning_rate": 3e-4}}')
     for key, value in pairs:
         match = re.search(rf"{re.escape(json.dumps(key, ensure_ascii=False))}\s*:", text)
         yield key, _plain(value), text.count("\n", 0, match.start()) + 1 if match else 1
 
 
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object with its keys in order; a key given twice is kept twice."""
-
-
 def _plain(value: Any) -> Any:
-    if isinstance(value, _Pairs):
+    if isinstance(value, tuple):
         return {key: _plain(inner) for key, inner in value}
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 

@@ -65,6 +65,7 @@ def parse_options(
     overridden = {b if a in on_line else a for a, b in _RIVALS if (a in on_line) != (b in on_line)}
     given = [entry for entry in in_file if _knows(command, entry.name) and entry.name not in overridden]
     values = _convert([*given, *words.given], table, mistakes)
+    wrong = {entry.name for entry in (*given, *words.given)} - set(values)
     mistakes += [
         f"--{name} is not an option of `{prog}`, but of `speechtune {_owner(name)}`."
         for name in sorted(on_line)
@@ -74,7 +75,9 @@ def parse_options(
         mistakes.append("--fp16 and --bf16 contradict each other: give one of them.")
     notes = _translate(values, table, mistakes)
     _imply(command, values)
-    mistakes += _missing(command, kind, values, table) + _contradictions(command, kind, values)
+    mistakes += _missing(command, kind, dict.fromkeys(wrong, True) | values, table) + _contradictions(
+        command, kind, values
+    )
     if mistakes:
         raise OptionError("\n".join(mistakes + hint))
 
@@ -141,7 +144,7 @@ def _convert(given: Sequence[Given], table: Mapping[str, Option], mistakes: list
         option = table[entry.name]
         try:
             value = option.convert(entry.raw)
-            if option.takes_path and isinstance(value, str):
+            if option.takes_path and isinstance(value, str) and option.group != "old":
                 check_json_file(Path(value), option)
             values[entry.name] = value
         except ValueError as error:

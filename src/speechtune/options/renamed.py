@@ -52,10 +52,8 @@ def _dropped(annotation: str, why: str) -> Old:
     return Old(f"no longer does anything; {why}", "", annotation)
 
 
-_NO_GRAPH = "the model runs as PyTorch runs it (--torch_compile compiles it)"
 _TORCHRUN = "processes are started by torchrun"
 _PLANNED = "batches are planned once, by duration, and divided among the processes"
-_OWN_EVALUATION = "evaluation keeps texts and counts errors, not logits"
 _LOADER = "--dataloader_num_workers is enough; the rest is set for the machine"
 _LIGER = "Liger has no kernels for speech models. Leave it out"
 
@@ -68,18 +66,17 @@ OLD_NAMES: dict[str, Old] = {
     "auto_find_batch_size": _changed("bool", "batch_seconds", lambda on: "auto" if on else None),
     # ... that are not needed
     "average_tokens_across_devices": _unneeded("a step's loss is always the mean over all processes"),
-    "dataloader_drop_last": _unneeded(_PLANNED),
-    "dataloader_in_order": _unneeded(_LOADER),
-    "dataloader_multiprocessing_context": _unneeded(_LOADER),
-    "dataloader_persistent_workers": _unneeded(_LOADER),
-    "dataloader_pin_memory": _unneeded(_LOADER),
+    **dict.fromkeys(("dataloader_drop_last", "sortish_sampler"), _unneeded(_PLANNED)),
+    **dict.fromkeys(("dataloader_in_order", "dataloader_multiprocessing_context"), _unneeded(_LOADER)),
+    **dict.fromkeys(("dataloader_persistent_workers", "dataloader_pin_memory"), _unneeded(_LOADER)),
     "dataloader_prefetch_factor": _unneeded(_LOADER),
     "disable_tqdm": _unneeded("progress is shown as plain lines where the output is not a terminal"),
     "do_predict": _unneeded("--do_eval writes the recognised text to hypotheses.jsonl"),
     "enable_jit_checkpoint": _unneeded("SIGTERM and Ctrl+C always save a checkpoint"),
-    "eval_accumulation_steps": _unneeded(_OWN_EVALUATION),
-    "eval_do_concat_batches": _unneeded(_OWN_EVALUATION),
-    "eval_use_gather_object": _unneeded(_OWN_EVALUATION),
+    **dict.fromkeys(
+        ("eval_accumulation_steps", "eval_do_concat_batches", "eval_use_gather_object"),
+        _unneeded("evaluation keeps texts and counts errors, not logits"),
+    ),
     "hub_always_push": _unneeded("the model is uploaded once, at the end"),
     "ignore_data_skip": _unneeded("a resumed run skips trained utterances without reading them"),
     "include_num_input_tokens_seen": _unneeded("seconds of audio are counted instead"),
@@ -89,7 +86,6 @@ OLD_NAMES: dict[str, Old] = {
     "logging_nan_inf_filter": _unneeded("a step with a non-finite loss is skipped and reported"),
     "remove_unused_columns": _unneeded("--audio_column_name and --text_column_name choose the columns"),
     "restore_callback_states_from_checkpoint": _unneeded("no callback here has a state of its own"),
-    "sortish_sampler": _unneeded(_PLANNED),
     # ... that would change the result, and are not supported
     "batch_eval_metrics": _refused("error rates are always counted batch by batch. Leave it out"),
     "bf16_full_eval": _refused("evaluation uses --precision. Give --precision bf16"),
@@ -97,10 +93,9 @@ OLD_NAMES: dict[str, Old] = {
     "data_seed": _refused("--seed also decides the order of the data. Leave it out"),
     "deepspeed": _refused("--fsdp shards a model over GPUs. Leave it out"),
     "include_for_metrics": _refused("--eval_metrics chooses the error rates. Leave it out"),
-    "liger_kernel_config": _refused(_LIGER),
     "parallelism_config": _refused("torchrun with --fsdp shards a model over GPUs. Leave it out"),
     "prediction_loss_only": _refused("an evaluation always gives error rates. Leave it out"),
-    "use_liger_kernel": _refused(_LIGER),
+    **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), _refused(_LIGER)),
     # Renamed
     "max_left_out": _renamed("max_skipped"),
     "arena_max_gb": _renamed("audio_cache_max_gb"),
@@ -140,18 +135,16 @@ OLD_NAMES: dict[str, Old] = {
     "logging_dir": _dropped("str | None", "TensorBoard's folder is the variable TENSORBOARD_LOGGING_DIR"),
     "include_inputs_for_metrics": _dropped("bool", "error rates need no inputs"),
     "include_tokens_per_second": _dropped("bool", "seconds of audio per second are always shown"),
-    "fp16_backend": _dropped("str", "half precision is PyTorch's own"),
-    "half_precision_backend": _dropped("str", "half precision is PyTorch's own"),
-    "fp16_opt_level": _dropped("str", "it was for NVIDIA's apex; half precision is PyTorch's own"),
+    **dict.fromkeys(
+        ("fp16_backend", "half_precision_backend", "fp16_opt_level"), _dropped("str", "half precision is PyTorch's own")
+    ),
     "past_index": _dropped("int", "speech models have no such state"),
-    "jit_mode_eval": _dropped("bool", _NO_GRAPH),
-    "use_ipex": _dropped("bool", _NO_GRAPH),
+    **dict.fromkeys(("jit_mode_eval", "use_ipex"), _dropped("bool", "--torch_compile compiles the model")),
     "use_legacy_prediction_loop": _dropped("bool", "evaluation has its own loop here"),
     "use_mps_device": _dropped("bool", "an Apple GPU is used where there is one"),
     "tpu_num_cores": _dropped("int | None", _TORCHRUN),
     "mp_parameters": _dropped("str", _TORCHRUN),
     "ray_scope": _dropped("str | None", "no hyper-parameter search is run here"),
     "sharded_ddp": _dropped("str | None", "--fsdp shards a model"),
-    "dispatch_batches": _dropped("bool | None", _PLANNED),
-    "split_batches": _dropped("bool | None", _PLANNED),
+    **dict.fromkeys(("dispatch_batches", "split_batches"), _dropped("bool | None", _PLANNED)),
 }

@@ -37,17 +37,16 @@ _KIND_DEFAULTS: dict[str, dict[str, Any]] = {
     "seq2seq": {"train_split_name": "train"},
 }
 
-_EVERYWHERE = "train evaluate doctor vocab"
-_WITH_MODEL = "train evaluate doctor"
-_COUNT = (1, 10**9)
+_ALL, _WITH_MODEL, _TRAINING = "train evaluate doctor vocab", "train evaluate doctor", "train doctor vocab"
+_SHARE, _SECONDS, _COUNT = (0, 1), (0, 86_400), (1, 10**9)
 
 
 def _option(
     group: str,
     default: Any,
     help: str,
+    commands: str = "train",
     *,
-    commands: str,
     only_for: str = "",
     limits: tuple[float, float] | None = None,
     secret: bool = False,
@@ -63,13 +62,14 @@ def _option(
 
 
 _model = partial(_option, "Model", commands=_WITH_MODEL)
-_training = partial(_option, "Training", commands="train")
-_share = partial(_training, only_for="ctc", limits=(0, 1))
-_corpus = partial(_option, "Corpus", commands=_EVERYWHERE)
-_text = partial(_option, "Transcripts", commands=_EVERYWHERE)
+_corpus = partial(_option, "Corpus", commands=_ALL)
+_text = partial(_option, "Transcripts", commands=_ALL)
+_ctc = partial(_option, "Training", only_for="ctc")
+_share = partial(_option, "Training", only_for="ctc", limits=_SHARE)
+_training = partial(_option, "Training")
 _batches = partial(_option, "Batches and speed", commands="train evaluate")
 _scores = partial(_option, "Scores", commands="train evaluate")
-_run = partial(_option, "Run", commands="train")
+_run = partial(_option, "Run")
 
 
 @dataclass(frozen=True)
@@ -79,75 +79,56 @@ class Settings:
     model_name_or_path: str = _model("", "pretrained model: a folder, or a name on the Hugging Face hub")
     model_config: Mapping[str, Any] | str | None = _model(
         None,
-        "train from random weights: the model's configuration with its model_type, as JSON or the path of a JSON file;"
-        " replaces --model_name_or_path",
+        "start from random weights instead: the model's configuration, with its model_type, as JSON or a JSON file",
         commands="train",
         limits=(-(10**6), 10**6),
     )
-    tokenizer_name_or_path: str | None = _model(
-        None, "tokenizer: a folder, or a name on the hub; by default the model's, or one made from the training text"
-    )
-    config_name: str | None = _model(None, "configuration of another model to use: a folder, or a name on the hub")
+    tokenizer_name_or_path: str | None = _model(None, "tokenizer; by default the model's, or one made from the text")
+    config_name: str | None = _model(None, "use this configuration instead: a folder, or a name on the hub")
     feature_extractor_name: str | None = _model(
-        None, "feature extractor of another model to use: a folder, or a name on the hub"
+        None, "use this feature extractor instead: a folder, or a name on the hub"
     )
     model_revision: str = _model("main", "version of the model on the hub: a branch, tag or commit")
-    cache_dir: str | None = _model(None, "folder for downloads and for the corpus index", commands=_EVERYWHERE)
+    cache_dir: str | None = _model(None, "folder for downloads and for the corpus index", commands=_ALL)
     token: str | None = _model(
-        None, "access token for the hub; by default the one of `hf auth login`", commands=_EVERYWHERE, secret=True
+        None, "token for the hub; by default that of `hf auth login`", commands=_ALL, secret=True
     )
     trust_remote_code: bool = _model(False, "run Python code that comes with a model or dataset; read that code first")
 
-    dataset_name: str = _corpus(
-        "", "corpus: a folder, an archive, a manifest file, a corpus in --corpora_dir, or a dataset on the hub"
-    )
+    dataset_name: str = _corpus("", "corpus: a folder, archive or manifest, a name in --corpora_dir, or one on the hub")
     dataset_config_name: str | None = _corpus(None, "part of the corpus, usually a language: tr, clean, german")
-    corpora_dir: str | None = _corpus(
-        None, "folder to search for corpora, up to three levels deep; default: $SPEECHTUNE_CORPORA"
-    )
+    corpora_dir: str | None = _corpus(None, "folder to search for corpora, three levels deep; or $SPEECHTUNE_CORPORA")
     train_split_name: str = _corpus(
         "train+validation",
         "splits to train on, joined by +; 'train' for sequence-to-sequence models",
-        commands="train doctor vocab",
+        commands=_TRAINING,
     )
     eval_split_name: str = _corpus("test", "splits to evaluate on, joined by +", commands=_WITH_MODEL)
     audio_column_name: str = _corpus("audio", "column of the recordings")
     text_column_name: str = _corpus("text", "column of the transcripts; by default the corpus' own")
     allow_outside_audio: bool = _corpus(False, "read recordings that a corpus lists outside its own folder")
-    max_duration_in_seconds: float = _corpus(20.0, "skip longer recordings in training", limits=(0, 86_400))
-    min_duration_in_seconds: float = _corpus(0.0, "skip shorter recordings in training", limits=(0, 86_400))
-    max_train_samples: int | None = _corpus(
-        None, "train on the first N utterances only", commands="train doctor vocab", limits=_COUNT
-    )
+    max_duration_in_seconds: float = _corpus(20.0, "skip longer recordings in training", limits=_SECONDS)
+    min_duration_in_seconds: float = _corpus(0.0, "skip shorter recordings in training", limits=_SECONDS)
+    max_train_samples: int | None = _corpus(None, "train on the first N utterances", commands=_TRAINING, limits=_COUNT)
     max_eval_samples: int | None = _corpus(
-        None, "evaluate on the first N utterances only", commands=_WITH_MODEL, limits=_COUNT
+        None, "evaluate on the first N utterances", commands=_WITH_MODEL, limits=_COUNT
     )
-    max_skipped: float = _corpus(0.05, "stop if more than this share of a split is unusable", limits=(0, 1))
+    max_skipped: float = _corpus(0.05, "stop if more than this share of a split is unusable", limits=_SHARE)
     strict: bool = _corpus(False, "stop at the first unusable recording or transcript")
     preprocessing_num_workers: int | None = _corpus(None, "threads that read the recordings' headers", limits=(1, 256))
     overwrite_cache: bool = _corpus(False, "index the corpus again")
-    streaming: bool = _corpus(
-        False, "stream the dataset from the hub or from shards; needs --max_steps", commands="train evaluate"
-    )
+    streaming: bool = _corpus(False, "stream from the hub or from shards; needs --max_steps", commands="train evaluate")
     shuffle_buffer_size: int = _corpus(
-        500,
-        "number of utterances to shuffle within a stream",
-        commands="train",
-        only_for="streaming",
-        limits=(1, 10**6),
+        500, "utterances to shuffle at a time", commands="train", only_for="streaming", limits=(1, 10**6)
     )
 
     chars_to_ignore: tuple[str, ...] | None = _text(None, "characters to remove from the transcripts: , ? . ! -")
     do_lower_case: bool = _text(True, "convert the transcripts to lower case, by the rules of their language")
-    language: str | None = _text(
-        None, "language of the transcripts, as Whisper names it (hindi) or as a code (hi); by default the corpus'"
-    )
+    language: str | None = _text(None, "language of the transcripts: hindi, hi; by default the corpus'")
     task: Literal["transcribe", "translate"] = _text(
         "transcribe", "Whisper's task", commands="train evaluate", only_for="seq2seq"
     )
-    phoneme_language: str | None = _text(
-        None, "convert the transcripts to phonemes of this language and recognise those", only_for="ctc"
-    )
+    phoneme_language: str | None = _text(None, "recognise phonemes: those of this language", only_for="ctc")
     unk_token: str = _text("[UNK]", "token for unknown characters, in a new tokenizer", only_for="ctc")
     pad_token: str = _text("[PAD]", "token for padding and the CTC blank, in a new tokenizer", only_for="ctc")
     word_delimiter_token: str = _text("|", "token for the space between words, in a new tokenizer", only_for="ctc")
@@ -161,64 +142,55 @@ class Settings:
     final_dropout: float = _share(0.0, "dropout before the output layer")
     layerdrop: float = _share(0.0, "probability of skipping an encoder layer")
     mask_time_prob: float = _share(0.05, "SpecAugment: share of frames to mask")
-    mask_time_length: int = _training(10, "SpecAugment: frames per mask", only_for="ctc", limits=(1, 1000))
+    mask_time_length: int = _ctc(10, "SpecAugment: frames per mask", limits=(1, 1000))
     mask_feature_prob: float = _share(0.0, "SpecAugment: share of features to mask")
-    mask_feature_length: int = _training(10, "SpecAugment: features per mask", only_for="ctc", limits=(1, 1000))
+    mask_feature_length: int = _ctc(10, "SpecAugment: features per mask", limits=(1, 1000))
     apply_spec_augment: bool = _training(
-        False, "SpecAugment for Whisper, with the values of the model's configuration", only_for="seq2seq"
+        False, "SpecAugment for Whisper, as its configuration says", only_for="seq2seq"
     )
-    ctc_loss_reduction: Literal["mean", "sum"] = _training("mean", "reduction of the CTC loss", only_for="ctc")
-    ctc_zero_infinity: bool = _training(False, "count an infinite CTC loss as zero", only_for="ctc")
-    add_adapter: bool = _training(False, "add the convolutional adapter after the encoder", only_for="ctc")
-    target_language: str | None = _training(
-        None,
-        "train only MMS attention adapters, for this language (ISO 639-3: tur, swe)",
-        commands="train evaluate",
-        only_for="ctc",
+    ctc_loss_reduction: Literal["mean", "sum"] = _ctc("mean", "reduction of the CTC loss")
+    ctc_zero_infinity: bool = _ctc(False, "count an infinite CTC loss as zero")
+    add_adapter: bool = _ctc(False, "add the convolutional adapter after the encoder")
+    target_language: str | None = _ctc(
+        None, "train only MMS attention adapters, for this language (ISO 639-3: tur, swe)", commands="train evaluate"
     )
     adapter_attn_dim: int = _training(16, "width of the attention adapters", only_for="adapter", limits=(1, 4096))
-    overwrite_lang_vocab: bool = _training(
-        False, "replace this language's vocabulary in the tokenizer", only_for="adapter"
-    )
+    overwrite_lang_vocab: bool = _training(False, "replace this language's vocabulary", only_for="adapter")
 
     batch_seconds: float | Literal["auto"] | None = _batches(
         None,
-        "seconds of audio per batch and process, padding included, in place of a number of utterances; 'auto' takes"
-        " the most that fits in memory",
+        "seconds of audio per batch, with padding; replaces the number of utterances; auto: all that fits",
         limits=(0.1, 10**6),
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _batches(
-        "auto", "precision; 'auto' takes the fastest one that is safe on this machine"
+        "auto", "precision of the computation; auto: the fastest one that is safe on this machine"
     )
     audio_cache_max_gb: float | None = _batches(
-        None,
-        "largest size of the decoded-audio cache, in GB; 0 turns it off; by default a share of the free disk",
-        limits=(0, 10**6),
+        None, "largest decoded-audio cache, in GB; 0 turns it off; by default a share of the disk", limits=(0, 10**6)
     )
     encoder_context: float | Literal["full"] | None = _batches(
         None,
-        "Whisper: pad each clip with this many seconds of silence, or to 30 s ('full'); by default as the model was"
-        " fine-tuned",
+        "Whisper: seconds of silence after each clip; full: up to 30 s; by default as the model was fine-tuned",
         only_for="seq2seq",
         limits=(0, 30),
     )
     force: bool = _batches(
-        False, "allow a short --encoder_context for a model that was not fine-tuned with it", only_for="seq2seq"
+        False, "allow an --encoder_context that the model was not fine-tuned with", only_for="seq2seq"
     )
     encoder_cache: bool = _batches(
-        False, "keep the output of a frozen encoder on disk, one per utterance", commands="train", only_for="seq2seq"
+        False, "keep the output of a frozen encoder on disk, by utterance", commands="train", only_for="seq2seq"
     )
 
     eval_metrics: tuple[Literal["wer", "cer", "per"], ...] = _scores(
-        ("wer",), "error rates to show: of words, characters, phonemes"
+        ("wer",), "error rates of words, characters, phones"
     )
     protocol: Literal["default", "readme"] = _scores(
         "default",
-        "how text is normalised, filtered and scored; 'readme': as the original scripts did, errors included",
-        commands=_EVERYWHERE,
+        "normalisation, filter and score; readme: as the original scripts did, errors included",
+        commands=_ALL,
     )
     padding: Literal["invariant", "original"] = _scores(
-        "invariant", "'original': let padding change the output, as the original models do"
+        "invariant", "original: padding changes the output, as in the scripts"
     )
 
     overwrite_output_dir: bool = _run(False, "start again, even if the output folder holds a run to resume")

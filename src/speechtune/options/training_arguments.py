@@ -16,7 +16,7 @@ from typing import Any
 from speechtune.errors import OptionError
 from speechtune.options.option import Option
 
-__all__ = ["LIMITS", "TRACKERS", "training_options"]
+__all__ = ["HELP", "LIMITS", "TRACKERS", "training_options"]
 
 _SEEDS = (0, 2**32 - 1)
 _MANY = 10**9
@@ -65,6 +65,19 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     ),
     "torch_compile_mode": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
 }
+# Help of those that do something else here, or have another default, than transformers says
+HELP = {
+    "output_dir": "folder for everything that the command writes",
+    "do_train": "train; `speechtune train` does so by default",
+    "do_eval": "evaluate at the end; `speechtune train` does so by default",
+    "logging_steps": "number or share of steps between two lines of the log; default: 10",
+    "log_level": "level of transformers' own messages; default: error",
+    "metric_for_best_model": "metric that tells which checkpoint is the best; default: wer",
+    "push_to_hub": "upload the trained model and its model card, once, at the end",
+    "hub_strategy": "any value means the same: upload once, at the end",
+    "dataloader_num_workers": "processes that prepare batches; by default as the machine allows",
+    "train_sampling_strategy": "order of the training utterances; by default grouped by duration",
+}
 
 
 @functools.cache
@@ -102,7 +115,7 @@ def _training_option(name: str, node: ast.AnnAssign) -> Option:
         name,
         annotation,
         [] if "default_factory" in keywords else default,
-        metadata.get("help", "").replace("%%", "%"),  # argparse's escape
+        HELP.get(name) or metadata.get("help", "").replace("%%", "%"),  # argparse's escape
         "TrainingArguments",
         choices=choices,
         bare="const" in metadata,
