@@ -160,7 +160,7 @@ def ours(goal: Goal, corpus: Path, folder: Path, args: argparse.Namespace) -> tu
         **_common_arguments(folder, args),
         bf16=precision.bf16,
         fp16=precision.fp16,
-        dataloader_num_workers=choose_num_workers(args.workers, has_gpu=has_gpu()) if not args.tiny else 0,
+        dataloader_num_workers=choose_num_workers(args.workers, on_gpu=has_gpu()) if not args.tiny else 0,
         remove_unused_columns=False,
         torch_compile=args.compile,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["EditCounts", "Hypothesis", "Skipped", "Utterance"]
+__all__ = ["EditCounts", "Hypothesis", "Skipped", "Transcript", "Utterance"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Skipped:
     reason: str  # slug that is counted: undecodable, too_long, empty_transcript, ...
     detail: str = ""  # one line for a human
     duration_s: float = float("nan")
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Names the row of the corpus; malformed rows have no id, but a file and line."""
+        return self.split, self.id, self.file
 
     def as_json(self) -> dict[str, Any]:
         """Row of skipped.jsonl; an unknown duration is null."""
@@ -110,3 +115,14 @@ def _with_null_duration(row: dict[str, Any]) -> dict[str, Any]:
 
 def _with_nan_duration(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "duration_s": float("nan")} if row.get("duration_s") is None else row
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What a model recognised in one recording."""
+
+    text: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        return self.text

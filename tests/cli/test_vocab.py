@@ -43,7 +43,8 @@ def test_the_training_texts_characters_in_order_and_no_others(corpus: Path, tmp_
 def test_it_is_the_vocabulary_that_training_makes(corpus: Path, tmp_path: Path):
     from speechtune.models.ctc.setup import ctc_for_training
     from speechtune.models.loading import random_config
-    from speechtune.training.data import open_splits, text_normaliser
+    from speechtune.plan.resolve import resolve
+    from speechtune.training.data import read_corpus
 
     made = vocab(corpus, tmp_path / "out")
     argv = [
@@ -54,15 +55,14 @@ def test_it_is_the_vocabulary_that_training_makes(corpus: Path, tmp_path: Path):
         "--model_config",
         '{"model_type": "wav2vec2"}',
     ]
-    options = parse_options(argv)
-    splits = open_splits(options, train=True, evaluate=False)
-    splits.normalise(text_normaliser(options, splits.language)[0])
+    plan = resolve(parse_options(argv))
+    data = read_corpus(plan)
     tiny = {"model_type": "wav2vec2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = random_config({**tiny, "intermediate_size": 16, "conv_dim": [8] * 7, "num_conv_pos_embedding_groups": 2})
     ctc_for_training(
-        options.config,
+        plan.settings,
         config,
-        vocabulary_texts=splits.train_texts,
+        vocabulary_texts=data.train_texts,
         eval_texts=[],
         folder=tmp_path / "run",
         where="here",

@@ -26,10 +26,10 @@ from speechtune.doctor.checks import (
     shared,
     signs_in,
 )
+from speechtune.doctor.old_data import Splits
 from speechtune.errors import AudioError, TextError
 from speechtune.models.loading import random_config
 from speechtune.options.parse import parse_options
-from speechtune.training.data import Splits
 from speechtune.types import Utterance
 
 # ---- durations and texts

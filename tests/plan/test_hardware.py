@@ -44,7 +44,7 @@ def test_fp16_without_a_gpu_falls_back_and_says_so(processor):
     processor(OLD_INTEL)
     chosen = machine.choose_precision("fp16")
     assert not (chosen.fp16 or chosen.bf16)
-    assert "--fp16 needs a GPU" in chosen.line
+    assert "--fp16 needs a GPU" in chosen.description
 
 
 def test_onednn_products_only_on_amd_and_only_where_they_stay_float32(processor, monkeypatch: pytest.MonkeyPatch):
@@ -72,9 +72,9 @@ def test_keeping_freed_memory_changes_no_result():
 
 def test_workers_are_the_users_number_or_fit_the_cores(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
-    assert machine.choose_num_workers(0, has_gpu=True) == 0
-    assert machine.choose_num_workers(None, has_gpu=False) == 1
-    assert machine.choose_num_workers(None, has_gpu=True) == 3
+    assert machine.choose_num_workers(0, on_gpu=True) == 0
+    assert machine.choose_num_workers(None, on_gpu=False) == 1
+    assert machine.choose_num_workers(None, on_gpu=True) == 3
 
 
 def test_what_libraries_read_from_the_environment_is_set_unless_the_user_did(monkeypatch: pytest.MonkeyPatch):

@@ -108,9 +108,9 @@ def full_disk_at_third_checkpoint(largest_bytes: int = 60_000) -> None:
     """From the third checkpoint on, no file may grow beyond this: the weights fit, the optimiser's state does not."""
     import resource
 
-    import speechtune.training.resuming_trainer
+    import speechtune.training.resume
 
-    begin, calls = speechtune.training.resuming_trainer.begin_checkpoint, 0
+    begin, calls = speechtune.training.resume.begin_checkpoint, 0
 
     def begin_on_full_disk(folder: Path, step: int) -> Path:
         nonlocal calls
@@ -119,7 +119,7 @@ def full_disk_at_third_checkpoint(largest_bytes: int = 60_000) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, resource.RLIM_INFINITY))
         return begin(folder, step)
 
-    speechtune.training.resuming_trainer.begin_checkpoint = begin_on_full_disk
+    speechtune.training.resume.begin_checkpoint = begin_on_full_disk
 
 
 def full_disk_for_weights() -> None:

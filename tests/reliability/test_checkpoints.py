@@ -16,7 +16,7 @@ from reliability.forks import ForkServer
 from reliability.tiny import RANDOMNESS, assert_same_weights, read_json, read_manifest, run, words, write_manifest
 
 from speechtune.errors import CorpusError, OutputError
-from speechtune.training.checkpoint import MANIFEST, finish_checkpoint
+from speechtune.plan.checkpoints import MANIFEST, finish_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
     flip_a_bit(output / "checkpoint-8" / name)
     with caplog.at_level("INFO", "speechtune"):
         assert again(finished, output) == 0
-    assert f"going on from {output / 'checkpoint-4'}" in caplog.text
+    assert f"resuming from {output / 'checkpoint-4'}" in caplog.text
     assert_same_weights(output, finished[1])
 
 
@@ -123,7 +123,7 @@ def test_a_changed_vocabulary_is_one_message(finished: tuple[Path, Path], tmp_pa
     settings = json.loads((output / "settings.json").read_text())
     settings["identity"]["dataset_name"] = str(corpus)
     (output / "settings.json").write_text(json.dumps(settings))
-    with pytest.raises(OutputError, match=r"checkpoint-8: its vocabulary is another one(.|\n)*--overwrite_output_dir"):
+    with pytest.raises(OutputError, match=r"checkpoint-8: has another vocabulary(.|\n)*--overwrite_output_dir"):
         run(*words(corpus, output, *RANDOMNESS))
 
 
@@ -138,7 +138,7 @@ def test_changed_utterances_begin_the_epoch_anew(
     settings["identity"]["dataset_name"] = str(corpus)
     (output / "settings.json").write_text(json.dumps(settings))
     assert run(*words(corpus, output, *RANDOMNESS)) == 0
-    assert "The training utterances have changed since checkpoint-8: its epoch is begun anew." in caplog.text
+    assert "The training utterances have changed since checkpoint-8: its epoch starts again." in caplog.text
     assert read_json(output / "trainer_state.json")["global_step"] == 8 + 7
 
 
@@ -154,7 +154,7 @@ def test_a_folder_that_is_no_checkpoint_is_one_message(missing: str, finished: t
     if missing != "everything":
         shutil.copytree(finished[1] / "checkpoint-8", given)
         (given / missing).unlink()
-    with pytest.raises(OutputError, match=r"given: (training can't go on from here|can't be gone on with|no whole)"):
+    with pytest.raises(OutputError, match=r"given: (training can't resume from|no whole)"):
         run(*words(finished[0], tmp_path / "out", "--resume_from_checkpoint", str(given)))
 
 
@@ -183,7 +183,7 @@ def test_no_pickle_of_a_checkpoint_is_run(name: str, finished: tuple[Path, Path]
     (checkpoint / MANIFEST).unlink()
     half = checkpoint.rename(output / "tmp-checkpoint-8")
     finish_checkpoint(half, 8)  # with checksums that fit
-    with pytest.raises(OutputError, match="checkpoint-8: can't be gone on with: "):
+    with pytest.raises(OutputError, match="checkpoint-8: training can't resume from it: "):
         again(finished, output)
     assert not mark.exists()
 

@@ -15,16 +15,16 @@ POINTS = [
     ("speechtune.models.ctc.setup:ctc_model", 1),  # the vocabulary is in the output folder, nothing else
     ("speechtune.audio.cache_files:_write_all", 6),  # samples in the decoded-audio cache without their record
     ("speechtune.training.trainer:SpeechTrainer.compute_loss", 8),  # in the second epoch, beside a checkpoint
-    ("speechtune.training.resuming_trainer:finish_checkpoint", 2),  # all files written, not yet renamed
-    ("speechtune.training.resuming_trainer:DataState.write", 3),  # amid the files of a checkpoint
+    ("speechtune.training.resume:finish_checkpoint", 2),  # all files written, not yet renamed
+    ("speechtune.training.resume:DataState.write", 3),  # amid the files of a checkpoint
     ("speechtune.training.trainer:recognise_split", 2),  # in an evaluation
 ]
 MORE_POINTS = [
     ("speechtune.corpora.writer:TableWriter.write", 1),  # the index of the training split is read, not yet written
     ("speechtune.corpora.index:json.dump", 2),  # the second index has its table, not its last file
     ("speechtune.training.trainer:SpeechTrainer.compute_loss", 1),  # before the first step
-    ("speechtune.training.checkpoint:write_atomically", 4),  # somewhere in a checkpoint's manifest or before
-    ("speechtune.training.resuming_trainer:rotate_checkpoints", 3),
+    ("speechtune.plan.checkpoints:write_atomically", 4),  # somewhere in a checkpoint's manifest or before
+    ("speechtune.training.resume:rotate_checkpoints", 3),
     ("speechtune.training.session:Session._save_model", 1),  # trained, not saved
     ("speechtune.evaluation.evaluate:write_evaluation", 1),
 ]

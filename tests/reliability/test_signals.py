@@ -73,7 +73,7 @@ def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
     assert f"stopped after step 7; saved in {output / 'checkpoint-7'}" in stopped.output
     assert not (output / "model.safetensors").exists()
     again = reference.run(output)
-    assert again.code == 0 and f"going on from {output / 'checkpoint-7'}" in again.output
+    assert again.code == 0 and f"resuming from {output / 'checkpoint-7'}" in again.output
     reference.assert_same(output)
 
 
@@ -169,7 +169,7 @@ def test_a_signal_to_one_of_two_processes_amid_an_evaluation_stops_both(referenc
     [
         STEP,
         pytest.param(EVALUATION_BATCH, marks=pytest.mark.long),
-        "speechtune.training.resuming_trainer:DataState.write",
+        "speechtune.training.resume:DataState.write",
     ],
 )
 def test_a_lost_process_ends_the_others_with_a_message(where: str, reference: Reference, tmp_path: Path):

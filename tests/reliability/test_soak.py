@@ -34,17 +34,17 @@ class Watch:
 def test_a_long_run_holds_no_more_at_its_end(
     workers: int, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    import speechtune.training.resuming_trainer
+    import speechtune.training.resume
 
     watch = Watch()
-    finish = speechtune.training.resuming_trainer.finish_checkpoint
+    finish = speechtune.training.resume.finish_checkpoint
 
     def finish_and_look(*args: Any) -> Any:
         place = finish(*args)
         watch.look()
         return place
 
-    monkeypatch.setattr(speechtune.training.resuming_trainer, "finish_checkpoint", finish_and_look)
+    monkeypatch.setattr(speechtune.training.resume, "finish_checkpoint", finish_and_look)
     more = ["--max_steps", str(STEPS), "--eval_strategy", "steps", "--eval_steps", str(EVERY)]
     more += ["--save_steps", str(EVERY), "--save_total_limit", "2", "--dataloader_num_workers", str(workers)]
     assert run(*words(corpus, tmp_path / "out", *CALM, *more, "--logging_steps", "50")) == 0

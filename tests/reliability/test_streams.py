@@ -40,7 +40,7 @@ def test_killed_on_a_stream_the_same_command_ends_with_the_same_weights(
         kill_at = ("speechtune.training.trainer:SpeechTrainer.compute_loss", call)
         assert server.run(commands["killed"], kill_at=kill_at, **how).code == -9
     again = server.run(commands["killed"], **how)
-    assert again.code == 0 and "going on from" in again.output, again.output
+    assert again.code == 0 and "resuming from" in again.output, again.output
     assert read_seen(tmp_path / "seen-killed") == read_seen(tmp_path / "seen-whole")
     assert_same_weights(tmp_path / "killed", tmp_path / "whole")
 

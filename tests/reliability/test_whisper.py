@@ -81,7 +81,7 @@ def test_killed_the_same_command_ends_with_the_same_weights(
         == -9
     )
     again = server.run(commands["killed"], **how)
-    assert again.code == 0 and "going on from" in again.output, again.output
+    assert again.code == 0 and "resuming from" in again.output, again.output
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
     assert read_seen(tmp_path / "seen-whole") == read_seen(tmp_path / "seen-killed")
     assert read_rows(tmp_path / "whole" / "hypotheses.jsonl") == read_rows(tmp_path / "killed" / "hypotheses.jsonl")

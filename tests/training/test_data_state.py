@@ -91,12 +91,12 @@ def test_a_damaged_state_or_one_of_another_version_is_a_message(content: str, tm
     (tmp_path / DATA_STATE).write_text(content)
     with pytest.raises(OutputError) as caught:
         DataState.read(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path}: training can't go on from here: data_state.json is missing or")
+    assert str(caught.value).startswith(f"{tmp_path}: training can't resume from here: data_state.json is missing or")
     assert "--model_name_or_path" in str(caught.value)
 
 
 def test_a_checkpoint_of_someone_else_is_a_message(tmp_path: Path):
-    with pytest.raises(OutputError, match="training can't go on from here"):
+    with pytest.raises(OutputError, match="training can't resume from here"):
         DataState.read(tmp_path / "none")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +13,6 @@ from standins.shards import rows_of, write_tar
 from trained_folders import ctc_folder
 
 from speechtune.cli.main import main
-from speechtune.options.table import Settings
-from speechtune.training.session import _metric_names, _order
 
 CPU = ["--use_cpu", "true", "--precision", "fp32", "--dataloader_num_workers", "0"]
 
@@ -37,28 +34,6 @@ def evaluated(model: Path, corpus: Path, out: Path, *more: str) -> dict[str, Any
 
 
 # ---- scores
-
-
-@pytest.mark.parametrize(
-    ("options", "names"),
-    [
-        ({}, ["wer", "cer"]),
-        ({"eval_metrics": ("cer",)}, ["wer", "cer"]),
-        ({"eval_metrics": ("per", "wer")}, ["wer", "cer", "per"]),
-        ({"phoneme_language": "tr"}, ["wer", "cer", "per"]),
-        ({"text_column_name": "phones", "eval_metrics": ("per",)}, ["wer", "cer", "per"]),
-    ],
-)
-def test_words_and_characters_are_always_scored_and_phones_where_they_are_recognised(options: Any, names: list[str]):
-    assert _metric_names(Settings(**options)) == names
-
-
-@pytest.mark.parametrize(
-    ("strategy", "order"),
-    [("random", "bucketed"), ("sequential", "sequential"), ("group_by_length", "bucketed"), ("", "bucketed")],
-)
-def test_utterances_are_grouped_by_length_unless_they_shall_keep_their_order(strategy: str, order: str):
-    assert _order(SimpleNamespace(train_sampling_strategy=strategy)) == order
 
 
 def test_each_score_file_says_by_which_protocol(model: Path, corpus: Path, tmp_path: Path):
@@ -156,3 +131,18 @@ def test_an_evaluation_alone_has_no_epoch_and_writes_no_model(model: Path, corpu
         "report.html",
         "skipped.jsonl",
     ]
+
+
+def test_the_results_of_a_training_are_also_in_one_file(corpus: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    argv = ["train", "--model_config", json.dumps({**MODEL, "num_hidden_layers": 1}), "--dataset_name", str(corpus)]
+    argv += ["--output_dir", str(out), "--max_steps", "1", *CPU, "--mask_time_prob", "0"]
+    assert main(argv) == 0
+    everything, training, evaluation = (read_json(out / f"{name}_results.json") for name in ("all", "train", "eval"))
+    assert everything["train_loss"] == training["train_loss"] and everything["eval_wer"] == evaluation["eval_wer"]
+
+
+def test_an_evaluation_says_nothing_of_trained_parameters(model: Path, corpus: Path, tmp_path: Path, capsys: Any):
+    evaluated(model, corpus, tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "M parameters; float32" in said and "trained" not in said

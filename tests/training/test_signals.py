@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from speechtune.training.signals import StopAtSignal, run_lock, stop_signals
+from speechtune.plan.output_folder import lock_folder
+from speechtune.training.signals import StopAtSignal, stop_signals
 
 
 @pytest.fixture
@@ -105,9 +106,9 @@ def test_a_broken_off_epoch_is_not_evaluated(epoch: float, due: str, callback: S
 
 
 ANOTHER = """
-import pathlib, sys, speechtune.errors, speechtune.training.signals
+import pathlib, sys, speechtune.errors, speechtune.plan.output_folder
 try:
-    with speechtune.training.signals.run_lock(pathlib.Path(sys.argv[1])):
+    with speechtune.plan.output_folder.lock_folder(pathlib.Path(sys.argv[1])):
         print("free")
 except speechtune.errors.OutputError as error:
     print(error)
@@ -120,17 +121,17 @@ def another_process_says(folder: Path) -> str:
 
 
 def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path):
-    with run_lock(tmp_path / "out"):
+    with lock_folder(tmp_path / "out"):
         said = another_process_says(tmp_path / "out")
     assert f"in use by another run (process {os.getpid()}).\nWait for it, or give another --output_dir." in said
-    with run_lock(tmp_path / "out"):
+    with lock_folder(tmp_path / "out"):
         pass
 
 
 def test_a_loader_that_outlives_a_killed_run_does_not_hold_its_folder(tmp_path: Path):
     child = os.fork()
     if not child:
-        with run_lock(tmp_path):
+        with lock_folder(tmp_path):
             loader = os.fork()
             if not loader:
                 time.sleep(30)
@@ -139,7 +140,7 @@ def test_a_loader_that_outlives_a_killed_run_does_not_hold_its_folder(tmp_path: 
     os.waitpid(child, 0)
     loader = int((tmp_path / "loader").read_text())
     try:
-        with run_lock(tmp_path):
+        with lock_folder(tmp_path):
             os.kill(loader, 0)  # it lives
     finally:
         os.kill(loader, signal.SIGKILL)

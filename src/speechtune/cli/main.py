@@ -32,7 +32,7 @@ OPTION_COMMANDS: dict[Command, str] = {
     "train": "speechtune.training.run:run",
     "script": "speechtune.training.run:run",
     "evaluate": "speechtune.training.run:run",
-    "plan": "speechtune.plan.command:run",
+    "plan": "speechtune.cli.plan:run",
     "doctor": "speechtune.doctor.doctor:run",
     "vocab": "speechtune.cli.vocab:run",
 }

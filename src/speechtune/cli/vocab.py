@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from speechtune.corpora.table import SplitTable
 from speechtune.errors import OutputError
 from speechtune.files import explain_write_errors
 from speechtune.options.table import Options
+from speechtune.plan.resolve import resolve
 from speechtune.terminal.formatting import character_name, visible
 from speechtune.text.vocab import build_vocabulary, name_character
-from speechtune.training.data import open_splits, text_normaliser
+from speechtune.training.data import read_corpus
 
 __all__ = ["run"]
 
@@ -39,26 +41,24 @@ def run(options: Options) -> int:
     """
     from speechtune.models.ctc.tokenizer import ctc_tokenizer
 
-    folder, config = options.output_dir, options.config
-    assert folder is not None  # a required option
-    for note in options.notes:
+    assert options.output_dir is not None  # a required option
+    _check_folder(options.output_dir)
+    plan = resolve(options)
+    for note in plan.notes:
         log.info(note)
-    _check_folder(folder)
-    # The original scripts' vocabulary has the evaluation text's characters too.
-    splits = open_splits(options, train=True, evaluate=config.protocol == "readme")
-    splits.normalise(text_normaliser(options, splits.language)[0])
-    texts = [*splits.train_texts, *splits.evaluation_texts]
-    special = {name: str(getattr(config, name)) for name in ("unk_token", "pad_token", "word_delimiter_token")}
+    folder, settings, data = plan.folder, plan.settings, read_corpus(plan)
+    texts = [*data.train_texts, *data.evaluation_texts]
+    special = {name: str(getattr(settings, name)) for name in ("unk_token", "pad_token", "word_delimiter_token")}
     tokens = build_vocabulary(
         texts,
-        phones=config.phones,
-        where=f"{splits.name}, {splits.train_split}",
-        raw_texts=[] if splits.train is None else splits.train.texts,
+        phones=settings.phones,
+        where=f"{plan.corpus}, {settings.train_split_name}",
+        raw_texts=data.train.texts if isinstance(data.train, SplitTable) else [],
         **special,
     )
     with explain_write_errors("the tokenizer", folder):
-        ctc_tokenizer(tokens, folder, phones=config.phones, **special).save_pretrained(folder)
-    for line in _counts(texts, tokens, phones=config.phones):
+        ctc_tokenizer(tokens, folder, phones=settings.phones, **special).save_pretrained(folder)
+    for line in _counts(texts, tokens, phones=settings.phones):
         print(line)
     print(f"{folder}: {len(tokens)} tokens. Use it with --tokenizer_name_or_path {folder}")
     return 0

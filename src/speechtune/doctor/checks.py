@@ -22,11 +22,11 @@ from speechtune.audio.reader import AudioReader
 from speechtune.audio.samples import signal_problem
 from speechtune.corpora.table import SplitTable
 from speechtune.data.prepare import Limits, PreparedSplit, check_decoded
+from speechtune.doctor.old_data import Splits
 from speechtune.errors import AudioError
 from speechtune.models.frames import num_frames
 from speechtune.options.table import Options
 from speechtune.text.vocab import Labeller, build_vocabulary, count_tokens
-from speechtune.training.data import Splits
 from speechtune.types import Skipped, Utterance
 
 __all__ = [

@@ -33,16 +33,16 @@ from speechtune.doctor.checks import (
     shared,
     signs_in,
 )
+from speechtune.doctor.old_data import Splits, open_splits, text_normaliser, training_limits
 from speechtune.doctor.tables import show
 from speechtune.errors import CorpusError, TextError
 from speechtune.files import explain_write_errors
 from speechtune.options.table import Options
+from speechtune.plan.output_folder import write_skipped
 from speechtune.terminal.formatting import percent, visible
 from speechtune.terminal.progress import progress_bar
 from speechtune.text.languages import find_language
 from speechtune.text.vocab import count_tokens, list_characters, missing_characters
-from speechtune.training.data import Splits, open_splits, text_normaliser, training_limits
-from speechtune.training.output_folder import write_skipped
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -80,6 +80,16 @@ class Evaluation:
         """Name for people: "test", "unseen voice"."""
         return self.suffix.replace("_", " ").strip() or str(self.results.get("split") or "evaluation")
 
+    @property
+    def wer(self) -> float:
+        """Word error rate: word errors by reference words; nan without hypotheses."""
+        return self.total("wer").rate if self.hypotheses else math.nan
+
+    @property
+    def cer(self) -> float:
+        """Character error rate; nan without hypotheses."""
+        return self.total("cer").rate if self.hypotheses else math.nan
+
     def counts(self, metric: str) -> list[EditCounts]:
         """Return the edit counts of each utterance by one metric."""
         if metric in ("wer", "cer"):

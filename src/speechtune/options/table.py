@@ -34,7 +34,6 @@ SEQ2SEQ_TRAINING = frozenset(
 )
 _KIND_DEFAULTS: dict[str, dict[str, Any]] = {
     "ctc_streaming": {"streaming": True},
-    "seq2seq": {"train_split_name": "train"},
 }
 
 _ALL, _WITH_MODEL, _TRAINING = "train evaluate doctor vocab", "train evaluate doctor", "train doctor vocab"
@@ -98,14 +97,14 @@ class Settings:
     dataset_name: str = _corpus("", "corpus: a folder, archive or manifest, a name in --corpora_dir, or one on the hub")
     dataset_config_name: str | None = _corpus(None, "part of the corpus, usually a language: tr, clean, german")
     corpora_dir: str | None = _corpus(None, "folder to search for corpora, three levels deep; or $SPEECHTUNE_CORPORA")
-    train_split_name: str = _corpus(
-        "train+validation",
-        "splits to train on, joined by +; 'train' for sequence-to-sequence models",
+    train_split_name: str | None = _corpus(
+        None,
+        "splits to train on, joined by +; by default train+validation with CTC, train with sequence-to-sequence models",
         commands=_TRAINING,
     )
     eval_split_name: str = _corpus("test", "splits to evaluate on, joined by +", commands=_WITH_MODEL)
     audio_column_name: str = _corpus("audio", "column of the recordings")
-    text_column_name: str = _corpus("text", "column of the transcripts; by default the corpus' own")
+    text_column_name: str | None = _corpus(None, "column of the transcripts; by default the corpus' own")
     allow_outside_audio: bool = _corpus(False, "read recordings that a corpus lists outside its own folder")
     max_duration_in_seconds: float = _corpus(20.0, "skip longer recordings in training", limits=_SECONDS)
     min_duration_in_seconds: float = _corpus(0.0, "skip shorter recordings in training", limits=_SECONDS)
@@ -154,7 +153,12 @@ class Settings:
     target_language: str | None = _ctc(
         None, "train only MMS attention adapters, for this language (ISO 639-3: tur, swe)", commands="train evaluate"
     )
-    adapter_attn_dim: int = _training(16, "width of the attention adapters", only_for="adapter", limits=(1, 4096))
+    adapter_attn_dim: int | None = _training(
+        None,
+        "width of the attention adapters; by default the checkpoint's own, or 16",
+        only_for="adapter",
+        limits=(1, 4096),
+    )
     overwrite_lang_vocab: bool = _training(False, "replace this language's vocabulary", only_for="adapter")
 
     batch_seconds: float | Literal["auto"] | None = _batches(
@@ -175,7 +179,7 @@ class Settings:
         limits=(0, 30),
     )
     force: bool = _batches(
-        False, "allow an --encoder_context that the model was not fine-tuned with", only_for="seq2seq"
+        False, "allow an --encoder_context that the model was not fine-tuned with, and scores on training recordings"
     )
     encoder_cache: bool = _batches(
         False, "keep the output of a frozen encoder on disk, by utterance", commands="train", only_for="seq2seq"

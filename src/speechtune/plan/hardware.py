@@ -1,11 +1,18 @@
-"""What this machine does best: precision, matrix products, loader workers; chosen at the start."""
+"""What this machine does best: precision, matrix products, loader workers."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 
-__all__ = ["Precision", "choose_num_workers", "choose_precision", "keep_freed_memory", "set_up_libraries"]
+__all__ = [
+    "Precision",
+    "choose_num_workers",
+    "choose_precision",
+    "has_gpu",
+    "keep_freed_memory",
+    "set_up_libraries",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,21 +21,20 @@ class Precision:
 
     Args:
         bf16, fp16: mixed precision, as TrainingArguments takes them; both False is float32.
-        matmul: torch's float32 matrix product precision: "highest", or "medium", which on AMD processors takes oneDNN's
-            float32 kernels (1.39 x faster, gradient error 4.4e-5 against 2.2e-5).
-        line: what is said of it.
-        on_cpu: training runs on the processor.
+        matmul: torch's float32 matmul precision: "highest", or "medium", which on AMD CPUs selects oneDNN's float32
+            kernels (1.39x faster, gradient error 4.4e-5 against 2.2e-5).
+        description: for the user.
+        on_cpu: training runs on the CPU.
     """
 
     bf16: bool
     fp16: bool
     matmul: str
-    line: str
-
+    description: str
     on_cpu: bool = False
 
     def apply(self) -> None:
-        """Set the process' matrix product precision, and how it treats freed memory."""
+        """Set the matmul precision of this process and, on a CPU, keep freed memory."""
         import torch
 
         torch.set_float32_matmul_precision(self.matmul)
@@ -37,53 +43,54 @@ class Precision:
 
 
 def set_up_libraries() -> None:
-    """Set what torch and its libraries read from the environment once, when they are loaded: call it before that.
+    """Set environment variables that torch and its libraries read when they are loaded; call it before that.
 
-    What the user has set stays.
+    What the user has set is kept.
     """
-    # How long threads that wait for each other spin before they sleep. Spinning as long as they like takes the cores
-    # from the loader and from other programs; sleeping at once costs a small model a third of its speed (docs/log.md).
+    # How long idle OpenMP threads spin before they sleep. Without a limit they take the cores from the loader and from
+    # other programs; sleeping at once costs a small model a third of its speed (docs/log.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
-def choose_precision(wish: str, *, use_cpu: bool = False) -> Precision:
-    """The precision for this machine.
+def has_gpu() -> bool:
+    """Whether torch sees a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def choose_precision(asked: str, *, use_cpu: bool = False) -> Precision:
+    """Return the precision for this machine.
 
     Args:
-        wish: "auto", "fp32", "bf16" or "fp16" (also from --fp16 and --bf16).
-        use_cpu: run on the processor though there is a GPU.
+        asked: "auto", "fp32", "bf16" or "fp16".
+        use_cpu: run on the CPU even if there is a GPU.
     """
     import torch
 
-    if torch.cuda.is_available() and not use_cpu:
-        name = torch.cuda.get_device_name()
+    if has_gpu() and not use_cpu:
         native = torch.cuda.get_device_capability() >= (8, 0)
-        chosen = ("bf16" if native else "fp16") if wish == "auto" else wish
-        return Precision(chosen == "bf16", chosen == "fp16", "high", f"{chosen} on {name}")
+        chosen = ("bf16" if native else "fp16") if asked == "auto" else asked
+        return Precision(chosen == "bf16", chosen == "fp16", "high", f"{chosen} on {torch.cuda.get_device_name()}")
     matmul = "medium" if _is_amd() and medium_keeps_float32() else "highest"
+    note = " (--fp16 needs a GPU)" if asked == "fp16" else ""
+    if asked == "bf16" or (asked in ("auto", "fp16") and _has_bf16()):
+        return Precision(True, False, matmul, f"bf16 on the CPU, float32 master weights{note}", True)
     kernels = "oneDNN" if matmul == "medium" else "default"
-    note = ""
-    if wish == "fp16":
-        note = " (--fp16 needs a GPU)"
-        wish = "auto"
-    if wish == "auto":
-        wish = "bf16" if _has_bf16() else "fp32"
-    if wish == "bf16":
-        return Precision(True, False, matmul, f"bf16 on the processor, float32 master weights{note}", True)
-    return Precision(False, False, matmul, f"float32 on the processor, {kernels} matrix products{note}", True)
+    return Precision(False, False, matmul, f"float32 on the CPU, {kernels} matrix products{note}", True)
 
 
-def choose_num_workers(given: int | None, *, has_gpu: bool) -> int:
-    """Loader processes: the user's number, else enough for a GPU, or one beside a training processor."""
+def choose_num_workers(given: int | None, *, on_gpu: bool) -> int:
+    """Return the number of loader processes: the user's, else enough for a GPU, or one where the CPU trains."""
     if given is not None:
         return given
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return min(8, max(cores - 1, 0)) if has_gpu else min(1, cores - 1)
+    return min(8, max(cores - 1, 0)) if on_gpu else min(1, cores - 1)
 
 
 def medium_keeps_float32() -> bool:
-    """Whether torch's "medium" precision computes in float32 here: some hardware is given bf16 instead."""
+    """Whether torch's "medium" matmul precision computes in float32 here: on some hardware it is bf16."""
     import torch
 
     before = torch.get_float32_matmul_precision()
@@ -94,17 +101,17 @@ def medium_keeps_float32() -> bool:
     finally:
         torch.set_float32_matmul_precision(before)
     exact = one.double() @ other.double().T
-    return bool((found - exact).norm() < 1e-5 * exact.norm())  # bf16 is off by 3e-3
+    return bool((found - exact).norm() < 1e-5 * exact.norm())  # bf16 differs by 3e-3
 
 
 def keep_freed_memory() -> bool:
-    """Keep what is freed for the next step, instead of giving it back to the system and asking for it again.
+    """Make the C library keep freed memory for the next step instead of returning it to the system.
 
-    A training step on a processor frees and allocates gigabytes in blocks that the C library returns at once; clearing
-    their pages anew took 0.45 of 2.8 s a step (afterwards none, and 2.4 s). The price: the process stays at its peak.
+    A training step on a CPU frees and allocates gigabytes in large blocks, which glibc returns at once; clearing their
+    pages again took 0.45 of 2.8 s a step (2.4 s afterwards). The process then stays at its peak size.
 
     Returns:
-        Whether the C library knows how (glibc does).
+        Whether the C library supports it (glibc does).
     """
     import ctypes
 
@@ -117,18 +124,13 @@ def keep_freed_memory() -> bool:
 
 
 def _has_bf16() -> bool:
-    """Hardware bf16 products: AVX512-BF16 or AMX; emulated ones are slower than float32."""
-    flags = _cpu_flags()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    """Whether the CPU multiplies bf16 in hardware (AVX512-BF16 or AMX); emulation is slower than float32."""
+    line = next((line for line in _cpuinfo().splitlines() if line.startswith("flags")), "")
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(line.split())
 
 
 def _is_amd() -> bool:
     return "AuthenticAMD" in _cpuinfo()
-
-
-def _cpu_flags() -> set[str]:
-    line = next((line for line in _cpuinfo().splitlines() if line.startswith("flags")), "")
-    return set(line.split(":", 1)[-1].split())
 
 
 def _cpuinfo() -> str:

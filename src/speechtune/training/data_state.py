@@ -1,16 +1,15 @@
-"""What of the data a run has been trained on, kept in a checkpoint, so that a resumed epoch sees the rest, each once.
+"""What of the data a run was trained on, kept in a checkpoint: a resumed epoch sees each of the rest once.
 
 checkpoint-400/data_state.json
     {"epoch": 1, "done": [{"settings": {"utterances_per_step": 16, ...}, "num_steps": 112}], "seconds": 8123.4,
-     "batches": 0, "readers": 1, "parts": 1, "rows": "0f31...", "vocabulary": "77aa...", "bad_steps": 0, "skipped": [],
-     "evaluation_due": ""}
+     "batches": 0, "readers": 1, "parts": 1, "rows": "0f31...", "vocabulary": "77aa...", "bad_steps": 0,
+     "loss_sum": 52.1, "skipped": [], "evaluation_due": ""}
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,19 +25,20 @@ DATA_STATE = "data_state.json"
 
 @dataclass
 class DataState:
-    """What has been trained on.
+    """What the model was trained on.
 
     Args:
-        epoch: the one under way, from 0.
+        epoch: the current one, from 0.
         done: parts of it that are trained.
         seconds: audio seconds trained on so far, by one process.
         batches: of a stream, read so far by all processes together.
         readers: of a stream: processes x loader workers.
-        parts: that a step was shared out in: processes x accumulation rounds.
-        rows, vocabulary: fingerprints of the utterances that the epochs are cut of, and of the labels.
-        bad_steps: that were skipped so far.
+        parts: into which a step was divided: processes x accumulation rounds.
+        rows, vocabulary: fingerprints of the training utterances and of the labels.
+        bad_steps: steps skipped so far.
+        loss_sum: of the losses of all steps so far.
         skipped: recordings found to be unusable while training.
-        evaluation_due: an evaluation that a signal cut short: "score", or "best" where the checkpoint may become the
+        evaluation_due: an evaluation that a signal interrupted: "score", or "best" where the checkpoint may become the
             best one; else empty.
     """
 
@@ -51,6 +51,7 @@ class DataState:
     rows: str = ""
     vocabulary: str = ""
     bad_steps: int = 0
+    loss_sum: float = 0.0
     skipped: list[Skipped] = field(default_factory=list)
     evaluation_due: str = ""
 
@@ -65,7 +66,7 @@ class DataState:
 
     @classmethod
     def read(cls, checkpoint: Path) -> DataState:
-        """That of a checkpoint folder.
+        """Read that of a checkpoint folder.
 
         Raises:
             OutputError: there is none, or it is not of this version.
@@ -73,24 +74,18 @@ class DataState:
         try:
             row = json.loads((checkpoint / DATA_STATE).read_text("utf-8"))
             row["done"] = [EpochPart.from_json(part) for part in row["done"]]
-            row["skipped"] = [_skipped(fields) for fields in row["skipped"]]
+            skipped = row.pop("left_out", None) or row.get("skipped", [])  # its name until 0.1
+            row["skipped"] = [Skipped.from_json(fields) for fields in skipped]
             return cls(**row)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
-                f"{checkpoint}: training can't go on from here: {DATA_STATE} is missing or of another version.\n"
+                f"{checkpoint}: training can't resume from here: {DATA_STATE} is missing or of another version.\n"
                 "To start from its weights, give it as --model_name_or_path."
             ) from error
 
 
-def _skipped(fields: Mapping[str, Any]) -> Skipped:
-    known = dict(fields)
-    if known["duration_s"] is None:
-        known["duration_s"] = float("nan")
-    return Skipped(**known)
-
-
 def rows_fingerprint(split: Any) -> str:
-    """Of a PreparedSplit's durations and labels, in their order: what plans of epochs are made of."""
+    """Return a hash of a PreparedSplit's durations and labels in their order, which decide the plan of an epoch."""
     digest = hashlib.blake2b(digest_size=8)
     for values in (split.table.durations_s, split.label_ids, split.label_ends):
         digest.update(values.tobytes())
@@ -98,5 +93,5 @@ def rows_fingerprint(split: Any) -> str:
 
 
 def vocabulary_fingerprint(tokenizer: Any) -> str:
-    """Of the labels and their numbers."""
+    """Return a hash of the labels and their ids."""
     return hashlib.blake2b(json.dumps(sorted(tokenizer.get_vocab().items())).encode(), digest_size=8).hexdigest()

@@ -5,20 +5,15 @@ Schedulers send SIGTERM before they take a machine away. Exit codes are the shel
 
 from __future__ import annotations
 
-import fcntl
-import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from speechtune.errors import OutputError
-
-__all__ = ["StopAtSignal", "run_lock", "stop_signals"]
+__all__ = ["StopAtSignal", "stop_signals"]
 
 
 class StopAtSignal(TrainerCallback):
@@ -87,28 +82,3 @@ def stop_signals(callback: StopAtSignal, say: Any) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """Hold an output folder for one run; freed by the system however the process ends.
-
-    Raises:
-        OutputError: another process is writing there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
-    with path.open("a+") as file:
-        try:
-            # Not flock: loader workers would inherit it, and hold it for seconds after a kill of this process.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise OutputError(
-                f"{folder}: in use by another run (process {owner}).\nWait for it, or give another --output_dir."
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

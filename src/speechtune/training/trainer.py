@@ -1,10 +1,10 @@
-"""transformers' Trainer with four seams replaced: which rows make a step, the loss of a step, evaluation, and
-checkpoints (resuming_trainer.py).
+"""transformers' Trainer with four parts replaced: which rows make a step, the loss of a step, evaluation, and
+checkpoints (resume.py).
 
 - *Rows*: a StepSampler plans each epoch (data/batching.py).
 - *Loss*: the sum over all utterances (or tokens) of a step, over all processes and accumulation rounds, divided by
-  their number. It does not depend on how the step was shared out. Trainer's own is a mean of means.
-- *Evaluation*: evaluate.recognise_split instead of gathered logits.
+  their number. It does not depend on how the step was divided. Trainer's own is a mean of means.
+- *Evaluation*: `recognise_split` instead of gathered logits.
 
 One subclass for all kinds of models; what differs between them is a Recogniser.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import TrainerControl
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainingArguments
 
 from speechtune.data.batching import BatchSettings
 from speechtune.data.dataset import (
@@ -36,8 +36,8 @@ from speechtune.models.batch import Batch
 from speechtune.models.encoder.attention import use_own_attention
 from speechtune.models.recogniser import Recogniser
 from speechtune.terminal.progress import evaluation_progress
-from speechtune.training.bad_steps import BadSteps
-from speechtune.training.resuming_trainer import ResumingTrainer
+from speechtune.training.non_finite import BadSteps
+from speechtune.training.resume import ResumingTrainer
 from speechtune.types import Skipped
 
 __all__ = ["SpeechTrainer"]
@@ -55,14 +55,14 @@ class SpeechTrainer(ResumingTrainer):
         settings: size of a whole step, over processes and accumulation.
         normalise: applied to hypotheses before they are scored.
         metric_names: of evaluations during training.
-        on_bad_step: called on the first process with one JSON-able row for each skipped step.
+        on_bad_step: called on the first process with a JSON-serialisable row for each skipped step.
         check_skipped: called on every process with all that was skipped so far, whenever that grows; may raise.
     """
 
     def __init__(
         self,
         recogniser: Recogniser,
-        args: Any,
+        args: TrainingArguments,
         *,
         train_set: SpeechDataset | StreamDataset | None,
         eval_set: SpeechDataset | StreamDataset | None,
@@ -92,9 +92,9 @@ class SpeechTrainer(ResumingTrainer):
         self.last_evaluation: Evaluation | None = None
         self.stop_requested = False  # by a signal to this process
         self.stop_agreed = False  # by all processes, at the same step
-        self._flags: torch.Tensor | None = None  # of the last step: wishes to stop, utterances skipped
-        self.num_utterances = 0  # trained on since the start, about, over all processes
-        self._num_new = 0  # utterances skipped by this process since it told the others
+        self._flags: torch.Tensor | None = None  # of the last step: processes asked to stop, utterances skipped
+        self.num_utterances = 0  # trained on since the start, approximately, over all processes
+        self._num_new = 0  # utterances skipped by this process that the others do not know of
         self._logged = (0, 0)  # steps taken and skipped when the loss was last logged
         self._seconds_logged, self._time_logged = 0.0, time.perf_counter()
 
@@ -115,20 +115,27 @@ class SpeechTrainer(ResumingTrainer):
             pin_memory=self.args.device.type == "cuda",
         )
 
-    def train_from(self, checkpoint: Path | None) -> Any:
-        """Train, from a whole checkpoint where there is one.
+    def show_progress_with(self, progress: TrainerCallback) -> None:
+        """Replace Trainer's own displays."""
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self.add_callback(progress)
+
+    def train_from(self, checkpoint: Path | None) -> dict[str, Any]:
+        """Train, from a whole checkpoint where there is one; return Trainer's metrics.
 
         Raises:
-            OutputError: the checkpoint can't be gone on with.
+            OutputError: training can't resume from the checkpoint.
         """
         if checkpoint is not None:
             self.prepare_resume(checkpoint)
             self._logged, self._seconds_logged = self._began, self.data_state.seconds
         result = self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        # What came up in the last step: the others don't know yet.
+        # What happened in the last step was not shared yet.
         self.stop_agreed = any(gathered(self.stop_requested)) or self.stop_agreed
         self._share_skipped()
-        return result
+        metrics: dict[str, Any] = dict(result.metrics)
+        return metrics
 
     # ---- loss
 
@@ -138,14 +145,14 @@ class SpeechTrainer(ResumingTrainer):
         return inputs.to(self.args.device) if isinstance(inputs, Batch) else super()._prepare_inputs(inputs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        """Items of the whole step over all processes.
+        """Return the number of items of the whole step over all processes.
 
-        The same message carries what the others have to know of this process, so that all act at the same step: the
-        wish to stop, and that utterances were skipped.
+        The same all-reduce carries two flags of this process, so that all processes act at the same step: that it was
+        asked to stop, and that it skipped utterances.
         """
         self._loss_before = self._tr_loss.clone()
         for batch in batch_samples:
-            self._note(batch.skipped)
+            self._add_skipped(batch.skipped)
             self.num_utterances += len(batch) * self.args.world_size
         count = float(sum(self.recogniser.num_items(batch) for batch in batch_samples))
         if self.args.world_size == 1:
@@ -153,7 +160,7 @@ class SpeechTrainer(ResumingTrainer):
             if self._num_new:
                 self._share_skipped()
             return torch.tensor(max(count, 1.0), device=device)
-        self._sync_flags()  # of the step before, which a GPU has finished: reading it waits for nothing
+        self._sync_flags()  # of the step before, which a GPU has finished: reading them waits for nothing
         ours = torch.tensor([count, float(self.stop_requested), float(self._num_new)], device=device)
         self._num_new = 0
         torch.distributed.all_reduce(ours)
@@ -165,9 +172,9 @@ class SpeechTrainer(ResumingTrainer):
     def _sync_flags(self) -> None:
         if self._flags is None:
             return
-        wishes, num_new = self._flags.tolist()
+        num_stops, num_new = self._flags.tolist()
         self._flags = None
-        self.stop_agreed |= wishes > 0
+        self.stop_agreed |= num_stops > 0
         if num_new:
             self._share_skipped()
 
@@ -186,13 +193,13 @@ class SpeechTrainer(ResumingTrainer):
     def _track_num_input_tokens(self, inputs: Any) -> None:
         self.data_state.seconds += inputs.seconds
 
-    def _note(self, rows: Sequence[Skipped]) -> None:
+    def _add_skipped(self, rows: Sequence[Skipped]) -> None:
         for row in rows:
-            self._num_new += (row.split, row.id) not in self.skipped
-            self.skipped.setdefault((row.split, row.id), row)
+            self._num_new += row.key not in self.skipped
+            self.skipped.setdefault(row.key, row)
 
     def _share_skipped(self) -> None:
-        """Tell all processes what each of them skipped."""
+        """Make the rows that each process skipped known to all."""
         for rows in gathered(self.skipped):
             self.skipped.update(rows)
         self._num_new = 0
@@ -206,20 +213,22 @@ class SpeechTrainer(ResumingTrainer):
     # ---- non-finite steps
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """The gradient's norm; where it is not finite the optimiser's step is skipped and its utterances are named."""
+        """Return the gradient's norm; where it is not finite, skip the optimiser's step and name its utterances."""
         norm = super()._get_grad_norm(model, grad_norm)
         finite = torch.isfinite(torch.as_tensor(norm))
-        if getattr(self.accelerator, "scaler", None) is None:
+        scaler = getattr(self.accelerator, "scaler", None)
+        if scaler is not None:
+            finite = self._finite_but_for_scaling(scaler, finite)
+        else:
             optimizer = self.optimizer.optimizer
-            if optimizer.defaults.get("fused"):  # it looks at this itself, so that nobody waits for the GPU's verdict
+            if optimizer.defaults.get("fused"):  # the kernel checks it, so that the host does not wait for the GPU
                 optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()
             elif not bool(finite):
-                model.zero_grad(set_to_none=True)  # a parameter without gradient is left alone by the optimiser
-        # A loss of a skipped step is no part of the mean that is logged: one NaN would make it, and all later ones,
-        # NaN.
+                model.zero_grad(set_to_none=True)  # the optimiser skips a parameter without gradient
+        # The loss of a skipped step is left out of the logged mean: one NaN would make it, and all later ones, NaN.
         self._tr_loss.copy_(torch.where(finite.to(self._tr_loss.device), self._tr_loss, self._loss_before))
         self.bad_steps.end_step(self.state.global_step + 1, finite)
-        # On a GPU the verdict of the step before is read, which is there by now; reading this one's would wait for it.
+        # On a GPU the result of the step before is read, which is there by now; reading this one's would wait for it.
         self._check_steps(keep=1 if finite.is_cuda else 0)
         return norm
 
@@ -227,6 +236,22 @@ class SpeechTrainer(ResumingTrainer):
         self.bad_steps.check(keep=keep)
         if self.bad_steps.too_many:
             self.control.should_save = self.control.should_training_stop = True
+
+    def _finite_but_for_scaling(self, scaler: Any, finite: torch.Tensor) -> torch.Tensor:
+        """Do not count an overflow of the gradient scaler, normal in the first steps of fp16, as a bad step.
+
+        The losses are finite then, and the scaler skips the step and halves its scale; at scale 1 nothing is left to
+        halve.
+        """
+        scale = getattr(scaler, "_scale", None)
+        overflow = self.bad_steps.losses_finite().to(finite.device)
+        if scale is not None:
+            overflow = overflow & (scale.to(finite.device) > 1).all()
+        if self.args.world_size > 1:
+            shared = overflow.float()
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MIN)
+            overflow = shared > 0
+        return finite | overflow
 
     # ---- evaluation
 
@@ -239,7 +264,7 @@ class SpeechTrainer(ResumingTrainer):
             self.control.should_save = self.control.should_training_stop = True
             return {}
         self.last_evaluation = evaluation
-        self._note(evaluation.skipped)
+        self._add_skipped(evaluation.skipped)
         if evaluation.skipped:
             self._share_skipped()
         metrics = evaluation.metrics(self.metric_names, prefix=metric_key_prefix)
@@ -256,7 +281,7 @@ class SpeechTrainer(ResumingTrainer):
     def _recognise(self, dataset: SpeechDataset | StreamDataset, *, until_stopped: bool = False) -> Evaluation | None:
         args = self.args
         if isinstance(dataset, StreamDataset):
-            total_s, num_batches = float("nan"), 0  # a stream does not say how long it is
+            total_s, num_batches = float("nan"), 0  # the length of a stream is unknown
             loader = stream_loader(dataset, num_workers=args.dataloader_num_workers, pin_memory=False)
         else:
             total_s = dataset.split.hours * 3600 / args.world_size
@@ -270,7 +295,7 @@ class SpeechTrainer(ResumingTrainer):
             )
         model = self.model_wrapped if self.is_fsdp_enabled else self.model
         with (
-            self.autocast_smart_context_manager(),
+            self.accelerator.autocast(),  # also where no training has wrapped the model
             evaluation_progress(total_s, enabled=args.process_index == 0) as on_batch,
         ):
             return recognise_split(
@@ -285,7 +310,7 @@ class SpeechTrainer(ResumingTrainer):
             )
 
     def _stop_votes(self, num_batches: int) -> Callable[[], bool]:
-        """To be asked before each batch of an evaluation: whether any process was told to stop."""
+        """Return a function to call before each batch of an evaluation: whether any process was asked to stop."""
         if self.args.world_size == 1:
             return lambda: self.stop_requested
         rounds = iter(range(num_batches // self.args.world_size))  # that every process has; a share may have one more
@@ -293,9 +318,9 @@ class SpeechTrainer(ResumingTrainer):
         def is_stopped() -> bool:
             if next(rounds, None) is None:
                 return False
-            wish = torch.tensor(float(self.stop_requested), device=self.args.device)
-            torch.distributed.all_reduce(wish)
-            return bool(wish > 0)
+            num_stops = torch.tensor(float(self.stop_requested), device=self.args.device)
+            torch.distributed.all_reduce(num_stops)
+            return bool(num_stops > 0)
 
         return is_stopped
 
@@ -311,11 +336,17 @@ class SpeechTrainer(ResumingTrainer):
             if self.bad_steps.count:
                 logs["skipped_steps"] = self.bad_steps.count
         if "train_loss" in logs:
-            logs["train_loss"] = self._of_taken_steps(logs["train_loss"], since=self._began)
+            logs["train_loss"] = self._mean_loss_of_all_steps(logs["train_loss"])
         super().log(logs, *args, **kwargs)
 
+    def _mean_loss_of_all_steps(self, mean: float) -> float:
+        """Return the mean loss of the whole training, from that of this run of the command."""
+        loss_sum = self.data_state.loss_sum + mean * (self.state.global_step - self._began[0])
+        num_taken = self.state.global_step - self.bad_steps.count
+        return loss_sum / num_taken if num_taken else float("nan")
+
     def _of_taken_steps(self, mean: float, *, since: tuple[int, int]) -> float:
-        """A mean over steps in which skipped ones count 0 -> the mean over the others; nan where there is none."""
+        """Return the mean over taken steps, from one in which skipped steps count as 0; nan where none was taken."""
         steps, skipped = self.state.global_step - since[0], self.bad_steps.count - since[1]
         return mean * steps / (steps - skipped) if skipped < steps else mean if not steps else float("nan")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from speechtune.errors import OutputError
-from speechtune.training.checkpoint import (
+from speechtune.plan.checkpoints import (
     begin_checkpoint,
     checkpoints,
     explain_disk_full,

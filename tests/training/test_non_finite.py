@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from speechtune.training.bad_steps import MAX_IN_A_ROW, BadSteps
+from speechtune.training.non_finite import MAX_IN_A_ROW, BadSteps
 from speechtune.types import Utterance
 
 GOOD, BAD = torch.tensor(True), torch.tensor(False)

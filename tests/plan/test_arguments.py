@@ -1,4 +1,4 @@
-"""TrainingArguments: the user's words, our few defaults, and what is ours to decide."""
+"""TrainingArguments: the user's options, our few defaults, and what is fixed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from speechtune.errors import OptionError
-from speechtune.options.table import Options, Settings
-from speechtune.training.setup import in_turn, set_seed, training_arguments
+from speechtune.options.table import Settings
+from speechtune.plan.arguments import training_arguments
+from speechtune.plan.plan import RunPlan
+from speechtune.training.build import build_arguments, first_process_first
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +26,13 @@ def _precision_as_before() -> Any:
     torch.set_float32_matmul_precision(before)
 
 
-def made(tmp_path: Any, *, seq2seq: bool = False, precision: str = "fp32", **training: Any) -> tuple[Any, str]:
-    training = {"output_dir": str(tmp_path), "use_cpu": True, **training}
-    return training_arguments(Options(Settings(precision=precision), training), seq2seq=seq2seq)  # type: ignore[arg-type]
+def made(tmp_path: Any, *, seq2seq: bool = False, precision: Any = "fp32", **training: Any) -> tuple[Any, str]:
+    """The TrainingArguments of a plan, and what is said of its precision."""
+    settings = Settings(precision=precision)
+    arguments, chosen = training_arguments({"use_cpu": True, **training}, settings, tmp_path)
+    family: Any = "seq2seq" if seq2seq else "ctc"
+    plan = RunPlan("train", family, settings, chosen, "c", None, None, None, training_arguments=arguments)
+    return build_arguments(plan), chosen.description
 
 
 def test_the_users_words_are_taken(tmp_path):
@@ -58,7 +64,7 @@ def test_evaluations_on_the_way_are_judged_by_the_lowest_wer(tmp_path):
 @pytest.mark.parametrize(("precision", "name"), [("fp32", "float32"), ("bf16", "bf16")])
 def test_the_number_format_is_the_one_asked_for_and_said(tmp_path, precision: str, name: str):
     args, line = made(tmp_path, precision=precision)
-    assert (args.bf16, args.fp16) == (precision == "bf16", False) and line.startswith(f"{name} on the processor")
+    assert (args.bf16, args.fp16) == (precision == "bf16", False) and line.startswith(f"{name} on the CPU")
 
 
 def test_half_precision_asked_of_transformers_is_ours(tmp_path):
@@ -99,19 +105,18 @@ def drawn() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
-def test_a_seed_is_of_all_random_numbers():
-    args = SimpleNamespace(seed=11, full_determinism=False)
-    set_seed(args)
+def test_a_seed_is_of_all_random_numbers(tmp_path):
+    made(tmp_path, seed=11)
     first = drawn()
-    set_seed(args)
+    made(tmp_path, seed=11)
     assert drawn() == first
-    set_seed(SimpleNamespace(seed=12, full_determinism=False))
+    made(tmp_path, seed=12)
     assert all(one != other for one, other in zip(drawn(), first, strict=True))
 
 
-def test_alone_nobody_waits():
-    assert isinstance(in_turn(None), nullcontext)
-    assert isinstance(in_turn(SimpleNamespace(world_size=1)), nullcontext)
+def test_a_single_process_does_not_wait():
+    assert isinstance(first_process_first(SimpleNamespace(world_size=1)), nullcontext)  # type: ignore[arg-type]
     turns: list[Any] = []
-    in_turn(SimpleNamespace(world_size=2, main_process_first=lambda **how: turns.append(how)))
+    several = SimpleNamespace(world_size=2, main_process_first=lambda **how: turns.append(how))
+    first_process_first(several)  # type: ignore[arg-type]
     assert turns == [{"local": False}]

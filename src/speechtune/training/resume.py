@@ -1,7 +1,7 @@
-"""transformers' Trainer with checkpoints that are whole or not there, and that goes on from them exactly.
+"""transformers' Trainer with checkpoints that are complete or absent, and that resumes from them exactly.
 
-What of an epoch is done stands in data_state.json (data_state.py), beside the weights, the optimiser and the random
-states; a run may go on with another number of processes, workers or utterances a step.
+The position within an epoch is in data_state.json (data_state.py), beside the weights, the optimiser and the random
+states. A run may resume with another number of processes, loader workers or utterances a step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 
 from speechtune.data.batching import BatchSettings, EpochPart
@@ -26,9 +26,9 @@ from speechtune.data.dataset import SpeechDataset, StepSampler
 from speechtune.data.streaming import StreamDataset
 from speechtune.errors import OutputError
 from speechtune.models.recogniser import Recogniser
-from speechtune.training.bad_steps import BadSteps
-from speechtune.training.checkpoint import begin_checkpoint, explain_disk_full, finish_checkpoint
+from speechtune.plan.checkpoints import begin_checkpoint, explain_disk_full, finish_checkpoint
 from speechtune.training.data_state import DATA_STATE, DataState, rows_fingerprint, vocabulary_fingerprint
+from speechtune.training.non_finite import BadSteps
 from speechtune.types import Skipped
 
 __all__ = ["ResumingTrainer"]
@@ -37,7 +37,7 @@ log = logging.getLogger("speechtune")
 
 
 class ResumingTrainer(Trainer):
-    """See the module's docstring. What a step and an evaluation are is trainer.py's.
+    """See the module's docstring. What a step and an evaluation are is in trainer.py.
 
     Args:
         recogniser: model, tokenizer and input.
@@ -53,7 +53,7 @@ class ResumingTrainer(Trainer):
     def __init__(
         self,
         recogniser: Recogniser,
-        args: Any,
+        args: TrainingArguments,
         *,
         train_set: SpeechDataset | StreamDataset | None,
         settings: BatchSettings | None,
@@ -63,7 +63,7 @@ class ResumingTrainer(Trainer):
         super().__init__(model=recogniser.model, args=args, train_dataset=train_set, **more)
         self.recogniser, self.train_set, self.bad_steps = recogniser, train_set, bad_steps
         self.data_state = DataState()
-        self.skipped: dict[tuple[str, str], Skipped] = {}
+        self.skipped: dict[tuple[str, str, str], Skipped] = {}
         self._began = (0, 0)  # steps taken and skipped before this run of the command
         self._epoch_began_at_step = 0
         self.sampler: StepSampler | None = None
@@ -76,23 +76,25 @@ class ResumingTrainer(Trainer):
                 accumulation=args.gradient_accumulation_steps,
             )
 
-    # ---- going on
+    # ---- resuming
 
     def prepare_resume(self, checkpoint: Path) -> None:
-        """Make ready for `train(resume_from_checkpoint=checkpoint)`.
+        """Prepare for `train(resume_from_checkpoint=checkpoint)`.
 
         Raises:
-            OutputError: it can't be gone on with.
+            OutputError: training can't resume from it.
         """
         self.data_state = DataState.read(checkpoint)
         self.bad_steps.count = self.data_state.bad_steps
-        self.skipped = {(row.split, row.id): row for row in self.data_state.skipped}
+        self.skipped = {row.key: row for row in self.data_state.skipped}
         self._check_fits(checkpoint)
-        with _loading(checkpoint):
+        with _explain_bad_checkpoint(checkpoint):
             step = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"]
         self._began = (step, self.bad_steps.count)
+        if self._is_finished:
+            log.info(f"already finished: step {step} of {self.args.max_steps}")
         if isinstance(self.train_set, StreamDataset):
-            # A stream passes over what was trained by itself, without decoding it.
+            # A stream skips what was trained by itself, without decoding it.
             self.train_set.skip_batches = self.data_state.batches // self.args.world_size
             self.args.ignore_data_skip = True
             return
@@ -104,13 +106,23 @@ class ResumingTrainer(Trainer):
             self.data_state.epoch, self.data_state.done = epoch, []
         self._resumed = (epoch, offset, step)
 
+    @property
+    def _is_finished(self) -> bool:
+        """Whether the checkpoint that was resumed has all the steps of --max_steps."""
+        return 0 < self.args.max_steps <= self._began[0]
+
     def _check_fits(self, checkpoint: Path) -> None:
-        """Whether a checkpoint is of this training: its labels have to be the same, its utterances should be."""
+        """Check that a checkpoint is of this training: the labels must be the same, the utterances should be."""
         if self.data_state.vocabulary != vocabulary_fingerprint(self.recogniser.tokenizer):
             raise OutputError(
-                f"{checkpoint}: its vocabulary is another one: the training text, or how it is normalised, has "
-                f"changed since.\n"
-                "--overwrite_output_dir starts anew; to start from its weights, give it as --model_name_or_path."
+                f"{checkpoint}: has another vocabulary: the training text, or how it is normalised, has changed.\n"
+                "--overwrite_output_dir starts from scratch; to start from its weights, give it as "
+                "--model_name_or_path."
+            )
+        if not self.args.save_only_model and not any(checkpoint.glob("rng_state*.pth")):
+            raise OutputError(
+                f"{checkpoint}: its random states (rng_state.pth) are missing, so training can't resume exactly.\n"
+                "Delete this folder to resume from the checkpoint before it, or give --overwrite_output_dir."
             )
         if isinstance(self.train_set, StreamDataset):
             if self.data_state.readers != self._num_readers:
@@ -119,7 +131,7 @@ class ResumingTrainer(Trainer):
                     f"{self._num_readers}: of this pass, some utterances come twice and some not at all."
                 )
         elif self.data_state.rows != self._rows:
-            log.warning(f"The training utterances have changed since {checkpoint.name}: its epoch is begun anew.")
+            log.warning(f"The training utterances have changed since {checkpoint.name}: its epoch starts again.")
             self.data_state.done = []
 
     @property
@@ -131,27 +143,27 @@ class ResumingTrainer(Trainer):
         return rows_fingerprint(self.train_set.split) if isinstance(self.train_set, SpeechDataset) else ""
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
-        with _loading(Path(checkpoint)):
+        with _explain_bad_checkpoint(Path(checkpoint)):
             super()._load_from_checkpoint(checkpoint, model)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with _loading(Path(checkpoint or "")):
+        with _explain_bad_checkpoint(Path(checkpoint or "")):
             super()._load_rng_state(checkpoint)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         wanted = [group.get("initial_lr") for group in self.optimizer.param_groups]
-        with _loading(Path(checkpoint or "")):
+        with _explain_bad_checkpoint(Path(checkpoint or "")):
             super()._load_optimizer_and_scheduler(checkpoint)
         for number, (group, rate) in enumerate(zip(self.optimizer.param_groups, wanted, strict=True)):
             before = group.get("initial_lr")
-            if rate and before and rate != before:  # the user wants another learning rate from here on
+            if rate and before and rate != before:  # the user gave another learning rate for the rest
                 log.info(f"learning rate: {rate:g} from here on, {before:g} before")
                 group["initial_lr"], group["lr"] = rate, group["lr"] * rate / before
                 self.lr_scheduler.base_lrs[number] = rate
                 self.lr_scheduler._last_lr[number] = group["lr"]
 
     def evaluate_if_due(self) -> None:
-        """Make up for an evaluation that a signal cut short, before the first step of the resumed run."""
+        """Do an evaluation that a signal interrupted, before the first step of the resumed run."""
         due, self.data_state.evaluation_due = self.data_state.evaluation_due, ""
         if not due or self.eval_dataset is None:
             return
@@ -170,17 +182,20 @@ class ResumingTrainer(Trainer):
     def set_initial_training_values(self, args: Any, dataloader: Any) -> tuple[Any, ...]:
         values = list(super().set_initial_training_values(args, dataloader))
         if self._resumed is not None:
-            # What is left, counted in steps of today's size: it may be larger or smaller than before the interruption.
+            # What remains, in steps of today's size: it may be larger or smaller than before the interruption.
             epoch, offset, global_step = self._resumed
             per_epoch = values[1]
             if args.max_steps > 0:
                 values[0] = epoch + math.ceil((args.max_steps - global_step + offset) / per_epoch)
             else:
                 values[-1] = global_step - offset + math.ceil(args.num_train_epochs * per_epoch) - epoch * per_epoch
+        if self._is_finished:
+            values[0] = 0  # no epoch is begun: Trainer would look at max_steps only after a step
         return tuple(values)
 
     def _init_training_state(self, max_steps: int, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        first: tuple[int, int] = super()._init_training_state(max_steps, *args, **kwargs)
+        with _explain_bad_checkpoint(Path(self.args.output_dir)):
+            first: tuple[int, int] = super()._init_training_state(max_steps, *args, **kwargs)
         self.state.compute_steps(self.args, max_steps)  # as asked for today, not as kept in the checkpoint
         if self._resumed is None:
             return first
@@ -211,6 +226,8 @@ class ResumingTrainer(Trainer):
             )
 
     def _write_checkpoint(self, half: Path, place: Path) -> None:
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(place)  # on every process: all of them load it at the end
         self.save_model(str(half), _internal_call=True)
         if not self.args.save_only_model:
             self._save_optimizer_and_scheduler(str(half))
@@ -218,8 +235,6 @@ class ResumingTrainer(Trainer):
             self._save_rng_state(str(half))
         if not self.args.should_save:
             return
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(place)
         self.recogniser.save_processor(half)
         self.state.save_to_json(str(half / "trainer_state.json"))
         done: list[EpochPart] = []
@@ -236,11 +251,12 @@ class ResumingTrainer(Trainer):
             rows=self._rows,
             vocabulary=vocabulary_fingerprint(self.recogniser.tokenizer),
             bad_steps=self.bad_steps.count,
+            loss_sum=self.data_state.loss_sum + self._total_loss_scalar + float(self._tr_loss),
             skipped=list(self.skipped.values()),
         ).write(half / DATA_STATE)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        # Trainer's own writes training_args.bin too: a pickle that nothing needs, and that may hold a token.
+        # Trainer's own also writes training_args.bin: a pickle that nothing needs, and that may hold a token.
         if not self.args.should_save and not self.is_distributed_loading_by_transformers:
             return
         folder = Path(output_dir or self.args.output_dir)
@@ -257,13 +273,13 @@ class ResumingTrainer(Trainer):
 
 
 @contextmanager
-def _loading(checkpoint: Path) -> Iterator[None]:
-    """Turn whatever a checkpoint's files make torch raise into one message. Pickles are refused by torch itself."""
+def _explain_bad_checkpoint(checkpoint: Path) -> Iterator[None]:
+    """Turn whatever damaged or foreign checkpoint files raise into one message. Torch itself refuses pickles."""
     try:
         yield
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise OutputError(
-            f"{checkpoint}: can't be gone on with: {first}\n"
-            "Delete this folder and the same command takes the checkpoint before, or give --overwrite_output_dir."
+            f"{checkpoint}: training can't resume from it: {first}\n"
+            "Delete this folder to resume from the checkpoint before it, or give --overwrite_output_dir."
         ) from error

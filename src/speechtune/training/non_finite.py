@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: taken back, counted, and the utterances named that caused them."""
+"""Steps whose loss or gradient is not finite: skipped and counted, and the utterances that caused them are named."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Step:
 
 
 class BadSteps:
-    """Follows the steps of a training.
+    """Records the steps of a training.
 
     Args:
         on_bad_step: called on the first process with one JSON-able row for each bad step.
@@ -35,28 +35,34 @@ class BadSteps:
         self.on_bad_step = on_bad_step
         self.count = 0
         self.in_a_row = 0
-        self.utterances: list[Utterance] = []  # of this process, of the step under way
+        self.utterances: list[Utterance] = []  # of this process, in the current step
         self._losses: list[torch.Tensor] = []
         self._pending: list[_Step] = []
 
     @property
     def too_many(self) -> bool:
-        """So many in a row that going on is no use."""
+        """Whether so many steps in a row were bad that training is pointless."""
         return self.in_a_row >= MAX_IN_A_ROW
 
     def add(self, utterances: Sequence[Utterance], losses: torch.Tensor) -> None:
-        """Note one forward pass of the step under way: B utterances and their losses (B,)."""
+        """Add one forward pass of the current step: B utterances and their losses (B,)."""
         if utterances:
             self.utterances += utterances
             self._losses.append(losses.detach())
 
+    def losses_finite(self) -> torch.Tensor:
+        """Return whether all losses of the current step are finite on this process, ()."""
+        if not self._losses:
+            return torch.tensor(True)
+        return torch.stack([torch.isfinite(losses).all() for losses in self._losses]).all()
+
     def end_step(self, number: int, finite: torch.Tensor) -> None:
-        """Close the step under way; `finite` () is the same on all processes."""
+        """End the current step; `finite` () is the same on all processes."""
         self._pending.append(_Step(number, self.utterances, self._losses, finite))
         self.utterances, self._losses = [], []
 
     def check(self, *, keep: int) -> None:
-        """Look at closed steps but the last `keep`: on a GPU, reading the last one's verdict would wait for it."""
+        """Check ended steps but the last `keep`: on a GPU, reading the result of the last one would wait for it."""
         while len(self._pending) > keep:
             step = self._pending.pop(0)
             if bool(step.finite):

@@ -1,0 +1,184 @@
+"""`speechtune plan`: what training would do, without training."""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechtune.data.prepare import REASON_WORDS
+from speechtune.options.table import Options
+from speechtune.plan.plan import RunPlan, SplitPlan
+from speechtune.plan.resolve import resolve
+from speechtune.terminal.formatting import duration_text, visible
+from speechtune.types import Skipped
+
+if TYPE_CHECKING:
+    from speechtune.training.session import Session
+
+__all__ = ["run"]
+
+ADAMW_BYTES = 8  # two moments in float32, a trained parameter
+
+
+def run(options: Options) -> int:
+    """Print the plan of a training: splits, what is skipped, model, batches, memory, time and disk.
+
+    Nothing is written but the caches of the corpus. Steps are measured on this machine unless --no_measure.
+
+    Returns:
+        Exit code, 0.
+
+    Raises:
+        SpeechtuneError: the training could not start.
+    """
+    plan = resolve(options)
+    for note in plan.notes:
+        print(visible(note))
+    with tempfile.TemporaryDirectory(prefix="speechtune-plan-") as folder, _quiet():
+        session = _build(replace(plan, output_dir=Path(folder), resume_from=None))
+        lines = _lines(plan, session, measure=not plan.settings.no_measure)
+    for name, text in lines:
+        print(f"{name:<12}{visible(text)}")
+    return 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back log lines that name the temporary folder; what they say is part of the plan."""
+    log = logging.getLogger("speechtune")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _build(plan: RunPlan) -> Session:
+    from speechtune.training.build import build_arguments, build_recogniser
+    from speechtune.training.data import build_datasets, read_corpus
+    from speechtune.training.session import Session
+
+    args = build_arguments(plan)
+    data = read_corpus(plan)
+    recogniser = build_recogniser(plan, data, args)
+    return Session(plan, args, recogniser, data, build_datasets(plan, data, recogniser, args))
+
+
+def _lines(plan: RunPlan, session: Session, *, measure: bool) -> list[tuple[str, str]]:
+    """Return (what, text), one a line."""
+    lines = [("corpus", plan.corpus + (f", language {plan.language}" if plan.language else ""))]
+    for role, split, dropped in _splits(plan, session):
+        lines.append((role, _split_line(split, dropped)))
+    lines += [("model", _model_line(plan, session)), ("precision", plan.precision.description)]
+    trainer, args = session.trainer, session.args
+    if trainer.sampler is None:
+        lines.append(("steps", f"{args.max_steps} of a stream; its length is not known"))
+        return [*lines, ("output", _output_line(plan))]
+    per_epoch = trainer.sampler.num_steps
+    num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+    lines.append(("batches", _batch_line(session)))
+    lines.append(("steps", f"{per_epoch:,} an epoch, {num_steps:,} in all"))
+    if measure:
+        from speechtune.training.measure import measure_steps
+
+        found = measure_steps(trainer)
+        total_s = found.epoch_s * num_steps / per_epoch
+        where = "of the GPU" if args.device.type == "cuda" else "of the process"
+        lines.append(("memory", f"{found.peak_bytes / 1e9:.1f} GB {where}, at the batch with the most audio"))
+        lines.append(
+            (
+                "time",
+                f"about {duration_text(found.epoch_s)} an epoch, {duration_text(total_s)} of training in all, without "
+                f"evaluation (from {found.num_steps} measured steps)",
+            )
+        )
+    lines.append(("disk", _disk_line(plan, session, num_steps, per_epoch)))
+    return [*lines, ("output", _output_line(plan))]
+
+
+def _splits(plan: RunPlan, session: Session) -> Iterator[tuple[str, SplitPlan, Sequence[Skipped]]]:
+    from speechtune.data.dataset import SpeechDataset
+
+    for role, split, dataset in (
+        ("train", plan.train, session.datasets.train),
+        ("evaluation", plan.evaluation, session.datasets.evaluation),
+    ):
+        if split is not None:
+            yield role, split, dataset.split.dropped if isinstance(dataset, SpeechDataset) else ()
+
+
+def _split_line(split: SplitPlan, dropped: Sequence[Skipped]) -> str:
+    if split.num_utterances is None or split.hours is None:
+        return f"{split.name}: a stream"
+    total = split.num_utterances + split.num_unreadable
+    used = total - len(dropped)
+    text = f"{split.name}: {used:,} utterances, {split.hours:.2f} h"
+    if dropped:
+        counts = Counter(row.reason for row in dropped).most_common()
+        reasons = ", ".join(f"{count} {REASON_WORDS.get(reason, reason)}" for reason, count in counts)
+        text += f"; {len(dropped):,} of {total:,} skipped: {reasons}"
+    return text
+
+
+def _model_line(plan: RunPlan, session: Session) -> str:
+    model = session.recogniser.model
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    family = "sequence to sequence" if plan.is_seq2seq else "CTC"
+    source = plan.settings.model_name_or_path or "random weights"
+    size = f"{model.num_parameters() / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained"
+    return f"{plan.model_type} ({family}) from {source}, {size}, {len(session.recogniser.tokenizer)} tokens"
+
+
+def _batch_line(session: Session) -> str:
+    args, sampler = session.args, session.trainer.sampler
+    assert sampler is not None
+    settings = sampler.settings
+    if settings.utterances_per_step is not None:
+        size = f"{settings.utterances_per_step} utterances a step"
+    else:
+        size = f"{settings.seconds_per_step:.0f} s of padded audio a step"
+    parts = [f"{args.world_size} processes"] if args.world_size > 1 else []
+    parts += [f"{args.gradient_accumulation_steps} rounds"] if args.gradient_accumulation_steps > 1 else []
+    return size + (f" over {' and '.join(parts)}" if parts else "") + f", {settings.order}"
+
+
+def _disk_line(plan: RunPlan, session: Session, num_steps: int, per_epoch: int) -> str:
+    model, args = session.recogniser.model, session.args
+    hours = sum(split.hours or 0.0 for split in (plan.train, plan.evaluation) if split is not None)
+    parts = []
+    if plan.settings.audio_cache_max_gb != 0:
+        gigabytes = hours * 3600 * session.recogniser.sampling_rate * 2 / 1e9
+        limit = plan.settings.audio_cache_max_gb
+        parts.append(f"decoded audio {_size(min(gigabytes, limit if limit is not None else gigabytes))}")
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    parts.append(f"model {_size(weights / 1e9)}")
+    strategy = str(getattr(args.save_strategy, "value", args.save_strategy))
+    count = {"no": 0, "epoch": math.ceil(num_steps / per_epoch)}.get(strategy)
+    if count is None:
+        every = args.save_steps if args.save_steps >= 1 else math.ceil(args.save_steps * num_steps)
+        count = num_steps // int(every) + (num_steps % int(every) > 0)
+    if args.save_total_limit:
+        count = min(count, args.save_total_limit)
+    if count:
+        each = weights + (0 if args.save_only_model else ADAMW_BYTES * trained)
+        parts.append(f"{count} checkpoints of {_size(each / 1e9)}")
+    return ", ".join(parts)
+
+
+def _size(gigabytes: float) -> str:
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{gigabytes * 1e3:.0f} MB"
+
+
+def _output_line(plan: RunPlan) -> str:
+    if plan.resume_from is not None:
+        return f"{plan.folder}: resumes from {plan.resume_from.name}"
+    return f"{plan.folder}" + (": results of an earlier run are replaced" if plan.clears_output else "")

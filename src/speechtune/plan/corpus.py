@@ -1,0 +1,115 @@
+"""The corpus of a run: finding it, choosing its splits, reading them, and speech shared between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from speechtune.corpora import open_corpus
+from speechtune.corpora.stream import UtteranceStream
+from speechtune.corpora.table import SplitTable
+from speechtune.errors import OptionError
+from speechtune.options.table import Family, Settings
+from speechtune.plan.plan import SplitPlan
+
+if TYPE_CHECKING:
+    from speechtune.corpora.corpus import Corpus
+
+__all__ = ["choose_train_split", "find_corpus", "read_split", "shared_speech", "split_plan"]
+
+
+def find_corpus(settings: Settings) -> Corpus:
+    """Find the corpus by name or path; only names are read.
+
+    Raises:
+        CorpusError: it is not there.
+    """
+    return open_corpus(
+        settings.dataset_name,
+        settings.dataset_config_name,
+        corpora_dir=settings.corpora_dir,
+        cache_dir=settings.cache_dir,
+        token=settings.token,
+        trust_remote_code=settings.trust_remote_code,
+        overwrite_cache=settings.overwrite_cache,
+        allow_outside_audio=settings.allow_outside_audio,
+    )
+
+
+def choose_train_split(corpus: Corpus, given: str | None, family: Family) -> tuple[str, str]:
+    """Return the splits to train on and a note for the user (empty where there is nothing to say).
+
+    As in the original scripts the default is `train+validation` with CTC and `train` for sequence-to-sequence models,
+    whose validation split is for evaluation. A default split that the corpus lacks is left out of the sum; a split that
+    the user names must exist.
+    """
+    if given is not None:
+        return given, ""
+    default = "train" if family == "seq2seq" else "train+validation"
+    chosen = corpus.present(default)
+    if chosen == default:
+        return default, ""
+    absent = " or ".join(part for part in default.split("+") if part not in chosen.split("+"))
+    return chosen, f'{corpus.label}: no {absent} split; training on "{chosen}"'
+
+
+def read_split(
+    corpus: Corpus, settings: Settings, expression: str, *, max_samples: int | None
+) -> SplitTable | UtteranceStream:
+    """Read splits as a table, or as a stream where `settings.streaming`.
+
+    Raises:
+        CorpusError: no such split or column, or nothing in it can be read.
+    """
+    text_column, audio_column = settings.text_column_name, settings.audio_column_name
+    if settings.streaming:
+        return corpus.stream(expression, text_column=text_column, audio_column=audio_column)
+    table = corpus.read(
+        expression,
+        text_column=text_column,
+        audio_column=audio_column,
+        max_workers=settings.preprocessing_num_workers,
+    )
+    return table if max_samples is None else table.select(np.arange(min(max_samples, len(table))))
+
+
+def split_plan(expression: str, rows: SplitTable | UtteranceStream) -> SplitPlan:
+    """Return the size of a split."""
+    if isinstance(rows, UtteranceStream):
+        return SplitPlan(expression)
+    hours = float(np.nansum(rows.durations_s.astype(np.float64))) / 3600
+    return SplitPlan(expression, len(rows), hours, len(rows.skipped))
+
+
+def shared_speech(train: SplitTable, evaluation: SplitTable, *, force: bool) -> str:
+    """Return a warning where evaluation data was seen in training; empty where none was.
+
+    Counted are recordings that are in both, and other recordings of a transcript by a speaker who says it in training.
+
+    Raises:
+        OptionError: every recording of the evaluation is in the training data, and not `force`.
+    """
+    keys = evaluation.column("#key")
+    known = set(keys)
+    trained = known.intersection(train.column("#key"))
+    num_recordings = sum(key in trained for key in keys)
+    if num_recordings == len(keys) and len(keys) and not force:
+        raise OptionError(
+            f"--eval_split_name {evaluation.split}: all {len(keys)} of its recordings are also in the training data "
+            f"({train.split}), so its score would say nothing about new speech.\n"
+            "Give another --eval_split_name or --train_split_name, or --force to do it all the same."
+        )
+    said = set(zip(train.speakers, train.texts, strict=True))
+    pairs = zip(keys, evaluation.speakers, evaluation.texts, strict=True)
+    num_pairs = sum(
+        key not in trained and speaker is not None and (speaker, text) in said for key, speaker, text in pairs
+    )
+    parts = []
+    if num_recordings:
+        parts.append(f"{num_recordings} recordings ({num_recordings / len(keys):.0%}) are also in the training data")
+    if num_pairs:
+        parts.append(
+            f"{num_pairs} utterances ({num_pairs / len(keys):.0%}) repeat a transcript that the same speaker says there"
+        )
+    return f"evaluation split {evaluation.split}: {', and '.join(parts)}: scores may be too good" if parts else ""

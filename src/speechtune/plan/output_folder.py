@@ -1,0 +1,144 @@
+"""The output folder of a run: whether the run may use it, resumes in it or is refused; and the records kept there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechtune.errors import OutputError
+from speechtune.files import write_atomically
+from speechtune.options.table import Settings
+from speechtune.plan.checkpoints import checkpoints
+from speechtune.types import Skipped
+
+if TYPE_CHECKING:
+    from speechtune.plan.plan import RunPlan
+
+__all__ = ["clear_results", "drop_later_steps", "inspect_folder", "lock_folder", "write_settings", "write_skipped"]
+
+SETTINGS = "settings.json"
+RESULTS = (  # replaced by a new run
+    "skipped.jsonl", "left_out.jsonl", "bad_steps.jsonl", "eval_results*.json", "hypotheses*.jsonl",
+    "train_results.json", "all_results.json", "trainer_state.json", "report.html", SETTINGS,
+)  # fmt: skip
+WEIGHTS = ("model*.safetensors", "adapter*.safetensors")
+
+
+def inspect_folder(folder: Path, settings: Settings, identity: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Return whether the run resumes there, and whether files of an earlier run are to be removed first.
+
+    Nothing is changed.
+
+    Args:
+        identity: what makes two runs the same run, as in `RunPlan.identity`.
+
+    Raises:
+        OutputError: the folder holds another run, or files that speechtune did not write.
+    """
+    if settings.overwrite_output_dir:
+        return False, True
+    found = _read_json(folder / SETTINGS)
+    if found is None:
+        foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+        is_model = (folder / "config.json").exists() and _is_source(folder, settings)
+        if foreign and not is_model:
+            raise OutputError(
+                f"{folder}: holds files that no run of speechtune wrote ({', '.join(sorted(foreign)[:3])}, ...).\n"
+                "Give another --output_dir, or --overwrite_output_dir to write there all the same."
+            )
+        return False, False
+    before = found.get("identity", {})
+    changed = [name for name, value in identity.items() if name in before and before[name] != value]
+    trained = bool(checkpoints(folder)) or any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
+    if not changed or not trained:
+        return bool(checkpoints(folder)), False
+    if "target_language" in changed:
+        return False, True  # the other language's adapters are kept, its checkpoints and results are replaced
+    name = changed[0]
+    raise OutputError(
+        f"{folder}: in use by another run, with --{name} {before[name]} instead of {identity[name]}.\n"
+        "Give another --output_dir, or --overwrite_output_dir to replace that run."
+    )
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold an output folder for one run; the system frees it however the process ends.
+
+    Raises:
+        OutputError: another process is writing there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            # Not flock: loader workers would inherit it, and hold it for seconds after a kill of this process.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise OutputError(
+                f"{folder}: in use by another run (process {owner}).\nWait for it, or give another --output_dir."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def clear_results(folder: Path) -> None:
+    """Remove checkpoints and results of an earlier run; its model is replaced when the new one is saved."""
+    for path in checkpoints(folder):
+        shutil.rmtree(path, ignore_errors=True)
+    for pattern in RESULTS:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def write_settings(plan: RunPlan, **facts: Any) -> None:
+    """Write settings.json: the user's options, the plan and what identifies the run, without secrets."""
+    row = {"options": plan.given, "identity": plan.identity, "plan": plan.as_json(), **facts}
+    write_atomically(plan.folder / SETTINGS, json.dumps(row, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def write_skipped(folder: Path, rows: Iterable[Skipped]) -> None:
+    """Write skipped.jsonl, one line a row of the corpus."""
+    unique = {row.key: row for row in rows}
+    text = "".join(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in unique.values())
+    write_atomically(folder / "skipped.jsonl", text)
+
+
+def drop_later_steps(bad_steps: Path, checkpoint: Path | None) -> None:
+    """Remove the rows of steps after the checkpoint: they are taken again, and listed again where they fail again."""
+    if not bad_steps.exists():
+        return
+    state = _read_json(checkpoint / "trainer_state.json") if checkpoint is not None else None
+    last = (state or {}).get("global_step", 0)
+    lines = bad_steps.read_text("utf-8").split("\n")
+    write_atomically(bad_steps, "".join(line + "\n" for line in lines if _step_of(line) <= last))
+
+
+def _is_source(folder: Path, settings: Settings) -> bool:
+    """Whether the folder is the model that training starts from."""
+    names = (settings.model_name_or_path, settings.tokenizer_name_or_path)
+    return any(name and os.path.isdir(name) and os.path.samefile(name, folder) for name in names)  # noqa: PTH112, PTH121
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        row = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # the process was killed while it wrote this line
+        return float("inf")

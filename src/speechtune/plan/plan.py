@@ -1,0 +1,127 @@
+"""`RunPlan`: what a run will do, decided once and frozen.
+
+`resolve` makes it from the user's options, with every default and fallback filled in. It is printed before the run,
+stored in settings.json, compared when the same command is given again, broadcast to all processes, and the only source
+of decisions for everything that builds and runs. It holds plain values, so it can be pickled and written as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from speechtune.options.table import SECRET_OPTIONS, Command, Family, Settings
+from speechtune.plan.hardware import Precision
+
+__all__ = ["IDENTITY", "RunPlan", "SplitPlan"]
+
+# A run in the same folder that differs in one of these is another run: it cannot be resumed.
+IDENTITY = (
+    "model_name_or_path",
+    "model_config",
+    "dataset_name",
+    "dataset_config_name",
+    "train_split_name",
+    "target_language",
+    "encoder_context",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """Splits that are read as one, such as `train+validation`.
+
+    Args:
+        name: the split expression.
+        num_utterances, hours: size before filtering; None for a stream, whose length is unknown.
+        num_unreadable: rows that were skipped while indexing: missing files, damaged audio, malformed lines.
+    """
+
+    name: str
+    num_utterances: int | None = None
+    hours: float | None = None
+    num_unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """See the module's docstring.
+
+    Args:
+        settings: every option of ours, with no default left open.
+        training_arguments: keyword arguments of `TrainingArguments`, ours and the user's.
+        given: the options that the user gave, without secrets: for settings.json and the model card.
+        model_type: transformers' name of the architecture; empty without a model.
+        corpus: label of corpus and configuration, such as "common_voice/tr".
+        language: short code of the transcripts' language, or None.
+        train, evaluation: the splits; None where the command does not use them.
+        protocol: how scores are computed; its "hash" is equal only where scores are comparable.
+        resume_from: a checkpoint of the same run; None starts from the model.
+        clears_output: files of an earlier run in the output folder are removed first.
+        notes: one line each, shown before the run.
+    """
+
+    command: Command
+    family: Family
+    settings: Settings
+    precision: Precision
+    corpus: str
+    language: str | None
+    train: SplitPlan | None
+    evaluation: SplitPlan | None
+    model_type: str = ""
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    training_arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
+    given: Mapping[str, Any] = field(default_factory=dict)
+    output_dir: Path | None = None
+    resume_from: Path | None = None
+    clears_output: bool = False
+    do_train: bool = False
+    do_eval: bool = False
+    push_to_hub: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The output folder of a command that has one."""
+        assert self.output_dir is not None
+        return self.output_dir
+
+    @property
+    def is_seq2seq(self) -> bool:
+        return self.family == "seq2seq"
+
+    @property
+    def hub_token(self) -> str | None:
+        return self.training_arguments.get("hub_token") or self.settings.token
+
+    @property
+    def metric_names(self) -> list[str]:
+        """WER and CER always; PER where phones are recognised, or on request."""
+        names = ["wer", "cer", *self.settings.eval_metrics, *(["per"] if self.settings.phones else [])]
+        return list(dict.fromkeys(names))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run."""
+        return {name: getattr(self.settings, name) for name in IDENTITY}
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it but secrets, for settings.json. Settings and arguments with their resolved values."""
+        settings = {f.name: getattr(self.settings, f.name) for f in fields(self.settings)}
+        return {
+            "command": self.command,
+            "family": self.family,
+            "model_type": self.model_type,
+            "corpus": self.corpus,
+            "language": self.language,
+            "train": asdict(self.train) if self.train else None,
+            "evaluation": asdict(self.evaluation) if self.evaluation else None,
+            "precision": self.precision.description,
+            "settings": {name: value for name, value in settings.items() if name not in SECRET_OPTIONS},
+            "training_arguments": {
+                name: value for name, value in self.training_arguments.items() if name not in SECRET_OPTIONS
+            },
+        }

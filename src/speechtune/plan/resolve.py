@@ -1,0 +1,197 @@
+"""Options -> RunPlan: the one place where defaults and fallbacks are decided, in the order in which they depend on each
+other. Nothing is written, built or trained here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechtune.corpora.table import SplitTable
+from speechtune.errors import OptionError, OutputError
+from speechtune.evaluation.result_files import protocol_hash
+from speechtune.options.table import Family, Options, Settings
+from speechtune.plan.arguments import training_arguments
+from speechtune.plan.checkpoints import newest_whole
+from speechtune.plan.corpus import choose_train_split, find_corpus, read_split, shared_speech, split_plan
+from speechtune.plan.hardware import Precision
+from speechtune.plan.output_folder import inspect_folder
+from speechtune.plan.plan import IDENTITY, RunPlan, SplitPlan
+from speechtune.plan.text import TextNormaliser, text_normaliser
+from speechtune.text.languages import language_of
+
+if TYPE_CHECKING:
+    from speechtune.corpora.corpus import Corpus
+
+__all__ = ["resolve"]
+
+log = logging.getLogger("speechtune")
+
+
+def resolve(options: Options) -> RunPlan:
+    """Decide everything about a run.
+
+    Reads names, configurations, the corpus' tables and the headers of its recordings; no samples, no weights.
+
+    Raises:
+        SpeechtuneError: whatever would keep the run from starting, as far as it can be known.
+    """
+    output_dir = _output_dir(options)
+    corpus = find_corpus(options.config)  # before the libraries load: a misspelt corpus is answered at once
+    model_config = _model_config(options.config)
+    family = _family(model_config)
+    if model_config is not None:
+        options = options.for_family(family)
+    settings, notes = _resolved(options.config, corpus, model_config, family)
+    train, evaluation, warnings = _splits(options, settings, corpus)
+    language = language_of(
+        corpus.language or settings.dataset_config_name, settings.target_language or settings.language
+    )
+    normaliser, _ = text_normaliser(settings, language, family)
+    arguments, precision = training_arguments(options.training, settings, output_dir)
+    resumes, clears = False, False
+    if options.do_train and output_dir is not None:
+        identity = {name: getattr(settings, name) for name in IDENTITY}
+        resumes, clears = inspect_folder(output_dir, settings, identity)
+    return RunPlan(
+        command=options.command,
+        family=family,
+        settings=replace(settings, overwrite_cache=False),  # it was overwritten just now
+        precision=precision,
+        corpus=corpus.label,
+        language=language,
+        train=train,
+        evaluation=evaluation,
+        model_type=model_config.model_type if model_config is not None else "",
+        protocol=_protocol(settings, normaliser, language, precision, arguments),
+        training_arguments=arguments,
+        given=options.shareable(),
+        output_dir=output_dir,
+        resume_from=_resume_from(options, output_dir, resumes=resumes),
+        clears_output=clears,
+        do_train=options.do_train,
+        do_eval=options.do_eval,
+        push_to_hub=bool(options.training.get("push_to_hub")),
+        notes=(*options.notes, *notes, *_ignored_letters(normaliser), *warnings),
+    )
+
+
+def _output_dir(options: Options) -> Path | None:
+    folder = options.output_dir
+    if folder is None and options.command not in ("doctor", "vocab"):
+        raise OptionError("--output_dir is missing: where should the results go?")
+    try:
+        str(folder).encode("utf-8")
+    except UnicodeEncodeError:
+        raise OutputError(f"--output_dir {folder}: its name is not valid UTF-8.\nGive another --output_dir.") from None
+    return folder
+
+
+def _model_config(settings: Settings) -> Any:
+    """Return the model's transformers config, or None for a command that was given no model."""
+    if not (settings.model_name_or_path or settings.model_config):
+        return None
+    from speechtune.models.loading import model_config_of
+
+    return model_config_of(settings)
+
+
+def _family(model_config: Any) -> Family:
+    if model_config is None:
+        return "ctc"
+    from speechtune.models.loading import family_of
+
+    return family_of(model_config)
+
+
+def _resolved(settings: Settings, corpus: Corpus, model_config: Any, family: Family) -> tuple[Settings, list[str]]:
+    """Fill in the defaults that depend on the corpus or the model; notes for the user beside them."""
+    notes = []
+    streaming = settings.streaming and corpus.layout.stream is not None
+    if settings.streaming and not streaming:
+        notes.append(f"--streaming: {corpus.label} is local and is read in place; nothing is decoded ahead")
+    train_split, note = choose_train_split(corpus, settings.train_split_name, family)
+    if note:
+        notes.append(note)
+    context = settings.encoder_context
+    if model_config is not None and model_config.model_type == "whisper" and context is None:
+        from speechtune.models.whisper.context import CONFIG_KEY
+
+        context = getattr(model_config, CONFIG_KEY, None) or "full"
+    return replace(settings, streaming=streaming, train_split_name=train_split, encoder_context=context), notes
+
+
+def _splits(
+    options: Options, settings: Settings, corpus: Corpus
+) -> tuple[SplitPlan | None, SplitPlan | None, list[str]]:
+    """Read the splits that the command uses; warn where they share speech."""
+    trains, evaluates = options.do_train, options.do_eval
+    if options.command in ("doctor", "vocab"):
+        # The original scripts' vocabulary has the evaluation text's characters too.
+        trains, evaluates = True, options.command == "doctor" or settings.protocol == "readme"
+    assert settings.train_split_name is not None
+    parts = (
+        (trains, settings.train_split_name, settings.max_train_samples),
+        (evaluates, settings.eval_split_name, settings.max_eval_samples),
+    )
+    rows = [read_split(corpus, settings, name, max_samples=limit) if used else None for used, name, limit in parts]
+    train, evaluation = (
+        split_plan(part[1], split) if split is not None else None for part, split in zip(parts, rows, strict=True)
+    )
+    warnings = []
+    if isinstance(rows[0], SplitTable) and isinstance(rows[1], SplitTable) and options.command != "vocab":
+        warnings = [shared_speech(rows[0], rows[1], force=settings.force or options.command == "doctor")]
+    return train, evaluation, [f"warning: {text}" for text in warnings if text]
+
+
+def _ignored_letters(normaliser: TextNormaliser) -> list[str]:
+    letters = getattr(normaliser, "letters_ignored", str)()
+    text = f"warning: --chars_to_ignore deletes letters: {' '.join(letters)} (a shell may have expanded an unquoted ?)"
+    return [text] if letters else []
+
+
+def _protocol(
+    settings: Settings,
+    normaliser: TextNormaliser,
+    language: str | None,
+    precision: Precision,
+    arguments: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return how scores are computed. Everything that can change a hypothesis or its score is part of the hash."""
+    filters = {}
+    if settings.protocol == "readme":
+        filters = {
+            "min_duration_s": settings.min_duration_in_seconds,
+            "max_duration_s": settings.max_duration_in_seconds,
+        }
+    protocol = {
+        "name": settings.protocol,
+        "normalizer": normaliser.describe(),
+        "filters": filters,
+        "padding": settings.padding,
+    }
+    decoding = {
+        "language": settings.language or language,
+        "task": settings.task,
+        "encoder_context": settings.encoder_context,
+        "num_beams": arguments.get("generation_num_beams"),
+        "max_length": arguments.get("generation_max_length"),
+        "precision": "bf16" if precision.bf16 else "fp16" if precision.fp16 else "fp32",
+    }
+    protocol["decoding"] = {name: value for name, value in decoding.items() if value is not None}
+    return {**protocol, "hash": protocol_hash({**protocol, "normalizer_hash": normaliser.hash()})}
+
+
+def _resume_from(options: Options, output_dir: Path | None, *, resumes: bool) -> Path | None:
+    asked = options.training.get("resume_from_checkpoint")
+    if isinstance(asked, str) and asked.lower() not in ("true", "false"):
+        return Path(asked)
+    if not resumes or output_dir is None:
+        return None
+    checkpoint = newest_whole(output_dir)
+    if checkpoint is None:
+        log.warning(f"{output_dir}: none of its checkpoints is whole; training starts from the model again")
+    return checkpoint
