@@ -175,7 +175,7 @@ def test_a_commands_words_reach_its_function(words: str, target: str, kwargs: An
     ("command", "target"),
     [
         ("train", "speechtune.training.run:run"),
-        ("plan", "speechtune.plan.command:run"),
+        ("plan", "speechtune.cli.plan:run"),
         ("evaluate", "speechtune.training.run:run"),
         ("doctor", "speechtune.doctor.doctor:run"),
         ("vocab", "speechtune.cli.vocab:run"),

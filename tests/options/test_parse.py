@@ -85,6 +85,8 @@ ORIGINAL: dict[str, tuple[Any, Any, Any, Any]] = {
     "use_fast_tokenizer": (NOT, NOT, NOT, True),
 }
 
+RESOLVED = {"train_split_name", "text_column_name", "adapter_attn_dim"}  # their defaults are found when a run is planned
+
 
 def script(kind: Kind, *words: str) -> Options:
     target = ["--target_language", "tur"] if kind == "ctc_adapter" else []
@@ -114,7 +116,8 @@ def test_every_option_of_a_script_is_taken_with_its_default(kind: Kind, name: st
     if default is REQUIRED:
         assert getattr(options.config, name) == "given"
     elif today and name not in OLD_NAMES:
-        assert getattr(script(kind).config, today) == default
+        if name not in RESOLVED:
+            assert getattr(script(kind).config, today) == default
         assert today in options.given
 
 

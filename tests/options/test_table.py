@@ -38,20 +38,19 @@ def test_a_config_is_frozen():
 
 
 @pytest.mark.parametrize(
-    ("family", "config", "kind", "train_split_name", "streaming"),
+    ("family", "config", "kind", "streaming"),
     [
-        ("ctc", Settings(), "ctc", "train+validation", False),
-        ("ctc", Settings(target_language="tur"), "ctc_adapter", "train+validation", False),
-        ("ctc", Settings(streaming=True), "ctc_streaming", "train+validation", True),
-        ("seq2seq", Settings(), "seq2seq", "train", False),
+        ("ctc", Settings(), "ctc", False),
+        ("ctc", Settings(target_language="tur"), "ctc_adapter", False),
+        ("ctc", Settings(streaming=True), "ctc_streaming", True),
+        ("seq2seq", Settings(), "seq2seq", False),
     ],
 )
 def test_a_model_found_later_brings_its_kind_and_the_scripts_defaults(
-    family: Family, config: Settings, kind: Kind, train_split_name: str, streaming: bool
+    family: Family, config: Settings, kind: Kind, streaming: bool
 ):
     options = Options(config).for_family(family)
     assert options.kind == kind
-    assert options.config.train_split_name == train_split_name
     assert options.config.streaming is streaming
 
 
