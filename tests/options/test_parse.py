@@ -85,7 +85,11 @@ ORIGINAL: dict[str, tuple[Any, Any, Any, Any]] = {
     "use_fast_tokenizer": (NOT, NOT, NOT, True),
 }
 
-RESOLVED = {"train_split_name", "text_column_name", "adapter_attn_dim"}  # their defaults are found when a run is planned
+RESOLVED = {
+    "train_split_name",
+    "text_column_name",
+    "adapter_attn_dim",
+}  # their defaults are found when a run is planned
 
 
 def script(kind: Kind, *words: str) -> Options:

@@ -12,7 +12,7 @@ from reliability.tiny import write_clip, write_corpus, write_manifest
 from standins.shards import rows_of, write_tar
 from trained_folders import ctc_folder
 
-from speechtune.errors import CorpusError, OptionError, OutputError
+from speechtune.errors import CorpusError, OptionError
 from speechtune.options.parse import parse_options
 from speechtune.plan.plan import RunPlan
 from speechtune.plan.resolve import resolve
@@ -181,8 +181,3 @@ def test_letters_among_the_ignored_characters_are_pointed_out(corpus: Path):
     assert not any("letters" in note for note in plan_for(corpus, "--chars_to_ignore", ",", "?", "!").notes)
     notes = plan_for(corpus, "--chars_to_ignore", ",", "a").notes
     assert any("deletes letters: a" in note for note in notes)
-
-
-def test_an_output_folder_whose_name_is_not_utf8_is_refused(corpus: Path):
-    with pytest.raises(OutputError, match="not valid UTF-8"):
-        plan_for(corpus, "--output_dir", "out\udcff")

@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechtune.corpora.table import SplitTable
+<<<<<<< HEAD
 from speechtune.errors import OptionError, OutputError
 from speechtune.evaluation.result_files import protocol_hash
+=======
+from speechtune.errors import OptionError
+from speechtune.evaluation.protocol import protocol_hash
+>>>>>>> df84ca7 (A folder name that is not UTF-8 is refused by the options)
 from speechtune.options.table import Family, Options, Settings
 from speechtune.plan.arguments import training_arguments
 from speechtune.plan.checkpoints import newest_whole
@@ -83,10 +88,6 @@ def _output_dir(options: Options) -> Path | None:
     folder = options.output_dir
     if folder is None and options.command not in ("doctor", "vocab"):
         raise OptionError("--output_dir is missing: where should the results go?")
-    try:
-        str(folder).encode("utf-8")
-    except UnicodeEncodeError:
-        raise OutputError(f"--output_dir {folder}: its name is not valid UTF-8.\nGive another --output_dir.") from None
     return folder
 
 
