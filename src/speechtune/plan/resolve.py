@@ -11,13 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechtune.corpora.table import SplitTable
-<<<<<<< HEAD
-from speechtune.errors import OptionError, OutputError
-from speechtune.evaluation.result_files import protocol_hash
-=======
 from speechtune.errors import OptionError
-from speechtune.evaluation.protocol import protocol_hash
->>>>>>> df84ca7 (A folder name that is not UTF-8 is refused by the options)
+from speechtune.evaluation.result_files import protocol_hash
 from speechtune.options.table import Family, Options, Settings
 from speechtune.plan.arguments import training_arguments
 from speechtune.plan.checkpoints import newest_whole
