@@ -20,7 +20,7 @@ POINTS = [
     ("speechtune.training.trainer:recognise_split", 2),  # in an evaluation
 ]
 MORE_POINTS = [
-    ("speechtune.corpora.writer:TableWriter.write", 1),  # the index of the training split is read, not yet written
+    ("speechtune.corpora.index:TableWriter.write", 1),  # the index of the training split is read, not yet written
     ("speechtune.corpora.index:json.dump", 2),  # the second index has its table, not its last file
     ("speechtune.training.trainer:SpeechTrainer.compute_loss", 1),  # before the first step
     ("speechtune.plan.checkpoints:write_atomically", 4),  # somewhere in a checkpoint's manifest or before

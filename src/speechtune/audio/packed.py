@@ -1,4 +1,4 @@
-"""Bytes of an audio file that lies inside a tar, an Arrow file or a `datasets` cache, by random access.
+"""Bytes of an audio file inside a tar, an Arrow file or the cache of `datasets`, by random access.
 
 Arrow files are memory-mapped and kept open (a few per process); tars are opened, read and closed again, which costs
 microseconds and leaks nothing.
@@ -13,12 +13,12 @@ from typing import Any
 
 from speechtune.errors import AudioError
 
-__all__ = ["Packed", "open_arrow", "packed_bytes"]
+__all__ = ["Packed", "open_arrow", "packed_bytes", "packed_size"]
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Where the bytes of an encoded audio file lie inside a larger file, for random access."""
+    """Location of an encoded audio file inside a larger file."""
 
     kind: str  # "tar": `position` is a byte offset; "arrow": `position` is a row of `column`
     source: str  # absolute path of the larger file
@@ -30,11 +30,11 @@ class Packed:
 
 @functools.lru_cache(maxsize=256)
 def open_arrow(path: str) -> Any:
-    """Memory-mapped pyarrow.Table of an Arrow IPC file or stream. Nothing is read but the schema and the offsets.
+    """Return the pyarrow.Table of an Arrow file or stream, memory-mapped: only schema and offsets are read.
 
     Raises:
         OSError: there is no such file.
-        ValueError: it isn't an Arrow file, or it is torn (pyarrow.ArrowInvalid).
+        ValueError: it is not an Arrow file, or it is cut short (pyarrow.ArrowInvalid).
     """
     import pyarrow as pa
 
@@ -43,14 +43,14 @@ def open_arrow(path: str) -> Any:
         return pa.ipc.open_file(mapped).read_all()
     except pa.ArrowInvalid:
         mapped.seek(0)
-        return pa.ipc.open_stream(mapped).read_all()  # what `datasets` writes
+        return pa.ipc.open_stream(mapped).read_all()  # what `datasets` and index.py write
 
 
 def packed_bytes(where: Packed) -> bytes:
-    """The encoded audio file.
+    """Return the encoded audio file.
 
     Raises:
-        AudioError: the larger file is gone (`missing_file`), was cut, or has no bytes there (`undecodable`).
+        AudioError: the larger file is missing (`missing_file`), was cut, or has no bytes there (`undecodable`).
     """
     name = f"{where.source}:{where.position}"
     try:
@@ -64,6 +64,18 @@ def packed_bytes(where: Packed) -> bytes:
     return data
 
 
+def packed_size(where: Packed) -> int:
+    """Return the size of the encoded audio file in bytes without reading it; -1 where that is not possible."""
+    if where.kind == "tar":
+        return where.num_bytes
+    try:
+        value = open_arrow(where.source)[where.column][where.position]
+        value = value["bytes"] if hasattr(value, "keys") else value
+        return value.as_buffer().size if value.is_valid else -1
+    except (OSError, ValueError, LookupError, AttributeError):
+        return -1  # `packed_bytes` will say why
+
+
 def _tar_bytes(where: Packed) -> bytes:
     with Path(where.source).open("rb") as file:
         file.seek(where.position)
@@ -75,10 +87,26 @@ def _tar_bytes(where: Packed) -> bytes:
 
 def _arrow_bytes(where: Packed) -> bytes:
     value = open_arrow(where.source)[where.column][where.position].as_py()
-    if isinstance(value, dict):  # a hub dataset's audio column
-        if value.get("bytes"):
-            return bytes(value["bytes"])
-        if path := value.get("path"):
-            return Path(path).read_bytes()
-        return b""
+    if isinstance(value, dict):  # an audio column of `datasets`
+        if value.get("path") and not value.get("bytes"):
+            return _downloaded_file(value["path"], where).read_bytes()
+        value = value.get("bytes")
     return bytes(value or b"")
+
+
+def _downloaded_file(path: str, where: Packed) -> Path:
+    """Return the path if `datasets` downloaded that file; a dataset must not name other files of this machine.
+
+    Raises:
+        AudioError: the file is elsewhere (`outside_audio`).
+    """
+    from huggingface_hub import constants
+
+    file = Path(path).resolve()
+    # <cache>/<dataset>/<config>/<version>/<hash>/*.arrow; files are in <cache>/downloads
+    own = [cache / "downloads" for cache in Path(where.source).parents[4:5]]
+    allowed = (Path(constants.HF_HOME), Path(constants.HF_HUB_CACHE), *own)
+    if any(file.is_relative_to(folder.resolve()) for folder in allowed):
+        return file
+    message = f"{where.source}:{where.position}: names {path!r}, which is not part of the dataset"
+    raise AudioError(message, reason="outside_audio")

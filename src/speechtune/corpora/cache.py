@@ -1,4 +1,4 @@
-"""The cache folder, and how files get into it whole: written aside, synced, renamed; one writer at a time."""
+"""The cache folder: where it is, fingerprints of what its files depend on, and one writer at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from speechtune.errors import CorpusError
 
 try:
     import fcntl
-except ImportError:  # not on Windows: work may be done twice there, results stay whole
+except ImportError:  # Windows: work may be done twice there, but files are whole
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["cache_folder", "cache_problem", "fingerprint", "lock", "make_once", "stamp", "sweep"]
@@ -26,7 +26,7 @@ log = logging.getLogger("speechtune")
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """$SPEECHTUNE_CACHE, else `cache_dir`/speechtune, else ~/.cache/speechtune. Not created here."""
+    """Return $SPEECHTUNE_CACHE, else `cache_dir`/speechtune, else ~/.cache/speechtune. It is not created here."""
     if own := os.environ.get("SPEECHTUNE_CACHE"):
         return Path(own).expanduser().absolute()
     if cache_dir:
@@ -35,20 +35,20 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
 
 
 def cache_problem(folder: Path, error: OSError) -> CorpusError:
-    """The message for a full, read-only or forbidden cache."""
+    """Return the error for a full, read-only or forbidden cache."""
     return CorpusError(
         f"{folder}: the cache can't be written: {error.strerror or error}.\n"
-        "Free space there, or name another place with --cache_dir or $SPEECHTUNE_CACHE."
+        "Free space there, or name another folder with --cache_dir or $SPEECHTUNE_CACHE."
     )
 
 
 def fingerprint(*parts: Any) -> str:
-    """16 hex digits of the JSON of `parts`."""
+    """Return 16 hex digits of the JSON of `parts`."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def stamp(path: Path) -> list[Any] | None:
-    """[path, size in bytes (-1 for a folder), mtime in ns] or None where there is nothing."""
+    """Return [path, size in bytes (-1 for a folder), mtime in ns]; None if there is no such file."""
     try:
         status = path.stat()
     except OSError:
@@ -57,7 +57,7 @@ def stamp(path: Path) -> list[Any] | None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed writer left in `folder`. Only under its lock."""
+    """Remove temporary files that a killed writer left in `folder`. Call it under the folder's lock."""
     for left in (*folder.glob("tmp-*"), *folder.glob(".*.tmp")):
         with contextlib.suppress(OSError):
             left.unlink()
@@ -65,11 +65,10 @@ def sweep(folder: Path) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path, doing: str) -> Iterator[None]:
-    """Hold `folder` alone among processes of this machine; a killed holder lets go by itself.
+    """Lock `folder` (created where missing) among the processes of this machine; released when its holder dies.
 
     Args:
-        folder: created where missing.
-        doing: what the holder does, for the one line shown to those who wait.
+        doing: what the holder does, for the line that waiting processes log.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
@@ -81,7 +80,7 @@ def lock(folder: Path, doing: str) -> Iterator[None]:
         except BlockingIOError:
             log.info("waiting for another process that is %s", doing)
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks: the renames still keep every file whole
+        except OSError:  # a file system without locks; atomic renames still keep every file whole
             log.debug("%s: no locks here", folder)
         yield
 

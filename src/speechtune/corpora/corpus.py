@@ -1,9 +1,10 @@
-"""A corpus that was found: its splits by name, read into tables."""
+"""A corpus that was found: its splits, read into tables or streams."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from speechtune.corpora.columns import TEXT_COLUMNS
 from speechtune.corpora.index import index_split
 from speechtune.corpora.layout import Found, Layout, Reading, canonical_split
 from speechtune.corpora.stream import UtteranceStream
-from speechtune.corpora.table import Part, SplitTable, own_columns
+from speechtune.corpora.table import Part, SplitTable, corpus_columns
 from speechtune.errors import CorpusError
 
 __all__ = ["Corpus"]
@@ -23,12 +24,12 @@ __all__ = ["Corpus"]
 
 @dataclass(frozen=True)
 class Corpus:
-    """One configuration of a corpus on this disk (or the hub). `open_corpus` makes it.
+    """One configuration of a corpus on disk or on the hub. `open_corpus` makes it.
 
     Args:
         name: as the user gave it.
         layout: knows how to read it.
-        found: where it lies.
+        found: its folder and splits.
         cache: folder for indexes and unpacked archives.
         newer_than_s: older indexes are not used (Unix time); 0 uses any.
         allow_outside_audio: read audio that a local table names outside its folder.
@@ -47,7 +48,7 @@ class Corpus:
 
     @property
     def language(self) -> str | None:
-        """ISO 639 code where the layout or the configuration tells it."""
+        """ISO 639 code, where the layout or the configuration names one."""
         return self.found.language
 
     @property
@@ -60,19 +61,19 @@ class Corpus:
 
     @property
     def label(self) -> str:
-        """`common_voice/tr`: what messages and scores call it."""
+        """`common_voice/tr`: its name in messages and scores."""
         return f"{self.name}/{self.config_name}" if self.config_name else self.name
 
     def present(self, splits: str) -> str:
-        """Of `train+validation`, what this corpus has; all of it where it has none, for `read` to name."""
-        there = []
+        """Return those of `train+validation` that the corpus has; all of them if it has none, for `read` to report."""
+        present = []
         for text in splits.split("+"):
             try:
                 self._parse(text)
             except CorpusError:
                 continue
-            there.append(text)
-        return "+".join(there) or splits
+            present.append(text)
+        return "+".join(present) or splits
 
     def read(
         self,
@@ -83,13 +84,13 @@ class Corpus:
         max_workers: int | None = None,
         progress: bool = True,
     ) -> SplitTable:
-        """Utterances of `splits`; headers of audio files are read the first time, then kept.
+        """Return the utterances of `splits`; headers of audio files are read the first time, then kept.
 
         Args:
             splits: `train`, `train+validation`, `train[:100]`, `train[:10%]`; `dev` is `validation`.
             text_column: the transcript's column; None takes the corpus' own.
             audio_column: for corpora that are tables with several; others have only one.
-            max_workers: processes that read headers; None takes one a core.
+            max_workers: processes that read headers; None takes one per core.
             progress: show it.
 
         Raises:
@@ -109,7 +110,7 @@ class Corpus:
                 newer_than_s=self.newer_than_s,
             )
             self._check_not_empty(part)
-            table = SplitTable([part], self._present_column(text_column, own_columns(open_arrow(part.table))))
+            table = SplitTable([part], self._present_column(text_column, corpus_columns(open_arrow(part.table))))
             rows = _rows(start, stop, len(table))
             tables.append(table if len(rows) == len(table) else table.select(np.arange(rows.start, rows.stop)))
         return SplitTable.concat(tables)
@@ -135,13 +136,13 @@ class Corpus:
         return UtteranceStream(shards, text_column=column, label=self.label, split="+".join(names))
 
     def _reading(self, audio_column: str) -> Reading:
-        return Reading(lambda archive: unpack(archive, self.cache), self.cache, audio_column=audio_column)
+        return Reading(lambda archive: unpack(archive, self.cache), self.cache, audio_column, self.allow_outside_audio)
 
     def _text_column(self, name: str | None) -> str:
         return self.layout.column_aliases.get(name, name) if name else self.default_text_column
 
-    def _present_column(self, name: str | None, columns: list[str]) -> str:
-        """The text column among those of a table: as asked for, else the default, else the likeliest."""
+    def _present_column(self, name: str | None, columns: Sequence[str]) -> str:
+        """Return the text column among those of a table: as asked for, else the default, else the likeliest."""
         wanted = self._text_column(name)
         if name in columns:
             return name
@@ -160,11 +161,11 @@ class Corpus:
         raise CorpusError(
             f"{where}: none of its {len(skipped)} utterances can be used.\n"
             f"First: {first.file}: {first.reason}{': ' + first.detail if first.detail else ''}.\n"
-            f"Check that the audio lies where the table says, under {self.found.root}"
+            f"Check that the audio is where the table says, under {self.found.root}"
         )
 
     def _parse(self, splits: str) -> list[tuple[str, str, str]]:
-        """[(split, first row, row after the last)], the numbers as written: '', '100', '-5', '10%'."""
+        """Return [(split, first row, row after the last)], the numbers as written: '', '100', '-5', '10%'."""
         parsed = []
         for text in splits.split("+"):
             match = re.fullmatch(r"([^\[\]]+?)\s*(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?", text.strip())
@@ -187,7 +188,7 @@ class Corpus:
 
 
 def _rows(start: str, stop: str, num_rows: int) -> range:
-    """Row numbers of `train[start:stop]`; percentages are rounded to the nearest row, as `datasets` does."""
+    """Return the row numbers of `train[start:stop]`; percentages are rounded to the nearest row, as `datasets` does."""
 
     def number(text: str, default: int) -> int:
         if text.endswith("%"):

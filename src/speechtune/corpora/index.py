@@ -1,7 +1,7 @@
-"""The index of a split: its rows, durations and what can't be used, found once and kept in cache/index/<fingerprint>/.
+"""The index of a split: its rows, durations and unusable rows, read once and kept in cache/index/<fingerprint>/.
 
-    index.json              what the rows depend on (tables and folders with size and mtime), and the names of:
-    table-<state>.arrow     the usable rows (table.py)
+    index.json             what the rows depend on (tables and folders with size and mtime); names and checksums of:
+    table-<state>.arrow    the usable rows (table.py)
     skipped-<state>.jsonl  the others, with reasons
 
 The second start looks at the tables and at the folders that hold the audio, not at the clips: an edited table, an added
@@ -14,26 +14,31 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from speechtune.audio.packed import open_arrow
-from speechtune.audio.probe import Probe, Task, probe_all, task_of
+from speechtune.audio.packed import Packed, open_arrow
+from speechtune.audio.probe import Probe, Task, describe, probe_all
 from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp, sweep
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
 from speechtune.corpora.table import Part
-from speechtune.corpora.writer import TableWriter
 from speechtune.errors import CorpusError
 from speechtune.files import replacing
 from speechtune.terminal.progress import progress_bar
+from speechtune.types import Skipped
 
-__all__ = ["index_split"]
+__all__ = ["TableWriter", "index_split"]
 
 log = logging.getLogger("speechtune")
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 MAX_FOLDERS = 10_000  # that are looked at on the second start
+CHUNK = 16_384  # rows that are Python objects at once
+MAX_COLUMNS = 256  # of a corpus; JSON lines could bring a new name in each row
 
 
 def index_split(
@@ -48,127 +53,243 @@ def index_split(
     progress: bool = True,
     newer_than_s: float = 0.0,
 ) -> Part:
-    """The split's index, from the cache where it is still true, else built now.
+    """Return the split's index: from the cache if it is up to date, else built now.
 
     Args:
         layout: reads the rows.
-        found: where the corpus lies.
+        found: the corpus.
         split: canonical name.
         label: `common_voice/tr`, for messages.
         cache: the cache folder.
         reading: makes a fresh `Reading`.
-        max_workers: processes that read headers; None takes one a core.
+        max_workers: processes that read headers; None takes one per core.
         progress: show it.
-        newer_than_s: an index built before this Unix time is built anew (`--overwrite_cache`).
+        newer_than_s: an index built before this Unix time is rebuilt (`--overwrite_cache`).
 
     Raises:
         CorpusError: the corpus' table or the cache can't be read or written.
     """
     places = sorted(str(place) for place in found.splits.get(split, ()))
+    options = reading()
     key = fingerprint(
-        INDEX_VERSION, layout.name, layout.version, str(found.root), found.config, split, places, reading().audio_column
-    )
+        INDEX_VERSION, layout.name, layout.version, str(found.root), found.config, split, places,
+        options.audio_column, options.allow_outside_audio,
+    )  # fmt: skip
     folder = cache / "index" / key
-    if part := _kept(folder, split, label, newer_than_s):
+    what = f"{label}, split {split}"
+    if part := _current(folder, split, label, newer_than_s):
         return part
     try:
-        with lock(folder, f"indexing {label}, split {split}"):
-            if part := _kept(folder, split, label, newer_than_s):
+        with lock(folder, f"indexing {what}"):
+            if part := _current(folder, split, label, newer_than_s):
                 return part  # another process has just built it
             sweep(folder)
-            return _build(layout, found, split, label, folder, reading(), max_workers, progress)
+            writer = TableWriter(split, found.root)
+            with progress_bar(f"indexing {what}", unit="clips", shown=progress) as update:
+                _read_rows(layout, found, options, writer, max_workers, update)
+            return writer.write(folder, label, sorted(options.depends.values()))
     except OSError as error:
         raise cache_problem(folder, error) from error
 
 
-def _kept(folder: Path, split: str, label: str, newer_than_s: float) -> Part | None:
-    """The index in `folder` if it is whole and nothing that it depends on has changed."""
+def _current(folder: Path, split: str, label: str, newer_than_s: float) -> Part | None:
+    """Return the index in `folder` if it is whole and nothing that it depends on has changed."""
     try:
-        whole = folder / "index.json"
-        if whole.stat().st_mtime < newer_than_s:
+        file = folder / "index.json"
+        if file.stat().st_mtime < newer_than_s:
             return None
-        index = json.loads(whole.read_text(encoding="utf-8"))
+        index = json.loads(file.read_bytes())
         if any(stamp(Path(known[0])) != known for known in index["depends"]):
             return None
         part = Part(str(folder / index["table"]), str(folder / index["skipped"]), split, label)
-        open_arrow(part.table)
-        return part if Path(part.skipped).is_file() else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        if [_crc32(part.table), _crc32(part.skipped)] == index["crc32"]:
+            return part
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    log.warning("%s, split %s: the index in %s is damaged; building it again", label, split, folder)
+    return None
 
 
-def _build(
+def _crc32(path: str) -> int:
+    """Checksum of a file: 1.5 GB/s."""
+    checksum = 0
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _read_rows(
     layout: Layout,
     found: Found,
-    split: str,
-    label: str,
-    folder: Path,
     reading: Reading,
+    writer: TableWriter,
     max_workers: int | None,
-    progress: bool,
-) -> Part:
-    writer = TableWriter(split, found.root)
-    with progress_bar(f"indexing {label}, split {split}", unit="clips", shown=progress) as update:
-        rows = _Rows(_read(layout, found, split, reading), writer)
-        answers: Iterator[Probe] = probe_all(rows.tasks(), max_workers=max_workers)
-        for done, answer in enumerate(answers, 1):
-            row = rows.next_sent()
-            assert row is not None
-            writer.add(row, answer)
-            if isinstance(row.audio, str) and len(reading.depends) < MAX_FOLDERS:
-                reading.seen(Path(row.audio).parent)
-            if done % 256 == 0:
-                update(done, reading.expected)
-        assert rows.next_sent() is None, "every task has its answer"
-    depends = sorted(reading.depends.values())
-    state = fingerprint(depends)
-    part = Part(str(folder / f"table-{state}.arrow"), str(folder / f"skipped-{state}.jsonl"), split, label)
-    open_arrow.cache_clear()  # a file of this name may have been open
-    writer.write(Path(part.table), Path(part.skipped))
-    with replacing(folder / "index.json", "w") as file:
-        json.dump(
-            {
-                "corpus": label,
-                "split": split,
-                "root": str(found.root),
-                "num_utterances": writer.num_rows,
-                "num_skipped": len(writer.skipped),
-                "table": Path(part.table).name,
-                "skipped": Path(part.skipped).name,
-                "depends": depends,
-            },
-            file,
+    update: Callable[[float, float], None],
+) -> None:
+    waiting: deque[Row | BadRow] = deque()  # until their audio, or that of the rows before them, was looked at
+
+    def tasks() -> Iterator[Task]:
+        try:
+            for row in layout.read(found, writer.split, reading):
+                waiting.append(row)
+                if isinstance(row, Row):
+                    assert not isinstance(row.audio, bytes), "bytes are for streams"
+                    yield Task(row.audio, row.duration_s)
+        except OSError as error:  # of the corpus, not of the cache
+            raise CorpusError(f"{error.filename or found.root}: can't be read: {error.strerror or error}.") from error
+
+    for done, seen in enumerate(probe_all(tasks(), max_workers=max_workers), 1):
+        while isinstance(row := waiting.popleft(), BadRow):
+            writer.skip(row)
+        writer.add(row, seen)
+        if isinstance(row.audio, str) and len(reading.depends) < MAX_FOLDERS:
+            reading.seen(Path(row.audio).parent)
+        if done % 256 == 0:
+            update(done, reading.expected)
+    for bad in waiting:
+        assert isinstance(bad, BadRow), "every task has its answer"
+        writer.skip(bad)
+
+
+class TableWriter:
+    """Collects the usable rows and the skipped ones, then writes the index.
+
+    Texts go into Arrow in chunks, so that a million rows are never Python objects at once. Columns of the corpus are
+    dictionaries of the chunk's values: speakers and accents repeat.
+
+    Args:
+        split: named in `Skipped`.
+        root: audio paths are stored relative to it.
+    """
+
+    def __init__(self, split: str, root: Path) -> None:
+        self.split = split
+        self.skipped: list[Skipped] = []
+        self._root = os.fsencode(root)
+        self._rows: list[dict[str, Any]] = []
+        self._chunks: list[Any] = []  # pyarrow.Table
+        self._columns: dict[str, None] = {}  # of the corpus
+        self._ids: set[int] = set()  # hashes: a tenth of the memory of the ids
+        self._skipped_ids: set[int] = set()
+        self._too_many_columns = False
+
+    def skip(self, row: BadRow) -> None:
+        """Add a row that could not be parsed."""
+        id = _unique(row.id, self._skipped_ids) if row.id else ""
+        self.skipped.append(Skipped(self.split, *map(_printable, (id, row.file, row.reason, row.detail))))
+
+    def add(self, row: Row, seen: Probe) -> None:
+        """Add a row whose audio was looked at, to the usable or the skipped ones."""
+        assert not isinstance(row.audio, bytes), "bytes are for streams"
+        packed = row.audio if isinstance(row.audio, Packed) else None
+        file = row.file or describe(row.audio)
+        if seen.reason:
+            detail = f"{seen.detail} ({row.line})" if row.line else seen.detail
+            self.skip(BadRow(file, detail, seen.reason, id=row.id))
+            return
+        try:
+            for text in (row.id, row.speaker, row.language, *row.columns, *row.columns.values()):
+                (text or "").encode()
+            path = os.fsencode(file)
+        except UnicodeEncodeError:
+            self.skip(BadRow(file, "text with half a surrogate pair", id=row.id))
+            return
+        folder = os.fsencode(packed.source) if packed else self._root
+        self._rows.append(
+            self._known_columns(row)
+            | {
+                "#id": _unique(row.id, self._ids),
+                "#audio": path if packed else path.removeprefix(folder + os.fsencode(os.sep)),
+                "#folder": folder,
+                "#kind": packed.kind if packed else "file",
+                "#column": packed.column if packed else "",
+                "#position": packed.position if packed else -1,
+                "#num_bytes": packed.num_bytes if packed else -1,
+                "#key": seen.key,
+                "#duration_s": seen.duration_s,
+                "#speaker": row.speaker,
+                "#language": row.language,
+            }
         )
-    return part
+        if len(self._rows) == CHUNK:
+            self._end_chunk()
+
+    def _known_columns(self, row: Row) -> dict[str, Any]:
+        new = [name for name in row.columns if name not in self._columns]
+        if not new:
+            return dict(row.columns)
+        allowed = new[: MAX_COLUMNS - len(self._columns)]
+        self._columns.update(dict.fromkeys(allowed))
+        if len(allowed) < len(new) and not self._too_many_columns:
+            log.warning("split %s has more than %d columns; the rest is ignored", self.split, MAX_COLUMNS)
+            self._too_many_columns = True
+        return {name: text for name, text in row.columns.items() if name in self._columns}
+
+    def _end_chunk(self) -> None:
+        import pyarrow as pa
+
+        text, repeated = pa.string(), pa.dictionary(pa.int32(), pa.string())
+        types = {
+            "#id": text,
+            "#audio": pa.binary(),
+            "#folder": pa.dictionary(pa.int32(), pa.binary()),
+            "#kind": repeated,
+            "#column": repeated,
+            "#position": pa.int64(),
+            "#num_bytes": pa.int64(),
+            "#key": text,
+            "#duration_s": pa.float32(),
+            "#speaker": repeated,
+            "#language": repeated,
+        } | dict.fromkeys(self._columns, repeated)
+        arrays = [pa.array([row.get(name) for row in self._rows], type) for name, type in types.items()]
+        self._chunks.append(pa.table(arrays, schema=pa.schema(list(types.items()))))
+        self._rows = []
+
+    def write(self, folder: Path, label: str, depends: list[list[Any]]) -> Part:
+        """Write the index, whole or not at all.
+
+        Args:
+            depends: `stamp` of every table and folder that the rows depend on.
+
+        Raises:
+            OSError: the cache is full or can't be written.
+        """
+        import pyarrow as pa
+
+        self._end_chunk()
+        state = fingerprint(depends)
+        part = Part(str(folder / f"table-{state}.arrow"), str(folder / f"skipped-{state}.jsonl"), self.split, label)
+        open_arrow.cache_clear()  # an older file of this name may be open
+        data = pa.concat_tables(self._chunks, promote_options="default")
+        with replacing(Path(part.skipped), "w") as file:
+            file.writelines(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in self.skipped)
+        with replacing(Path(part.table)) as file, pa.ipc.new_stream(file, data.schema) as sink:
+            sink.write_table(data)
+        index = {
+            "table": Path(part.table).name,
+            "skipped": Path(part.skipped).name,
+            "crc32": [_crc32(part.table), _crc32(part.skipped)],
+            "depends": depends,
+        }
+        with replacing(folder / "index.json", "w") as file:
+            json.dump(index, file)
+        return part
 
 
-def _read(layout: Layout, found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
-    try:
-        yield from layout.read(found, split, reading)
-    except OSError as error:  # of the corpus, not of the cache
-        raise CorpusError(f"{error.filename or found.root}: can't be read: {error.strerror or error}.") from error
+def _unique(id: str, used: set[int]) -> str:
+    """Return the id, numbered (`a#2`) if it was used before."""
+    number, unique = 1, id
+    while hash(unique) in used:
+        number += 1
+        unique = f"{id}#{number}"
+    used.add(hash(unique))
+    return unique
 
 
-class _Rows:
-    """Lines go to the probes as tasks; the rows wait here, in the same order, for the answers."""
-
-    def __init__(self, rows: Iterator[Row | BadRow], writer: TableWriter) -> None:
-        self._rows = rows
-        self._writer = writer
-        self._sent: deque[Row | BadRow] = deque()
-
-    def tasks(self) -> Iterator[Task]:
-        for row in self._rows:
-            self._sent.append(row)
-            if isinstance(row, Row):
-                assert not isinstance(row.audio, bytes), "bytes are for streams"
-                yield task_of(row.audio, row.duration_s)
-
-    def next_sent(self) -> Row | None:
-        """The next row that was sent as a task; bad rows before it are skipped. None at the end."""
-        while self._sent:
-            row = self._sent.popleft()
-            if isinstance(row, Row):
-                return row
-            self._writer.leave_out(row)
-        return None
+def _printable(text: str) -> str:
+    """Replace half surrogates, which can't be written to a file, by an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,233 +1,285 @@
-"""Rows out of text tables, whatever is in them: TSV without quoting, CSV, JSON lines.
+"""Rows of text tables: TSV without quoting, CSV, JSON lines, JSON lists.
 
-A line that is not UTF-8, holds a NUL, is endless, has too few fields or is no JSON becomes a `BadRow` with its line
-number; its neighbours are not touched. In CSV a quote that is never closed costs its own line, not the whole rest.
+A line that is damaged (not UTF-8, a NUL, too long, a wrong number of fields, no JSON, a quote that is never closed)
+becomes a `BadRow` with its line number; the lines around it are not affected. UTF-16 and Windows-1252 (Latin-1) tables
+are read too, with one log line.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
+import functools
+import io
 import json
+import logging
+import re
 from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import IO, Any
 
+from speechtune.corpora.cache import stamp
 from speechtune.corpora.layout import BadRow
 from speechtune.errors import CorpusError
 
-__all__ = ["count_lines", "csv_rows", "header_of", "json_rows", "numbered_lines", "tsv_rows"]
+__all__ = ["clip_rows", "csv_rows", "json_rows", "numbered_lines", "tsv_rows"]
+
+log = logging.getLogger("speechtune")
 
 MAX_LINE_BYTES = 1 << 20
 MAX_QUOTED_LINES = 200  # a quoted CSV field that spans more is taken for a quote that is never closed
 
+# Windows-1252 letters and signs of Western European languages. Not in it: the bytes that are other letters in Turkish
+# (cp1254), Polish or Czech (cp1250) tables, and words of four such letters, as in Cyrillic or Greek ones.
+_WESTERN = re.compile(
+    rb"(?:[\x00-\x7f\x80\x82\x84\x85\x8c\x91-\x97\x9c\xa0\xa1\xa3\xa7\xa9-\xab\xae\xb0\xb4\xb7\xba\xbb\xbf]"
+    rb"|[\xc0-\xcf\xd1-\xd6\xd8-\xdc\xdf-\xef\xf1-\xf6\xf8-\xfc]{1,3}(?![\xc0-\xff]))*"
+)
+
 Fields = dict[str, str]
 
 
-def count_lines(path: Path) -> int:
-    """Lines in a file: about 1 GB/s. 0 where it can't be read; the reader will say why."""
-    try:
-        with path.open("rb") as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    except OSError:
-        return 0
-
-
 def numbered_lines(path: Path) -> Iterator[tuple[int, str | BadRow]]:
-    """(line number from 1, text without its end) of a UTF-8 file; empty lines are skipped.
+    """Yield (line number from 1, text without its end) of a table; empty lines are skipped.
 
     Raises:
-        CorpusError: the file can't be opened, or is UTF-16.
+        CorpusError: the file can't be opened, or is a pipe, device or folder.
     """
+    file, encoding = _opened(path)
+    with file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES):
+            number += 1
+            if text := _decoded(line, encoding, f"{path.name}:{number}"):
+                yield number, text
+            while len(line) >= MAX_LINE_BYTES and not line.endswith(b"\n"):
+                line = file.readline(MAX_LINE_BYTES)  # the rest of an endless line
+
+
+def _decoded(line: bytes, encoding: str, where: str) -> str | BadRow:
+    if len(line) >= MAX_LINE_BYTES:
+        return BadRow(where, f"a line of more than {MAX_LINE_BYTES} bytes")
+    if b"\x00" in line:
+        return BadRow(where, "a NUL byte", text=line.decode(encoding, "replace"))
     try:
-        with path.open("rb") as file:
-            for number, line in _raw_lines(file, path):
-                if text := _decoded(line, f"{path.name}:{number}"):
-                    yield number, text
+        return line.decode(encoding).rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        return BadRow(where, f"not UTF-8 at byte {error.start}", text=line.decode(encoding, "replace"))
+
+
+def _opened(path: Path) -> tuple[IO[bytes], str]:
+    """Open a table after its byte-order mark; returns its encoding too. UTF-16 becomes UTF-8."""
+    if path.exists() and not path.is_file():
+        raise CorpusError(f"{path}: not a regular file but a folder, pipe or device.\nGive a table that is a file.")
+    try:
+        encoding = _encoding(path, str(stamp(path)))
+        if encoding == "utf-16":
+            return io.BytesIO(path.read_bytes().decode("utf-16", "replace").encode("utf-8", "replace")), "utf-8"
+        file = path.open("rb")
+        if file.read(3) != codecs.BOM_UTF8:
+            file.seek(0)
+        return file, encoding
     except OSError as error:
         raise CorpusError(f"{path}: can't be read: {error.strerror or error}.") from error
 
 
-def _raw_lines(file: Any, path: Path) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    while line := file.readline(MAX_LINE_BYTES):
-        number += 1
-        if number == 1:
-            if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise CorpusError(f"{path}: this is UTF-16 text.\nSave it as UTF-8.")
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        yield number, line
-        while len(line) >= MAX_LINE_BYTES and not line.endswith(b"\n"):
-            line = file.readline(MAX_LINE_BYTES)  # the rest of an endless line
+@functools.lru_cache(maxsize=64)
+def _encoding(path: Path, stamp: str) -> str:
+    """Return utf-8, utf-16 (by its byte-order mark) or cp1252; a text that is neither is taken as damaged UTF-8."""
+    western = False
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            log.info("%s: read as UTF-16", path)
+            return "utf-16"
+        file.seek(0)
+        while line := file.readline(MAX_LINE_BYTES):
+            if line.isascii():
+                continue
+            if not _WESTERN.fullmatch(line) or _is_utf8(line):
+                return "utf-8"
+            western = True
+    if western:
+        log.warning("%s: not UTF-8; read as Windows-1252. If its letters come out wrong, save it as UTF-8", path)
+    return "cp1252" if western else "utf-8"
 
 
-def _decoded(line: bytes, where: str) -> str | BadRow:
-    if len(line) >= MAX_LINE_BYTES:
-        return BadRow(where, f"a line of more than {MAX_LINE_BYTES} bytes")
-    if b"\x00" in line:
-        return BadRow(where, "a NUL byte")
+def _is_utf8(line: bytes) -> bool:
     try:
-        return line.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        return BadRow(where, f"not UTF-8 at byte {error.start}")
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def header_of(path: Path, delimiter: str | None = "\t") -> list[str]:
-    """Column names in the first line; with delimiter None, the likeliest of comma, tab, semicolon and bar splits it.
-
-    Raises:
-        CorpusError: the file is empty, can't be read, or its first line is no text.
-    """
-    for _, line in numbered_lines(path):
-        if isinstance(line, BadRow):
-            raise CorpusError(f"{path}: the first line is no header: {line.detail}.")
-        if delimiter is None:
-            return next(csv.reader([line], delimiter=likely_delimiter(line)))
-        return line.split(delimiter)
-    raise CorpusError(f"{path}: the file is empty.")
-
-
-def likely_delimiter(header: str) -> str:
-    """Spreadsheets of many countries write ';' into .csv files."""
-    return max(",\t;|", key=header.count)
-
-
-def tsv_rows(path: Path, columns: list[str] | None = None) -> Iterator[tuple[int, Fields | BadRow]]:
-    """Rows of a tab-separated file in which quotes mean nothing.
+def tsv_rows(
+    path: Path, columns: Sequence[str] | None = None, *, required: Sequence[str] = ()
+) -> Iterator[tuple[int, Fields | BadRow]]:
+    """Yield (line number, fields) of a tab-separated file in which quotes have no meaning.
 
     Args:
         path: the file.
-        columns: names where the file has no header line; None reads them from its first line.
+        columns: names if the file has no header line; None reads them from its first line.
+        required: columns of which one must be there.
 
     Raises:
-        CorpusError: see `numbered_lines`.
+        CorpusError: see `numbered_lines`; or the file is empty, its first line is no header, or lacks `required`.
     """
     lines = numbered_lines(path)
     if columns is None:
-        columns = header_of(path)
-        next(lines)
+        _, header = next(lines, (0, ""))
+        if not header:
+            raise CorpusError(f"{path}: the file is empty.")
+        columns = _header(path, header).split("\t")
+    if required and not set(required) & set(columns):
+        raise CorpusError(f"{path}: no column '{required[0]}'.\nColumns: {', '.join(columns)}.")
     for number, line in lines:
-        if isinstance(line, BadRow):
-            yield number, line
+        yield number, line if isinstance(line, BadRow) else _row(path, number, line.split("\t"), columns, line)
+
+
+def clip_rows(
+    path: Path, *names: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[str, str, Fields] | BadRow]:
+    """Yield ("table.tsv:17", name of the clip, fields) of a TSV in which one of the columns `names` holds the clip.
+
+    Raises:
+        CorpusError: see `tsv_rows`.
+    """
+    for number, fields in tsv_rows(path, columns, required=names):
+        if isinstance(fields, BadRow):
+            yield fields
             continue
-        fields = line.split("\t")
-        if len(fields) != len(columns):
-            yield number, BadRow(f"{path.name}:{number}", f"{len(fields)} fields, the header has {len(columns)}")
+        name = next(fields[column] for column in names if column in fields)
+        line = f"{path.name}:{number}"
+        if not name or "/" in name or "\\" in name or name in (".", ".."):
+            yield BadRow(line, f"not the name of a clip: {name[:100]!r}")
         else:
-            yield number, dict(zip(columns, fields, strict=True))
+            yield line, name, fields
+
+
+def _header(path: Path, line: str | BadRow) -> str:
+    if isinstance(line, BadRow):
+        raise CorpusError(f"{path}: the first line is no header: {line.detail}.")
+    return line
+
+
+def _row(path: Path, number: int, fields: list[str], columns: Sequence[str], line: str) -> Fields | BadRow:
+    if len(fields) == len(columns):
+        return dict(zip(columns, fields, strict=True))
+    return BadRow(f"{path.name}:{number}", f"{len(fields)} fields, the header has {len(columns)}", text=line)
 
 
 def csv_rows(path: Path, delimiter: str | None = None) -> Iterator[tuple[int, Fields | BadRow]]:
-    """Rows of a CSV file with a header line; quoted fields may hold delimiters and line ends.
+    """Yield (line number, fields) of a CSV file with a header; quoted fields may hold delimiters and line ends.
+
+    Args:
+        path: the file.
+        delimiter: None takes the likeliest of comma, tab, semicolon (spreadsheets of many countries) and bar.
 
     Raises:
-        CorpusError: see `numbered_lines`.
+        CorpusError: see `numbered_lines`; or the first line is no header.
     """
-    lines = _Pushback(numbered_lines(path))
-    columns: list[str] = []
+    lines = _Lines(numbered_lines(path))
+    _, first = next(lines, (0, ""))
+    if not first:
+        return
+    header = _header(path, first)
+    delimiter = delimiter or max(",\t;|", key=header.count)
+    try:
+        columns = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
+    except csv.Error as error:
+        raise CorpusError(f"{path}: the first line is no header: {error}.") from error
     for number, line in lines:
         if isinstance(line, BadRow):
-            if not columns:
-                raise CorpusError(f"{path}: the first line is no header: {line.detail}.")
             yield number, line
             continue
-        if not columns:
-            delimiter = delimiter or likely_delimiter(line)
-        where = f"{path.name}:{number}"
-        fields = _record(lines, number, line, delimiter or ",")
-        if isinstance(fields, str):
-            yield number, BadRow(where, fields)
-        elif not columns:
-            columns = [name.strip() for name in fields]
-        elif len(fields) != len(columns):
-            yield number, BadRow(where, f"{len(fields)} fields, the header has {len(columns)}")
+        try:
+            fields = _record(line, lines, delimiter, len(columns)) if '"' in line else line.split(delimiter)
+        except csv.Error as error:
+            yield number, BadRow(f"{path.name}:{number}", str(error), text=line)
         else:
-            yield number, dict(zip(columns, fields, strict=True))
+            yield number, _row(path, number, fields, columns, line)
 
 
-class _Pushback:
-    """Lines that can be given back."""
+class _Lines:
+    """An iterator to which lines can be returned."""
 
     def __init__(self, lines: Iterator[tuple[int, str | BadRow]]) -> None:
         self._lines = lines
-        self._returned: deque[tuple[int, str | BadRow]] = deque()
+        self.returned: deque[tuple[int, str | BadRow]] = deque()
 
-    def __iter__(self) -> _Pushback:
+    def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> tuple[int, str | BadRow]:
-        return self._returned.popleft() if self._returned else next(self._lines)
-
-    def give_back(self, lines: list[tuple[int, str | BadRow]]) -> None:
-        self._returned.extendleft(reversed(lines))
+        return self.returned.popleft() if self.returned else next(self._lines)
 
 
-def _record(lines: _Pushback, number: int, line: str, delimiter: str) -> list[str] | str:
-    """Fields of the record that begins with `line`, taking further lines where a quote is open; or what is wrong."""
-    if '"' not in line:
-        return line.split(delimiter)
+def _record(line: str, lines: _Lines, delimiter: str, num_columns: int) -> list[str]:
+    """Return the fields of the record that starts with `line`, with further lines while a quote is open.
+
+    Raises:
+        csv.Error: the quote is never closed, or only by a quote of another row; `lines` are then as they were.
+    """
+    fields = next(csv.reader([line + "\n"], delimiter=delimiter))
+    if not fields[-1].endswith("\n"):  # no quote is open at the end of the line
+        return fields
     taken: list[tuple[int, str | BadRow]] = []
-    unclosed = False
+    record = [line + "\n"]
+    while len(taken) < MAX_QUOTED_LINES and (following := next(lines, None)):
+        taken.append(following)
+        text = following[1]
+        if isinstance(text, BadRow) or _is_next_row(text, fields, delimiter, num_columns):
+            break
+        record.append(text + "\n")
+        if '"' in text:
+            try:
+                return next(csv.reader(record, delimiter=delimiter, strict=True))
+            except csv.Error as error:
+                if "unexpected end" not in str(error):
+                    break  # text follows the closing quote: it was the opening quote of another row
+    lines.returned.extendleft(reversed(taken))
+    raise csv.Error("a quote that is never closed")
 
-    def record_lines() -> Iterator[str]:
-        nonlocal unclosed
-        yield line + "\n"
-        while len(taken) < MAX_QUOTED_LINES:
-            further = next(lines, None)
-            if further is None:
-                break
-            taken.append(further)
-            if isinstance(further[1], BadRow):
-                break
-            yield further[1] + "\n"
-        unclosed = True  # the reader asked for more than there was
 
-    try:
-        fields = next(csv.reader(record_lines(), delimiter=delimiter))
-    except (csv.Error, StopIteration) as error:
-        fields, problem = [], str(error) or "no fields"
-    else:
-        problem = "a quote that is never closed" if unclosed else ""
-    if problem:
-        lines.give_back(taken)
-        return problem
-    return fields
+def _is_next_row(text: str, fields: list[str], delimiter: str, num_columns: int) -> bool:
+    """Whether a line inside an open quote is a row itself: as many fields, and a file name of the same kind."""
+    own = text.split(delimiter)
+    return len(own) == num_columns and any(
+        PurePath(ours).suffix == PurePath(theirs).suffix != ""
+        for ours, theirs in zip(own, fields[:-1], strict=False)  # the last one is open
+    )
 
 
 def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-    """Objects of a JSON lines file, or of a .json file that holds one list of objects.
+    """Yield (line number, object) of a JSON lines file, or of a .json file that holds one list of objects.
 
     Raises:
-        CorpusError: see `numbered_lines`.
+        CorpusError: see `numbered_lines`; or the list is no JSON.
     """
-    if path.suffix == ".json" and _starts_with_list(path):
-        yield from enumerate(_json_list(path), 1)
-        return
+    file, encoding = _opened(path)
+    with file:
+        if path.suffix.lower() == ".json" and file.read(64).lstrip().startswith(b"["):
+            file.seek(0)
+            try:
+                values = json.loads(file.read().decode(encoding).lstrip("\ufeff"))
+            except (ValueError, RecursionError) as error:
+                raise CorpusError(f"{path}: can't be read as JSON: {error}.") from error
+            for number, value in enumerate(values, 1):
+                yield number, _json_object(value, f"{path.name}:{number}", "")
+            return
     for number, line in numbered_lines(path):
-        yield number, line if isinstance(line, BadRow) else _json_object(line, f"{path.name}:{number}")
+        if isinstance(line, BadRow):
+            yield number, line
+            continue
+        where = f"{path.name}:{number}"
+        try:
+            yield number, _json_object(json.loads(line), where, line)
+        except (ValueError, RecursionError) as error:
+            yield number, BadRow(where, f"no JSON: {error}"[:200], text=line)
 
 
-def _json_object(line: str, where: str) -> dict[str, Any] | BadRow:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return BadRow(where, f"no JSON: {error}"[:200])
-    return value if isinstance(value, dict) else BadRow(where, f"a JSON {type(value).__name__}, not an object")
-
-
-def _starts_with_list(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-    except OSError:
-        return False
-
-
-def _json_list(path: Path) -> Iterator[dict[str, Any] | BadRow]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise CorpusError(f"{path}: can't be read as JSON: {error}.") from error
-    for number, value in enumerate(values, 1):
-        bad = BadRow(f"{path.name}:{number}", f"a JSON {type(value).__name__}, not an object")
-        yield value if isinstance(value, dict) else bad
+def _json_object(value: Any, where: str, line: str) -> dict[str, Any] | BadRow:
+    if isinstance(value, dict):
+        return value
+    return BadRow(where, f"a JSON {type(value).__name__}, not an object", text=line)

@@ -191,6 +191,8 @@ REASON_WORDS = {
     "fewer_frames_than_labels": "with fewer frames than labels",
     "too_many_labels": "with more labels than the decoder takes",
     "missing_file": "missing",
+    "outside_audio": "outside the corpus",
+    "wrong_duration": "longer than the table says",
     "bad_row": "with a damaged table row",
     "undecodable": "undecodable",
     "no_frames": "without audio",

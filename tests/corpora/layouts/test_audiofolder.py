@@ -43,3 +43,15 @@ def test_without_any_split_all_is_train(tmp_path):
     assert corpus.splits == ("train",)
     with pytest.raises(CorpusError, match=r"no split 'test'.\nSplits: train."):
         corpus.read("test")
+
+
+@pytest.mark.parametrize("name", ["../diary.wav", "{folder}/diary.wav"])
+def test_file_names_outside_the_folder_need_an_option(name, tmp_path):
+    name = name.format(folder=tmp_path)
+    for path in ("diary.wav", "corpus/a.wav"):
+        write_audio(tmp_path / path, "x", 8_000)
+    (tmp_path / "corpus/metadata.csv").write_text(f"file_name,transcription\na.wav,one\n{name},two\n")
+    table = open_corpus(str(tmp_path / "corpus")).read("train")
+    assert table.texts == ["one"]
+    assert [(row.file, row.reason) for row in table.skipped] == [("metadata.csv:3", "outside_audio")]
+    assert open_corpus(str(tmp_path / "corpus"), allow_outside_audio=True).read("train").texts == ["one", "two"]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 from standins.corpora import write_audio
@@ -66,9 +69,88 @@ def test_row_of_no_split_and_bad_lines_are_counted_once(clips):
     assert [(row.file, row.detail) for row in corpus.read("train").skipped] == [
         ("m.csv:3", "it belongs to no split: "),
         ("m.csv:4", "1 fields, the header has 3"),
-        ("m.csv:5", "no audio in this row"),
     ]
-    assert corpus.read("test").skipped == []
+    assert [(row.file, row.detail) for row in corpus.read("test").skipped] == [("m.csv:5", "no audio in this row")]
+
+
+def test_damaged_rows_are_counted_with_the_split_that_they_name(clips):
+    (clips / "m.csv").write_bytes(
+        "audio,text,split\nclips/a.wav,çay,train\n".encode()
+        + b"clips/b.wav,caf\xe9,test\nclips/b.wav,a, b,test\nclips/c.wav,iki,test\n"
+    )
+    corpus = open_corpus(str(clips / "m.csv"))
+    assert corpus.read("train").skipped == []
+    assert [(row.file, row.detail) for row in corpus.read("test").skipped] == [
+        ("m.csv:3", "not UTF-8 at byte 15"),
+        ("m.csv:4", "4 fields, the header has 3"),
+    ]
+
+
+def test_latin1_table_is_read_whole(clips, caplog):
+    rows = "".join(f"clips/a.wav,{'café' if n % 3 == 0 else 'plain'},test\n" for n in range(20))
+    (clips / "m.csv").write_bytes(f"audio,text,split\n{rows}".encode("latin-1"))
+    table = open_corpus(str(clips / "m.csv")).read("test")
+    assert (len(table), table.texts[0], table.skipped) == (20, "café", [])
+    assert [message for message in caplog.messages if "Windows-1252" in message] == [
+        f"{clips}/m.csv: not UTF-8; read as Windows-1252. If its letters come out wrong, save it as UTF-8"
+    ]
+
+
+def test_json_list_with_an_upper_case_ending(clips):
+    (clips / "TRAIN.JSON").write_text('[{"audio": "clips/a.wav", "text": "bir"}]')
+    for place in (clips, clips / "TRAIN.JSON"):
+        assert open_corpus(str(place)).read("train").texts == ["bir"]
+
+
+def test_pipe_in_the_place_of_a_table_is_refused(clips):
+    os.mkfifo(clips / "train.csv")
+    with pytest.raises(CorpusError, match=r"train\.csv: not a regular file"):
+        open_corpus(str(clips)).read("train")
+
+
+# Audio outside the corpus
+
+
+def diary(folder: Path) -> Path:
+    write_audio(folder / "diary.wav", "diary", 16_000)
+    return folder / "diary.wav"
+
+
+@pytest.mark.parametrize("name", ["../diary.wav", "clips/../../diary.wav", "~/diary.wav"])
+def test_names_that_leave_the_folder_need_an_option(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    private = diary(tmp_path)
+    write_audio(tmp_path / "corpus" / "a.wav", "a", 16_000)
+    (tmp_path / "corpus" / "train.csv").write_text(f"audio,text\na.wav,bir\n{name},gizli\n")
+    table = open_corpus(str(tmp_path / "corpus")).read("train")
+    assert table.texts == ["bir"]
+    assert [(row.file, row.reason) for row in table.skipped] == [("train.csv:3", "outside_audio")]
+    assert table.skipped[0].detail == f"{name!r} is outside {tmp_path / 'corpus'} (--allow_outside_audio)"
+    table = open_corpus(str(tmp_path / "corpus"), allow_outside_audio=True).read("train")
+    assert table[1].audio == str(private)
+
+
+def test_device_or_pipe_is_never_audio(clips):
+    os.mkfifo(clips / "pipe.wav")
+    (clips / "m.csv").write_text(
+        "audio,text\nclips/a.wav,bir\npipe.wav,x\n/dev/zero,x\n/proc/self/environ,x\n/proc/version,x\n"
+    )
+    table = open_corpus(str(clips / "m.csv"), allow_outside_audio=True).read("train")
+    assert table.texts == ["bir"]
+    assert [row.reason for row in table.skipped] == ["undecodable"] * 4
+
+
+@pytest.mark.parametrize("table", ["train.csv", "metadata.csv"])
+@pytest.mark.parametrize("name", ["{private}", "../../diary.wav", "~/diary.wav", "/etc/passwd"])
+def test_archive_reads_only_its_members(table, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    name = name.format(private=diary(tmp_path))
+    write_audio(tmp_path / "c" / "audio" / "a.wav", "a", 16_000)
+    (tmp_path / "c" / table).write_text(f"file_name,text\naudio/a.wav,bir\n{name},gizli\n")
+    archive = shutil.make_archive(str(tmp_path / "packed"), "gztar", tmp_path / "c", ".")
+    read = open_corpus(archive, allow_outside_audio=True).read("train")
+    assert read.texts == ["bir"]
+    assert [(row.file, row.reason) for row in read.skipped] == [(f"{table}:3", "outside_audio")]
 
 
 def test_file_name_tells_the_split(clips):

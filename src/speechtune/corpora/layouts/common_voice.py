@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
-from speechtune.corpora.lines import count_lines, header_of, tsv_rows
-from speechtune.errors import CorpusError
+from speechtune.corpora.lines import clip_rows, tsv_rows
 
 TABLES = {
     "train": "train.tsv",
@@ -27,55 +26,35 @@ TABLES = {
 
 
 def detect(folder: Path, names: frozenset[str]) -> list[Found]:
-    """One locale's folder: tables of splits beside clips/."""
+    """Detect one locale's folder: tables of splits beside clips/."""
     if "clips" not in names or not names & {"train.tsv", "validated.tsv", "test.tsv"}:
         return []
     splits = {split: (folder / table,) for split, table in TABLES.items() if table in names}
-    release = re.search(r"cv-corpus-(\d+(?:\.\d+)?)", folder.parent.name) or re.search(
-        r"cv-corpus-(\d+(?:\.\d+)?)", folder.name
-    )
-    return [
-        Found(
-            root=folder,
-            splits=splits,
-            config=folder.name,
-            release=_release(release.group(1)) if release else None,
-            language=folder.name.split("-")[0].lower(),
-        )
-    ]
-
-
-def _release(text: str) -> str:
-    return text if "." in text else f"{text}.0"
+    match = re.search(r"cv-corpus-(\d+)(\.\d+)?", f"{folder.parent.name} {folder.name}")
+    release = match[1] + (match[2] or ".0") if match else None
+    language = folder.name.split("-")[0].lower()
+    return [Found(root=folder, splits=splits, config=folder.name, release=release, language=language)]
 
 
 # train.tsv of release 6.1, Turkish (client_id shortened here):
 # client_id path sentence up_votes down_votes age gender accent locale segment (tabs between)
 # 41a2e66f...	common_voice_tr_20972695.mp3	Dokunulmazlık günleri nihayet sona ermişti.	2	0	thirties
 # f1ab7384...	common_voice_tr_18266795.mp3	Bu konuda gerçek nedir?	2	0	fourties	male		tr
-# Quotes mean nothing: sentences that begin with one are not closed by another.
+# Quotes have no meaning: sentences that begin with one are not closed by another.
 def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
-    """Rows of one table.
+    """Yield the rows of one table.
 
     Raises:
         CorpusError: the table has no `path` column.
     """
     durations_s = _durations_s(reading.seen(found.root / "clip_durations.tsv"))
     for table in found.splits[split]:
-        reading.seen(table)
-        columns = header_of(table)
-        if "path" not in columns:
-            raise CorpusError(f"{table}: no column 'path'.\nColumns: {', '.join(columns)}.")
-        reading.expected += max(0, count_lines(table) - 1)
         clips = f"{found.root}{os.sep}clips{os.sep}"
-        for number, fields in tsv_rows(table):
-            if isinstance(fields, BadRow):
-                yield fields
+        for row in clip_rows(reading.table(table), "path"):
+            if isinstance(row, BadRow):
+                yield row
                 continue
-            name = fields["path"]
-            if not name or "/" in name or "\\" in name or name in (".", ".."):
-                yield BadRow(f"{table.name}:{number}", f"not the name of a clip: {name[:100]!r}")
-                continue
+            line, name, fields = row
             name = name if "." in name else f"{name}.mp3"  # release 1 left the ending out
             yield Row(
                 id=name.rpartition(".")[0],
@@ -84,6 +63,7 @@ def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
                 duration_s=durations_s.get(name, math.nan),
                 speaker=fields.get("client_id") or None,
                 language=found.language,
+                line=line,
             )
 
 

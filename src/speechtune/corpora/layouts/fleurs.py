@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
-from speechtune.corpora.lines import count_lines, numbered_lines, tsv_rows
+from speechtune.corpora.lines import clip_rows, numbered_lines
 from speechtune.errors import CorpusError
 
 COLUMNS = ["id", "file_name", "raw_transcription", "transcription", "characters", "num_samples", "gender"]
@@ -21,7 +21,7 @@ LANGUAGES = {"cmn_hans_cn": "zh", "nb_no": "no"}  # the code of ISO 639-1, where
 
 
 def detect(folder: Path, names: frozenset[str]) -> list[Found]:
-    """One language's folder: tables of seven nameless columns beside audio/."""
+    """Detect one language's folder: tables of seven nameless columns beside audio/."""
     tables = {split: folder / f"{name}.tsv" for split, name in TABLES.items() if f"{name}.tsv" in names}
     if "audio" not in names or not tables or not any(_is_fleurs(table) for table in tables.values()):
         return []
@@ -48,18 +48,14 @@ def _is_fleurs(table: Path) -> bool:
 # 1904 15936509910437480.wav However, due to the slow ... however due to the slow ... h o w e v e r ... 161280 FEMALE
 # 1675 16005226893453312.wav All nouns, alongside the ... all nouns alongside the ... a l l | n ... 220800 MALE
 def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
-    """Rows of one table."""
+    """Yield the rows of one table."""
     for table in found.splits[split]:
-        reading.expected += count_lines(reading.seen(table))
         folder = _audio_folder(found.root / "audio", table.stem, reading)
-        for number, fields in tsv_rows(table, COLUMNS):
-            if isinstance(fields, BadRow):
-                yield fields
+        for row in clip_rows(reading.table(table, header=0), "file_name", columns=COLUMNS):
+            if isinstance(row, BadRow):
+                yield row
                 continue
-            name = fields["file_name"]
-            if not name or "/" in name or name in (".", ".."):
-                yield BadRow(f"{table.name}:{number}", f"not the name of a clip: {name[:100]!r}")
-                continue
+            line, name, fields = row
             samples = fields["num_samples"]
             columns: dict[str, str | None] = {key: value for key, value in fields.items() if key != "characters"}
             columns["gender"] = fields["gender"].lower()
@@ -69,6 +65,7 @@ def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
                 columns=columns,
                 duration_s=int(samples) / RATE_HZ if samples.isdigit() and len(samples) < 12 else math.nan,
                 language=found.language,
+                line=line,
             )
 
 

@@ -1,17 +1,16 @@
 """LibriSpeech as OpenSLR ships it: LibriSpeech/<subset>/<speaker>/<chapter>/{*.flac, <speaker>-<chapter>.trans.txt}.
 
-Subsets may lie unpacked or as OpenSLR's archives; an archive is unpacked when its split is read. Configurations and
-splits are the hub's: clean (train.100, train.360, validation, test), other (train.500, ...), all.
+Subsets may be unpacked or OpenSLR's archives; an archive is unpacked when its split is read. Configurations and splits
+are the hub's: clean (train.100, train.360, validation, test), other (train.500, ...), all.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
+from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, folders_in
 from speechtune.corpora.lines import numbered_lines
 
 # subset -> configuration -> split
@@ -28,7 +27,7 @@ AUDIO_ENDINGS = (".flac", ".wav", ".opus", ".ogg", ".mp3")
 
 
 def detect(folder: Path, names: frozenset[str]) -> list[Found]:
-    """A folder with subsets, or with their archives."""
+    """Detect a folder with subsets, or with their archives."""
     places: dict[str, dict[str, tuple[Path, ...]]] = {"clean": {}, "other": {}, "all": {}}
     for subset, splits in SUBSETS.items():
         name = next((name for name in (subset, f"{subset}.tar.gz") if name in names), None)
@@ -45,14 +44,16 @@ def detect(folder: Path, names: frozenset[str]) -> list[Found]:
 # 1272-128104-0001 NOR IS MISTER QUILTER'S MANNER LESS INTERESTING THAN HIS MATTER
 # 1272-128104-0003 HE HAS GRAVE DOUBTS WHETHER SIR FREDERICK LEIGHTON'S WORK IS REALLY GREEK AFTER ALL AND ...
 def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
-    """Rows of the subset, chapter by chapter."""
+    """Yield the rows of the subset, chapter by chapter."""
     for place in found.splits[split]:
         folder = _unpacked(place, reading)
         genders = _genders(reading.seen(folder.parent / "SPEAKERS.TXT"))
-        for chapter, names in _chapters(folder, reading):
-            for name in names:
-                if name.endswith(".trans.txt"):
-                    yield from _chapter_rows(chapter, name, names, genders, reading)
+        for speaker in folders_in(reading.seen(folder)):
+            for chapter in folders_in(reading.seen(speaker)):
+                names = frozenset(entry.name for entry in reading.seen(chapter).iterdir())
+                for name in names:
+                    if name.endswith(".trans.txt"):
+                        yield from _chapter_rows(chapter, name, names, genders, reading)
 
 
 def _unpacked(place: Path, reading: Reading) -> Path:
@@ -63,18 +64,6 @@ def _unpacked(place: Path, reading: Reading) -> Path:
     return next((path for path in (files / "LibriSpeech" / subset, files / subset) if path.is_dir()), files)
 
 
-def _chapters(folder: Path, reading: Reading) -> Iterator[tuple[Path, frozenset[str]]]:
-    """Folders of the two levels below, sorted, each with its names."""
-    for speaker in _folders(reading.seen(folder)):
-        for chapter in _folders(reading.seen(speaker)):
-            yield reading.seen(chapter), frozenset(entry.name for entry in chapter.iterdir())
-
-
-def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
-
-
 def _chapter_rows(
     chapter: Path, table: str, names: frozenset[str], genders: dict[str, str], reading: Reading
 ) -> Iterator[Row | BadRow]:
@@ -82,10 +71,11 @@ def _chapter_rows(
         if isinstance(line, BadRow):
             yield line
             continue
+        where = f"{table}:{number}"
         id, _, text = line.strip().partition(" ")
         match = re.fullmatch(r"(\d+)-(\d+)-\d+", id)
         if not match:
-            yield BadRow(f"{table}:{number}", f"no utterance id: {id[:50]!r}")
+            yield BadRow(where, f"no utterance id: {id[:50]!r}")
             continue
         file = next((id + ending for ending in AUDIO_ENDINGS if id + ending in names), f"{id}.flac")
         columns = {
@@ -96,7 +86,7 @@ def _chapter_rows(
             "id": id,
             "gender": genders.get(match[1]),
         }
-        yield Row(id=id, audio=str(chapter / file), columns=columns, speaker=match[1], language="en")
+        yield Row(id=id, audio=str(chapter / file), columns=columns, speaker=match[1], language="en", line=where)
 
 
 # SPEAKERS.TXT:
@@ -112,12 +102,11 @@ def _genders(path: Path) -> dict[str, str]:
 
 def _aliases() -> dict[str, tuple[str, ...]]:
     """`train.clean.100`, `train-clean-100` and `dev-clean` are understood in each configuration that has them."""
-    aliases: dict[str, tuple[str, ...]] = {}
-    for subset, splits in SUBSETS.items():
-        names = tuple(dict.fromkeys(splits.values()))
-        for name in (subset, subset.replace("-", "."), splits["all"]):
-            aliases[name] = names
-    return aliases
+    return {
+        name: tuple(dict.fromkeys(splits.values()))
+        for subset, splits in SUBSETS.items()
+        for name in (subset, subset.replace("-", "."), splits["all"])
+    }
 
 
 LAYOUT = Layout(

@@ -7,26 +7,17 @@ the manifest. Column names of Kaldi-, NeMo-, DeepSpeech- and Hugging Face-style 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from speechtune.corpora.columns import ID_COLUMNS, TEXT_COLUMNS, as_text, first_present, known_facts
-from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, canonical_split
-from speechtune.corpora.lines import count_lines, csv_rows, json_rows
-from speechtune.errors import CorpusError
+from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, canonical_split, ordered_splits
+from speechtune.corpora.lines import csv_rows, json_rows
+from speechtune.errors import AudioError, CorpusError
 
-__all__ = [
-    "AUDIO_COLUMNS",
-    "SUFFIXES",
-    "first_audio_folders",
-    "split_values",
-    "splits_sharing",
-    "table_rows",
-    "text_column_of",
-]
+__all__ = ["AUDIO_COLUMNS", "SUFFIXES", "first_audio_folders", "split_values", "table_rows", "text_column_of"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 AUDIO_COLUMNS = (
@@ -35,10 +26,11 @@ AUDIO_COLUMNS = (
 )  # fmt: skip
 ENDING = re.compile(r"\.[A-Za-z0-9]{1,5}$")
 NAMED_SPLIT = re.compile(r"(train|training|dev|valid|validation|val|test)(?:[-_.].*)?", re.IGNORECASE)
+MAX_SPLITS = 50  # a `split` column with more values is something else
 
 
 def detect(folder: Path, names: frozenset[str]) -> list[Found]:
-    """A manifest file, or a folder of manifests named after splits."""
+    """Detect a manifest file, or a folder of manifests named after splits."""
     if not names and folder.suffix.lower() in SUFFIXES and folder.is_file():
         return [Found(root=folder.parent, splits=_splits_of(folder), text_column=text_column_of((folder,)))]
     splits: dict[str, tuple[Path, ...]] = {}
@@ -48,22 +40,19 @@ def detect(folder: Path, names: frozenset[str]) -> list[Found]:
         if match and dot + suffix.lower() in SUFFIXES:
             split = canonical_split(match[1])
             splits[split] = (*splits.get(split, ()), folder / name)
-    ordered: dict[str, tuple[Path, ...]] = {
-        split: splits[split] for split in ("train", "validation", "test") if split in splits
-    }
-    return [Found(root=folder, splits=ordered, text_column=text_column_of(*ordered.values()))] if splits else []
+    splits = ordered_splits(splits)
+    return [Found(root=folder, splits=splits, text_column=text_column_of(*splits.values()))] if splits else []
 
 
 def _splits_of(path: Path) -> dict[str, tuple[Path, ...]]:
-    values = split_values(path)
-    if values:
+    if values := split_values(path):
         return dict.fromkeys(values, (path,))
     match = NAMED_SPLIT.fullmatch(path.stem)
     return {canonical_split(match[1]) if match else "train": (path,)}
 
 
 def split_values(path: Path) -> list[str]:
-    """Values of the `split` column in order of appearance, canonical; [] where there is no such column."""
+    """Return the values of the `split` column in order of appearance, canonical; [] if there is no such column."""
     values: dict[str, None] = {}
     for _, fields in _raw_rows(path):
         if isinstance(fields, BadRow):
@@ -73,18 +62,18 @@ def split_values(path: Path) -> list[str]:
         value = fields.get("split")
         if isinstance(value, str) and value:
             values[canonical_split(value)] = None
-        if len(values) > 50:
-            return []  # not a split but something else of that name
+        if len(values) > MAX_SPLITS:
+            return []
     return list(values)
 
 
 def first_audio_folders(path: Path) -> list[str]:
-    """Splits named by the first folder of each audio path (`train/0001.wav`); [] where one path begins otherwise."""
+    """Return the splits named by the first folder of each audio path (`train/1.wav`); [] if one path has none."""
     values: dict[str, None] = {}
     for _, fields in _raw_rows(path):
         if isinstance(fields, BadRow) or not (column := first_present(fields, AUDIO_COLUMNS)):
             continue
-        split = canonical_split((_audio_path(fields[column]) or "").partition("/")[0])
+        split = _first_folder(_audio_name(fields[column]) or "")
         if split not in ("train", "validation", "test"):
             return []
         values[split] = None
@@ -92,7 +81,7 @@ def first_audio_folders(path: Path) -> list[str]:
 
 
 def text_column_of(*tables: tuple[Path, ...]) -> str | None:
-    """The likeliest transcript column of a table's first usable row; None where there is none."""
+    """Return the likeliest transcript column of the first usable row; None if there is none."""
     for path in (path for paths in tables for path in paths):
         for _, fields in _raw_rows(path):
             if isinstance(fields, dict):
@@ -105,61 +94,56 @@ def text_column_of(*tables: tuple[Path, ...]) -> str | None:
 # {"audio_filepath": "clips/1.wav", "duration": 3.1, "text": "so ist es"}
 # /data/ldc93s1.wav,93638,she had your dark suit in greasy wash water all year
 def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
-    """Rows of the split's tables.
+    """Yield the rows of the split's tables.
 
     Raises:
         CorpusError: no column names the audio.
     """
     for path in found.splits[split]:
-        yield from table_rows(path, reading, split=split, sharing=splits_sharing(found, path))
-
-
-def splits_sharing(found: Found, table: Path) -> list[str]:
-    """Splits whose rows lie in this table; a single one has all of them."""
-    return [split for split, tables in found.splits.items() if table in tables]
+        yield from table_rows(found, path, split, reading, absolute_paths=True)
 
 
 def table_rows(
-    path: Path, reading: Reading, *, split: str, sharing: list[str], split_folders: bool = False
+    found: Found,
+    path: Path,
+    split: str,
+    reading: Reading,
+    *,
+    absolute_paths: bool = False,
+    split_folders: bool = False,
 ) -> Iterator[Row | BadRow]:
-    """Rows of one manifest.
+    """Yield the rows of one manifest that belong to a split.
+
+    If several splits share the table, its `split` column tells them apart. Damaged lines are counted with the split
+    that their text names, or with the first one.
 
     Args:
-        path: .csv, .tsv, .jsonl or .json.
         reading: names the audio column; `audio` means whichever is there.
-        split: the rows that are wanted.
-        sharing: splits in this table; with several, the `split` column is asked. Lines that belong to none of them
-            are counted with the first.
+        absolute_paths: audio may be anywhere if its path is absolute.
         split_folders: without a `split` column, the first folder of the audio's path tells the split.
 
     Raises:
         CorpusError: no column names the audio.
     """
-    reading.seen(path)
-    reading.expected += max(0, count_lines(path) - 1)
     candidates = AUDIO_COLUMNS if reading.audio_column == "audio" else (reading.audio_column,)
-    checked = False
-    for number, fields in _raw_rows(path):
-        where = f"{path.name}:{number}"
+    sharing = [name for name, tables in found.splits.items() if path in tables]
+    column_known = False
+    for number, fields in _raw_rows(reading.table(path)):
+        line = f"{path.name}:{number}"
         if isinstance(fields, BadRow):
-            if split == sharing[0]:
+            if split == _split_of_text(fields.text, sharing, split_folders):
                 yield fields
             continue
         column = first_present(fields, candidates)
-        if column is None:
-            if not checked:
-                raise CorpusError(_no_audio_column(path, reading.audio_column, fields))
+        if column is None and not column_known:
+            raise CorpusError(_no_audio_column(path, reading.audio_column, fields))
+        column_known = True
+        own = _split_of(fields, column, split_folders) if len(sharing) > 1 else split
+        if own not in sharing:
             if split == sharing[0]:
-                yield BadRow(where, "no audio in this row")
-            continue
-        checked = True
-        if len(sharing) > 1:
-            own = _split_of(fields, column, split_folders)
-            if own not in sharing and split == sharing[0]:
-                yield BadRow(where, f"it belongs to no split: {str(own)[:50]}")
-            if own != split:
-                continue
-        yield _row(path, where, fields, column)
+                yield BadRow(line, f"it belongs to no split: {str(own)[:50]}")
+        elif own == split:
+            yield _row(found.root, path, line, fields, column, reading, absolute_paths)
 
 
 def _raw_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
@@ -169,34 +153,49 @@ def _raw_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
         yield from csv_rows(path, "\t" if path.suffix.lower() == ".tsv" else None)
 
 
-def _split_of(fields: dict[str, Any], column: str, split_folders: bool) -> str | None:
+def _split_of(fields: dict[str, Any], column: str | None, split_folders: bool) -> str | None:
     value = fields.get("split")
     if isinstance(value, str):
         return canonical_split(value)
-    if split_folders:
-        return canonical_split(str(_audio_path(fields[column])).replace("\\", "/").partition("/")[0])
+    if split_folders and column:
+        return _first_folder(_audio_name(fields[column]) or "")
     return None
 
 
-def _audio_path(value: Any) -> str | None:
-    """The path in an audio column: text, or {"path": ...} as `datasets` writes it."""
+def _split_of_text(text: str, sharing: list[str], split_folders: bool) -> str:
+    """Return the split that a damaged line names in one of its fields; the first where it names none or several."""
+    fields = [field.strip() for field in re.split(r'[,;|\t"{}:]+', text)]
+    named = {_first_folder(field) if split_folders else canonical_split(field) for field in fields} & set(sharing)
+    return named.pop() if len(named) == 1 else sharing[0]
+
+
+def _first_folder(name: str) -> str:
+    return canonical_split(name.replace("\\", "/").partition("/")[0])
+
+
+def _audio_name(value: Any) -> str | None:
+    """Return the path in an audio column: text, or {"path": ...} as `datasets` writes it."""
     if isinstance(value, dict):
         value = value.get("path")
     return value if isinstance(value, str) and value else None
 
 
-def _row(path: Path, where: str, fields: dict[str, Any], column: str) -> Row | BadRow:
-    audio = _audio_path(fields[column])
-    if audio is None or "\x00" in audio:
-        return BadRow(where, f"column '{column}' is no path")
+def _row(
+    root: Path, table: Path, line: str, fields: dict[str, Any], column: str | None, reading: Reading, absolute: bool
+) -> Row | BadRow:
+    if column is None:
+        return BadRow(line, "no audio in this row")
+    name = _audio_name(fields[column])
+    if name is None or "\x00" in name:
+        return BadRow(line, f"column '{column}' is no path")
     columns = {name: as_text(value) for name, value in fields.items() if not name.startswith("#")}
     id_column = first_present(columns, ID_COLUMNS)
-    return Row(
-        id=(columns[id_column] or "") if id_column else ENDING.sub("", audio),
-        audio=os.path.normpath(path.parent / os.path.expanduser(audio)),  # noqa: PTH111
-        columns=columns,
-        **known_facts(columns),
-    )
+    id = (columns[id_column] or "") if id_column else ENDING.sub("", name)
+    try:
+        audio = reading.audio_path(name, table.parent, root, absolute=absolute)
+    except AudioError as error:
+        return BadRow(line, str(error), error.reason, id=id)
+    return Row(id=id, audio=audio, columns=columns, line=line, **known_facts(columns))
 
 
 def _no_audio_column(path: Path, wanted: str, fields: dict[str, Any]) -> str:
@@ -209,12 +208,10 @@ def _no_audio_column(path: Path, wanted: str, fields: dict[str, Any]) -> str:
 
 LAYOUT = Layout(
     name="manifest",
-    version=1,
-    names=re.compile(r"(?!)"),
+    version=2,
     default_text_column="text",
     detect=detect,
     read=read,
     how_to_get="A table of your own: audio,text and, if you like, speaker,duration,language,split,id.",
-    licence="",
     searched=False,
 )

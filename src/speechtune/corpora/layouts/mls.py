@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
-from speechtune.corpora.lines import count_lines, numbered_lines
+from speechtune.corpora.lines import numbered_lines
 
 LANGUAGES = {
     "dutch": "nl", "english": "en", "french": "fr", "german": "de", "italian": "it", "polish": "pl",
@@ -24,7 +24,7 @@ LIMITED = {"9_hours": ("9hr",), "1_hours": ("1hr",), "10_hours": ("9hr", "1hr")}
 
 
 def detect(folder: Path, names: frozenset[str]) -> list[Found]:
-    """One language's folder."""
+    """Detect one language's folder."""
     splits: dict[str, tuple[Path, ...]] = {}
     for split, name in (("train", "train"), ("validation", "dev"), ("test", "test")):
         if name in names and (folder / name / "transcripts.txt").is_file():
@@ -45,21 +45,23 @@ def detect(folder: Path, names: frozenset[str]) -> list[Found]:
 # 12249_10229_000002	levantou-se muito nervoso abriu a janella que dava para o rio e poz-se a mirar ...
 # 12249_10229_000003	as raças deixaram de ser guerreiras e ainda se armam os povos abandonaram a ...
 def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
-    """Rows of the split, in the order of transcripts.txt."""
+    """Yield the rows of the split, in the order of transcripts.txt."""
     folder, *lists = found.splits[split]
     wanted = _handles(lists, reading) if lists else None
     segments = _segments(reading.seen(folder / "segments.txt"))
-    table = reading.seen(folder / "transcripts.txt")
-    reading.expected += len(wanted) if wanted is not None else count_lines(table)
+    table = folder / "transcripts.txt"
+    table = reading.table(table, header=0) if wanted is None else reading.seen(table)
+    reading.expected += len(wanted or ())
     suffix: str | None = None
     for number, line in numbered_lines(table):
         if isinstance(line, BadRow):
             yield line
             continue
+        where = f"{table.name}:{number}"
         id, tab, text = line.partition("\t")
         match = re.fullmatch(r"(\d+)_(\d+)_\d+", id)
         if not match or not tab:
-            yield BadRow(f"{table.name}:{number}", f"no utterance id: {id[:50]!r}")
+            yield BadRow(where, f"no utterance id: {id[:50]!r}")
             continue
         if wanted is not None and id not in wanted:
             continue
@@ -82,6 +84,7 @@ def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
             duration_s=end_s - begin_s,
             speaker=match[1],
             language=found.language,
+            line=where,
         )
 
 

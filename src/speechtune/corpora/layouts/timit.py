@@ -8,18 +8,17 @@ that every speaker reads included. `phones` holds the 61 labels of the .PHN file
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, names_in
+from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, folders_in, names_in
 from speechtune.corpora.lines import numbered_lines
 from speechtune.errors import CorpusError
 
 
 def detect(folder: Path, names: frozenset[str]) -> list[Found]:
-    """A folder with TRAIN or TEST that has dialect regions."""
+    """Detect a folder with TRAIN or TEST that has dialect regions."""
     splits: dict[str, tuple[Path, ...]] = {}
     for split in ("train", "test"):
         for name in sorted(names):
@@ -32,21 +31,16 @@ def _regions(folder: Path) -> list[Path]:
     return [folder / name for name in names_in(folder) if re.fullmatch(r"dr[1-8]", name, re.IGNORECASE)]
 
 
-def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
-
-
 # TEST/DR1/FAKS0/SA1.TXT, and the first lines of the .WRD and the .PHN beside it (begin and end in samples):
 # 0 63488 She had your dark suit in greasy wash water all year.
 # 9640 12783 she
 # 0 9640 h#
 def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
-    """Rows by dialect region, speaker and sentence."""
+    """Yield rows by dialect region, speaker and sentence."""
     for place in found.splits[split]:
         reading.expected += 4620 if split == "train" else 1680
         for region in _regions(reading.seen(place)):
-            for speaker in _folders(reading.seen(region)):
+            for speaker in folders_in(reading.seen(region)):
                 yield from _speaker_rows(reading.seen(speaker), region.name.upper())
 
 

@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
-from speechtune.corpora.lines import count_lines, header_of, tsv_rows
-from speechtune.errors import CorpusError
+from speechtune.corpora.lines import clip_rows
 
 TABLES = {"train": "asr_train.tsv", "validation": "asr_dev.tsv", "test": "asr_test.tsv"}
 ENDINGS = (".ogg", ".wav", ".flac")
 
 
 def detect(folder: Path, names: frozenset[str]) -> list[Found]:
-    """One language's folder."""
+    """Detect one language's folder."""
     splits = {split: (folder / table,) for split, table in TABLES.items() if table in names}
     if not splits:
         return []
@@ -31,37 +30,30 @@ def detect(folder: Path, names: frozenset[str]) -> list[Found]:
 # 20180206-0900-PLENARY-15-hr_20180206-16:10:06_5 ... poast genitalnog sakaenja ena u europi ... 119431 train female
 # 20131007-0900-PLENARY-19-en_20131007-21:26:04_3 ... thank you very much commissioner ... 4520 train male
 def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:
-    """Rows of one table.
+    """Yield the rows of one table.
 
     Raises:
         CorpusError: the table has no `id` column.
     """
     for table in found.splits[split]:
-        columns = header_of(reading.seen(table))
-        id_column = "id" if "id" in columns else "audio_id" if "audio_id" in columns else None
-        if id_column is None:
-            raise CorpusError(f"{table}: no column 'id'.\nColumns: {', '.join(columns)}.")
-        reading.expected += max(0, count_lines(table) - 1)
         places = _audio(found.root, table.stem.removeprefix("asr_"), reading)
-        for number, fields in tsv_rows(table):
-            if isinstance(fields, BadRow):
-                yield fields
+        for row in clip_rows(reading.table(table), "id", "audio_id"):
+            if isinstance(row, BadRow):
+                yield row
                 continue
-            id = fields[id_column]
-            if not id or "/" in id or id in (".", ".."):
-                yield BadRow(f"{table.name}:{number}", f"not the name of a clip: {id[:100]!r}")
-                continue
+            line, id, fields = row
             yield Row(
                 id=id,
                 audio=places.get(id) or str(found.root / id[:4] / f"{id}.ogg"),
                 columns=fields,
                 speaker=fields.get("speaker_id") or None,
                 language=found.language,
+                line=line,
             )
 
 
 def _audio(root: Path, split: str, reading: Reading) -> dict[str, str]:
-    """Audio files that lie otherwise than by year, by id: in folders or archives named after the split."""
+    """Return audio files by id that are in folders or archives named after the split, not in folders by year."""
     places: dict[str, str] = {}
     for folder in (root / split, root / "audio" / split, root / "audio"):
         if not folder.is_dir():
