@@ -196,13 +196,18 @@ def _submit(pool: ProcessPoolExecutor, chunk: list[Task]) -> Future[list[Probe]]
 def _prepare_process() -> None:
     """End with the parent, not at Ctrl-C; silence libraries, which write about damaged files to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def describe(audio: str | Packed) -> str:

@@ -144,7 +144,7 @@ class Corpus:
     def _present_column(self, name: str | None, columns: Sequence[str]) -> str:
         """Return the text column among those of a table: as asked for, else the default, else the likeliest."""
         wanted = self._text_column(name)
-        if name in columns:
+        if name is not None and name in columns:
             return name
         if name is None and wanted not in columns:
             return next((likely for likely in TEXT_COLUMNS if likely in columns), wanted)

@@ -179,7 +179,9 @@ class TableWriter:
     def skip(self, row: BadRow) -> None:
         """Add a row that could not be parsed."""
         id = _unique(row.id, self._skipped_ids) if row.id else ""
-        self.skipped.append(Skipped(self.split, *map(_printable, (id, row.file, row.reason, row.detail))))
+        self.skipped.append(
+            Skipped(self.split, _printable(id), _printable(row.file), row.reason, _printable(row.detail))
+        )
 
     def add(self, row: Row, seen: Probe) -> None:
         """Add a row whose audio was looked at, to the usable or the skipped ones."""
@@ -204,8 +206,8 @@ class TableWriter:
                 "#id": _unique(row.id, self._ids),
                 "#audio": path if packed else path.removeprefix(folder + os.fsencode(os.sep)),
                 "#folder": folder,
-                "#kind": packed.kind if packed else "file",
-                "#column": packed.column if packed else "",
+                "#kind": packed.kind if packed else None,
+                "#column": packed.column if packed else None,
                 "#position": packed.position if packed else -1,
                 "#num_bytes": packed.num_bytes if packed else -1,
                 "#key": seen.key,
