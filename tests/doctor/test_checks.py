@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import audio_files
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trained_folders import ctc_folder
 
-from speechtune.data.prepare import Limits, PreparedSplit, prepare_split
+from speechtune.data.prepare import Limits, prepare_split
 from speechtune.doctor import checks
 from speechtune.doctor.checks import (
     EDGES_S,
     deleted_characters,
     duration_histogram,
     find_outliers,
-    model_needs,
     sample_audio,
     shared,
     signs_in,
 )
-from speechtune.doctor.old_data import Splits
-from speechtune.errors import AudioError, TextError
-from speechtune.models.loading import random_config
-from speechtune.options.parse import parse_options
+from speechtune.doctor.roles import Role
+from speechtune.errors import AudioError
 from speechtune.types import Utterance
 
 # ---- durations and texts
@@ -88,9 +82,9 @@ class Table:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def split_in_use(self) -> PreparedSplit:
+    def role(self, limits: Limits | None = None) -> Role:
         texts = ["ab"] * len(self)
-        return prepare_split(self, texts, encode=lambda text: [1, 2], limits=None)
+        return Role("train", self, texts, prepare_split(self, texts, encode=lambda text: [1, 2], limits=None), limits)
 
     skipped = ()
 
@@ -115,7 +109,7 @@ def table(tmp_path: Path) -> Table:
 
 def test_formats_are_counted_and_what_evaluation_can_not_use_is_named(table: Table):
     seen: list[int] = []
-    found = sample_audio(table.split_in_use(), None, on_clip=seen.append)
+    found = sample_audio(table.role(), on_clip=seen.append)
     assert found.num_decoded == 5 and seen == [1, 2, 3, 4, 5]
     assert found.formats == {("WAV", 16_000, 1): 2, ("FLAC", 8_000, 2): 1}
     assert [(reason, utterance.id) for reason, utterance in found.doubtful] == [("silent", "silent")]
@@ -125,68 +119,22 @@ def test_formats_are_counted_and_what_evaluation_can_not_use_is_named(table: Tab
 
 def test_training_can_not_use_silence_nor_recordings_that_are_shorter_than_their_header_says(table: Table):
     table.durations_s[0] = 3.0
-    found = sample_audio(table.split_in_use(), Limits(min_duration_s=1.0))
+    found = sample_audio(table.role(Limits(min_duration_s=1.0)))
     reasons = [("good", "too_short"), ("silent", "silent"), ("torn", "truncated"), ("good", "undecodable")]
     assert [(row.id, row.reason) for row in found.unusable] == reasons and found.doubtful == []
 
 
 def test_no_recording_at_all_is_no_error():
-    assert sample_audio(Table([]).split_in_use(), None).num_decoded == 0
+    assert sample_audio(Table([]).role()).num_decoded == 0
 
 
 def test_a_sample_is_spread_evenly_from_the_first_to_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(checks, "MAX_DECODED", 5)
     table = Table([tmp_path / "none.wav"] * 101)
-    assert sample_audio(table.split_in_use(), None).num_decoded == 5 and table.asked == [0, 25, 50, 75, 100]
+    assert sample_audio(table.role()).num_decoded == 5 and table.asked == [0, 25, 50, 75, 100]
 
 
 @pytest.mark.parametrize(("duration_s", "num_decoded"), [(900.0, 2), (7200.0, 1), (math.nan, 3)])
 def test_long_recordings_are_sampled_by_their_length(duration_s: float, num_decoded: int, tmp_path: Path):
     table = Table([tmp_path / "none.wav"] * 3, [duration_s] * 3)
-    assert sample_audio(table.split_in_use(), None).num_decoded == num_decoded
-
-
-# ---- what a model asks
-
-
-def splits_of(texts: list[str]) -> Splits:
-    splits = Splits("corpus", "tr", SimpleNamespace(texts=texts), None, "train")
-    splits.train_texts = texts
-    return splits
-
-
-def options_for(*words: str) -> Any:
-    return parse_options(["--dataset_name", "c", *words], command="doctor", prog="speechtune doctor")
-
-
-def test_without_a_model_letters_are_those_of_the_text_and_frames_are_the_usual_ones():
-    needs = model_needs(options_for(), None, splits_of(["ba", "a"]))
-    assert needs.vocabulary == {"|": 0, "a": 1, "b": 2, "[UNK]": 3, "[PAD]": 4}
-    assert list(needs.encode("b aç")) == [2, 0, 1, 3]
-    frames = needs.frames_of()
-    assert frames is not None
-    assert [frames(s) for s in (0.0, 0.0249, 0.025, 0.0449, 0.045, 1.0)] == [0, 0, 1, 1, 2, 49]
-
-
-@pytest.mark.parametrize("duration_s", [0.0, 0.02, 0.025, 0.0449, 0.045, 0.5, 1.0, 19.99])
-def test_the_usual_frames_are_those_of_the_usual_model(duration_s: float):
-    usual = model_needs(options_for(), None, splits_of(["a"])).frames_of()
-    of_model = model_needs(options_for(), random_config({"model_type": "wav2vec2"}), splits_of(["a"])).frames_of()
-    assert usual is not None and of_model is not None and usual(duration_s) == of_model(duration_s)
-
-
-def test_a_model_of_filter_banks_counts_no_frames_beforehand():
-    config = random_config({"model_type": "wav2vec2-bert"})
-    assert model_needs(options_for(), config, splits_of(["a"])).frames_of() is None
-
-
-def test_a_given_tokenizers_letters_are_taken(tmp_path: Path):
-    folder = ctc_folder(tmp_path / "run", letters="xyz")
-    needs = model_needs(options_for("--tokenizer_name_or_path", str(folder)), None, splits_of(["ab"]))
-    assert needs.vocabulary is not None and "x" in needs.vocabulary and "b" not in needs.vocabulary
-    assert list(needs.encode("xb")) == [1, 4]
-
-
-def test_no_letters_are_a_message():
-    with pytest.raises(TextError, match="corpus, train: no "):
-        model_needs(options_for(), None, splits_of(["", " "]))
+    assert sample_audio(table.role()).num_decoded == num_decoded

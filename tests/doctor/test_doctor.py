@@ -133,6 +133,13 @@ def test_what_both_splits_share_is_said(corpus: Corpus):
     assert "recordings in both splits: 1, in 1 of 3" in corpus.see()
 
 
+def test_an_evaluation_of_nothing_but_training_recordings_stops_training(corpus: Corpus):
+    corpus.fill()
+    corpus.rows["test"] = corpus.rows["train"][:2]
+    said = corpus.see(code=2)
+    assert "Training would stop: --eval_split_name test: all 2 of its recordings are also in the training data" in said
+
+
 def test_characters_that_only_the_evaluation_has_and_rare_ones_are_named(corpus: Corpus):
     corpus.fill()
     corpus.add("test", "quiz")

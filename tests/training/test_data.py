@@ -13,6 +13,7 @@ import pytest
 from reliability.tiny import write_clip, write_corpus, write_manifest
 from standins.shards import rows_of, write_tar
 
+from speechtune.data.prepare import training_limits
 from speechtune.data.streaming import StreamDataset
 from speechtune.errors import CorpusError
 from speechtune.models.frames import min_ctc_frames
@@ -21,7 +22,7 @@ from speechtune.options.parse import parse_options
 from speechtune.options.table import Settings
 from speechtune.plan.plan import RunPlan
 from speechtune.plan.resolve import resolve
-from speechtune.training.data import audio_reader, build_datasets, encoder_store, read_corpus, training_limits
+from speechtune.training.data import audio_reader, build_datasets, encoder_store, read_corpus
 
 ARGS: Any = SimpleNamespace(
     per_device_train_batch_size=2, per_device_eval_batch_size=3, process_index=0, world_size=1, seed=1

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from speechtune.audio.samples import Samples, signal_problem
 from speechtune.errors import AudioError, CorpusError
+from speechtune.models.frames import min_ctc_frames
+from speechtune.options.table import Settings
 from speechtune.types import Skipped, Utterance
 
 __all__ = [
@@ -25,9 +27,11 @@ __all__ = [
     "PreparedSplit",
     "check_decoded",
     "check_share_skipped",
+    "evaluation_limits",
     "prepare_split",
     "reason_to_leave_out",
     "summary_line",
+    "training_limits",
 ]
 
 Labels = NDArray[np.int64]
@@ -56,6 +60,37 @@ class Limits:
     def max_decoded_s(self) -> float:
         """Longest decoded audio that can be used, in seconds: decoding may stop there."""
         return self.max_duration_s + _DURATION_TOLERANCE_S
+
+
+class ModelLimits(Protocol):
+    """The part of a recogniser that decides what is skipped."""
+
+    @property
+    def max_labels(self) -> int | None: ...
+
+    @property
+    def max_duration_s(self) -> float | None: ...
+
+    def frames_of(self) -> Callable[[ArrayLike], NDArray[np.int64]] | None: ...
+
+
+def training_limits(settings: Settings, model: ModelLimits) -> Limits:
+    """Return what training skips: by the user's limits and the model's."""
+    frames = model.frames_of()
+    return Limits(
+        settings.min_duration_in_seconds,
+        min(settings.max_duration_in_seconds, model.max_duration_s or float("inf")),
+        frames=frames,
+        min_frames=min_ctc_frames if frames else None,
+        max_labels=model.max_labels,
+    )
+
+
+def evaluation_limits(settings: Settings) -> Limits | None:
+    """Return what evaluation excludes: nothing, unless scores follow the original scripts, which drop long clips."""
+    if settings.protocol != "readme":
+        return None
+    return Limits(settings.min_duration_in_seconds, settings.max_duration_in_seconds, needs_text=False)
 
 
 @dataclass

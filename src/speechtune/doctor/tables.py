@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speechtune.data.prepare import REASON_WORDS
-from speechtune.doctor.checks import EDGES_S, Role, duration_histogram, find_outliers
+from speechtune.doctor.checks import EDGES_S, duration_histogram, find_outliers
+from speechtune.doctor.roles import Role
 from speechtune.terminal.formatting import shorten, visible
 from speechtune.terminal.scores import results_console
 

@@ -14,9 +14,16 @@ from speechtune.corpora.cache import cache_folder
 from speechtune.corpora.stream import UtteranceStream
 from speechtune.corpora.table import SplitTable
 from speechtune.data.dataset import BatchMaker, SpeechDataset
-from speechtune.data.prepare import Limits, PreparedSplit, check_share_skipped, prepare_split, summary_line
+from speechtune.data.prepare import (
+    Limits,
+    PreparedSplit,
+    check_share_skipped,
+    evaluation_limits,
+    prepare_split,
+    summary_line,
+    training_limits,
+)
 from speechtune.data.streaming import StreamDataset
-from speechtune.models.frames import min_ctc_frames
 from speechtune.models.recogniser import Recogniser
 from speechtune.options.table import Settings
 from speechtune.plan.corpus import find_corpus, read_split
@@ -33,7 +40,6 @@ __all__ = [
     "build_datasets",
     "encoder_store",
     "read_corpus",
-    "training_limits",
 ]
 
 log = logging.getLogger("speechtune")
@@ -84,25 +90,6 @@ def read_corpus(plan: RunPlan) -> CorpusData:
         for rows in (train, evaluation)
     ]
     return CorpusData(train, evaluation, normalise, normalise_hypothesis, *texts)
-
-
-def training_limits(settings: Settings, recogniser: Recogniser) -> Limits:
-    """Return what training skips: by the user's limits and the model's."""
-    frames = recogniser.frames_of()
-    return Limits(
-        settings.min_duration_in_seconds,
-        min(settings.max_duration_in_seconds, recogniser.max_duration_s or float("inf")),
-        frames=frames,
-        min_frames=min_ctc_frames if frames else None,
-        max_labels=recogniser.max_labels,
-    )
-
-
-def evaluation_limits(settings: Settings) -> Limits | None:
-    """Return what evaluation excludes: nothing, unless scores follow the original scripts, which drop long clips."""
-    if settings.protocol != "readme":
-        return None
-    return Limits(settings.min_duration_in_seconds, settings.max_duration_in_seconds, needs_text=False)
 
 
 def build_datasets(plan: RunPlan, data: CorpusData, recogniser: Recogniser, args: TrainingArguments) -> Datasets:
