@@ -16,7 +16,7 @@ from speechtune.files import explain_write_errors
 from speechtune.options.table import Options
 from speechtune.plan.resolve import resolve
 from speechtune.terminal.formatting import character_name, visible
-from speechtune.text.vocab import build_vocabulary, name_character
+from speechtune.text.vocab import build_vocabulary, count_tokens, list_characters
 from speechtune.training.data import read_corpus
 
 __all__ = ["run"]
@@ -78,17 +78,12 @@ def _check_folder(folder: Path) -> None:
 
 def _counts(texts: Iterable[str], tokens: dict[str, int], *, phones: bool) -> list[str]:
     """Return lines with the tokens and their counts, most frequent first, and the rare ones by name."""
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(text.split() if phones else text)
+    counts = count_tokens(texts, phones=phones)
     counts = Counter({token: count for token, count in counts.items() if token in tokens or token == " "})
     names = [f"{visible(character_name(token))} {count:,}" for token, count in counts.most_common()]
     lines = ["   ".join(names[start : start + 10]) for start in range(0, len(names), 10)]
-    rare = sorted((count, token) for token, count in counts.items() if count < RARE and token != " ")
+    rare = Counter({token: count for token, count in counts.items() if count < RARE and token != " "})
     if rare:
-        described = ", ".join(f"{visible(name_character(token))} x{count}" for count, token in rare[:20])
-        more = f" and {len(rare) - 20} more" if len(rare) > 20 else ""
-        lines.append(
-            f"Fewer than {RARE} times: {described}{more}. Remove those that are not letters with --chars_to_ignore."
-        )
+        listed = list_characters(rare, 20, rarest_first=True)
+        lines.append(f"Fewer than {RARE} times: {listed}. Remove those that are not letters with --chars_to_ignore.")
     return lines

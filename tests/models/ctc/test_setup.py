@@ -76,7 +76,7 @@ def test_the_vocabulary_is_made_of_the_training_text_and_kept_in_the_folder(tmp_
 def test_letters_that_only_the_evaluation_has_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, "speechtune"):
         for_training(tmp_path, eval_texts=["xx", "ş a", "qwyzv"])
-    assert "evaluation text has 7 characters that the vocabulary lacks" in caplog.text
+    assert "evaluation text: 7 characters are not in the vocabulary" in caplog.text
     assert "x (U+0078, LATIN SMALL LETTER X) x2" in caplog.text and "and 2 more" in caplog.text
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from speechtune.models.ctc.adapter import language_vocabulary
 from speechtune.models.loading import given_tokenizer
 from speechtune.options.table import Settings
-from speechtune.text.vocab import build_vocabulary, missing_characters, name_character, save_vocabulary
+from speechtune.text.vocab import build_vocabulary, list_characters, missing_characters, save_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Wav2Vec2CTCTokenizer
@@ -73,6 +73,5 @@ def report_missing(tokenizer: PreTrainedTokenizerBase, eval_texts: Sequence[str]
     )
     if not missing:
         return
-    shown = ", ".join(f"{name_character(token)} x{count}" for token, count in missing.most_common(5))
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    log.warning(f"evaluation text has {len(missing)} characters that the vocabulary lacks, always wrong: {shown}{more}")
+    what = f"{len(missing)} characters are not in the vocabulary, so always wrong"
+    log.warning(f"evaluation text: {what}: {list_characters(missing, 5)}")
