@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Fine-tune a model with CTC: the options of the original script of this name, or a .json or .yaml file of them.
 
-With --target_language it trains MMS adapters, as the README's commands expect. `--help` lists the options; what runs is
+With --target_language it trains MMS adapters, as the README's commands expect. `--help` lists the options. It runs
 `speechtune train`.
 """
 

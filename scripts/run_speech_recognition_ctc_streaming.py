@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Fine-tune a model with CTC on a stream: the options of the original script, or a .json or .yaml file of them.
 
-A stream has no end to count from, so --max_steps is needed, and a tokenizer beforehand (`speechtune vocab` makes one).
+The length of a stream is unknown, so --max_steps and an existing tokenizer are needed (`speechtune vocab` makes one).
 """
 
 from speechtune.cli.main import run_script
