@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from speechtune.errors import PublishError
 
 __all__ = ["Repository", "UnreachableError"]
-
-log = logging.getLogger("speechtune")
-T = TypeVar("T")
 
 REACH_TIMEOUT_S = 20.0  # huggingface_hub's own client waits for ever
 
@@ -88,7 +83,7 @@ class Repository:
         """
         from huggingface_hub import CommitOperationAdd
 
-        with self._explained(), _progress_bars_on_terminals_only():
+        with self._explained():
             self.api.create_commit(
                 self.name,
                 [CommitOperationAdd(name, content) for name, content in files.items()],
@@ -134,15 +129,11 @@ class Repository:
         text = " ".join(str(getattr(error, "server_message", None) or error).split())[:300] or type(error).__name__
         text = text.replace(self.token or "\0", "(hidden)")
         if status == 401:
-            return PublishError(
-                f"{endpoint} does not know the token: {text}\n"
-                f"Create one at {endpoint}/settings/tokens, then run `hf auth login`."
-            )
+            what_to_do = f"Create one at {endpoint}/settings/tokens, then run `hf auth login`."
+            return PublishError(f"{endpoint} does not know the token: {text}\n{what_to_do}")
         if status in (403, 404):
-            return PublishError(
-                f"{self.name}: the token may not write there: {text}\n"
-                "Give another --hub_model_id, or a token with the right to write there."
-            )
+            what_to_do = "Give another --hub_model_id, or a token with the right to write there."
+            return PublishError(f"{self.name}: the token may not write there: {text}\n{what_to_do}")
         if status in (400, 409, 413, 422):
             return PublishError(f"{self.name}: {endpoint} refuses: {text}")
         return UnreachableError(f"{endpoint} can't be reached ({text}).")
@@ -169,18 +160,3 @@ def _checked_name(folder: Path, hub_model_id: str | None) -> str:
             "Give --hub_model_id NAME or YOU/NAME: letters of a to z, digits, '-', '_' and '.', at most 96 in all."
         ) from None
     return name
-
-
-@contextmanager
-def _progress_bars_on_terminals_only() -> Iterator[None]:
-    """Disable the client's progress bars in a log, where each redraw is a line."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
-    if quiet:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        if quiet:
-            enable_progress_bars()

@@ -51,11 +51,11 @@ def check_push(
     hub_revision: str | None = None,
     hub_strategy: str = "end",
 ) -> str | None:
-    """Check that the upload at the end can succeed. To be called before training, by the first process.
+    """Create the repository and check that the upload can succeed; by the first process, before training.
 
     Returns:
-        Name of the repository, which exists now; None, after a warning, without a token or a connection to the hub:
-        training continues, and nothing is lost but the upload.
+        Name of the repository; None, after a warning, without a token or a connection to the hub: training continues,
+        and nothing is lost but the upload.
 
     Raises:
         PublishError: the token is wrong or may not write there, or the name is not allowed.

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from speechtune.data.prepare import REASON_WORDS
-from speechtune.evaluation.evaluate import Evaluation
 from speechtune.evaluation.metrics import all_metrics
 from speechtune.options.table import SECRET_OPTIONS
 from speechtune.options.training_arguments import training_options
 from speechtune.reporting.card_facts import CardFacts
 from speechtune.reporting.findings import counts_in, in_plain_words, interval_in_words, interval_text
+from speechtune.reporting.plots import format_value
 from speechtune.reporting.run_folder import Run
 from speechtune.reporting.values import last_name, value_text
 from speechtune.terminal.formatting import percent, visible
@@ -77,21 +77,18 @@ def card_text(facts: CardFacts) -> str:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["code"] = _Code
+    environment.filters.update(code=_Code, percent=percent, interval=interval_text, counts=counts_in)
     run = facts.run
     wer = run.evaluations[0].score("wer") if run.evaluations else None
     text = environment.get_template("model_card.md.jinja").render(
         facts=facts,
-        about=_about(facts),
-        plain_words=in_plain_words(wer) if wer else "",
-        scores=_scores(run),
-        interval=interval_in_words(wer or {}),
+        run=run,
+        metrics=all_metrics().values(),
+        in_words=[in_plain_words(wer), interval_in_words(wer)] if wer else ["", ""],
         protocols=_protocols(run),
-        training=_training(run),
         options=_options(facts.settings),
         losses=_losses(run.log_history),
         skipped=_skipped(run.skipped),
-        num_bad_steps=len(run.bad_steps),
         versions=[(name, found) for name in PACKAGES if (found := _version(name))],
     )
     return re.sub(r"\n{3,}", "\n\n", text)
@@ -104,48 +101,6 @@ def escaped(text: str) -> str:
     return text.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
 
 
-def _about(facts: CardFacts) -> str:
-    """Return what the model is; follows the base model's name."""
-    if facts.base_model:
-        start = "fine-tuned"
-    elif facts.from_scratch:
-        start = f"A {facts.model_type}, trained from random weights"
-    else:
-        start = f"A {facts.model_type or 'model'}, fine-tuned"
-    what = "phoneme" if facts.settings.get("phoneme_language") else "speech"
-    parts = [
-        start,
-        f"on {facts.dataset}" if facts.dataset else "",
-        f"for {what} recognition",
-        f"in {facts.language_names}" if facts.languages else "",
-        "with CTC" if facts.is_ctc else "",
-    ]
-    return " ".join(filter(None, parts))
-
-
-def _scores(run: Run) -> _Table:
-    columns = ["Evaluated on", "Metric", ">Rate", "95 % interval", ">Errors", ">Utterances", "Protocol"]
-    return _Table(columns, [row for evaluation in run.evaluations for row in _score_rows(evaluation)])
-
-
-def _score_rows(evaluation: Evaluation) -> Iterator[list[str]]:
-    results = evaluation.results
-    for metric in all_metrics().values():
-        score = evaluation.score(metric.name)
-        if score is None:
-            continue
-        counts = counts_in(score)
-        yield [
-            f"{results.get('dataset') or ''} {evaluation.name}".strip(),
-            f"{metric.name.upper()}, {metric.title}",
-            percent(score["rate"]),
-            interval_text(score),
-            f"{counts.edits:,} of {counts.reference_length:,}" if counts else "",
-            f"{len(evaluation.hypotheses) or results.get('eval_samples') or 0:,}",
-            str((results.get("protocol") or {}).get("name", "")),
-        ]
-
-
 def _protocols(run: Run) -> list[str]:
     """Return one line for each protocol that a score was made by."""
     lines = []
@@ -153,18 +108,6 @@ def _protocols(run: Run) -> list[str]:
         parts = [f"{key.replace('_', ' ')} {_value(value)}" for key, value in protocol.items() if key != "name"]
         lines.append(f"{protocol.get('name', 'unnamed')}: {'; '.join(parts)}")
     return list(dict.fromkeys(lines))
-
-
-def _training(run: Run) -> str:
-    steps, samples = run.state.get("global_step"), run.train_results.get("train_samples")
-    best = run.state.get("best_global_step")
-    parts = [
-        f"{steps:,} optimiser steps" if steps else "",
-        f"{samples:,} utterances" if samples else "",
-        f"lowest error rate of the evaluations at step {best:,}" if best else "",
-        str(run.settings.get("model.precision", "")),
-    ]
-    return ", ".join(filter(None, parts))
 
 
 def _options(settings: Mapping[str, Any]) -> _Table:
@@ -210,9 +153,7 @@ def _losses(history: Sequence[Mapping[str, Any]]) -> _Table:
 def _figure(value: Any) -> str:
     if not isinstance(value, (int, float)):
         return ""
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.4g}" if math.isfinite(value) else "not finite"
+    return format_value(value) if math.isfinite(value) else "not finite"
 
 
 def _skipped(rows: Sequence[Skipped]) -> _Table:
