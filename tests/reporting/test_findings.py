@@ -97,7 +97,7 @@ def test_two_evaluations_differ_only_if_their_intervals_do_not_overlap():
     far = run(evaluations=[evaluation("seen", 0.1, 0.3), evaluation("unseen", 0.4, 0.6)])
     assert findings(near) == []
     (sentence,) = findings(far)
-    assert sentence.startswith("The WER on unseen, 50.0 %, is above that on seen by more than chance")
+    assert sentence.startswith("The WER on unseen, 50.0 %, is above that on seen: their 95 % intervals")
 
 
 def test_a_last_evaluation_worse_than_an_earlier_one_is_said():

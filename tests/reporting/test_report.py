@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from html.parser import HTMLParser
@@ -243,6 +244,15 @@ def test_a_folder_without_a_run_is_an_error(tmp_path):
 def test_a_report_that_cannot_be_written_is_an_error(run_folder):
     (run_folder / "report.html").mkdir()
     with pytest.raises(OutputError, match=r"report.html: can't be written"):
+        write_report(run_folder)
+
+
+def test_a_read_only_folder_is_one_message(run_folder, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("speechtune.files.replacing", refuse)
+    with pytest.raises(OutputError, match=rf"^{run_folder}\S*: can't be written: Read-only file system.\nMake it"):
         write_report(run_folder)
 
 

@@ -131,7 +131,7 @@ def _other_evaluations(run: Run) -> list[str]:
             if above or below:
                 sentences.append(
                     f"The WER on {other.name}, {percent(score['rate'])}, is {'above' if above else 'below'} "
-                    f"that on {main.name} by more than chance: their 95 % intervals do not overlap."
+                    f"that on {main.name}: their 95 % intervals do not overlap."
                 )
     return sentences
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Chart", "Series", "chart_svg", "format_value", "series_of", "template_environment", "training_charts"]
 
 WIDTH, HEIGHT = 440, 240  # of one chart, in the units of its viewBox; near the width of a phone, so text stays legible
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 8, 34  # margins around the plotted area, same units
+LEFT, RIGHT, TOP, BOTTOM = 52, 20, 8, 34  # margins around the plotted area, same units
 MAX_POINTS = 320  # of one line: two a pixel column are all that can be seen
 NUM_COLORS = 5  # of chart.css
 LOG_SCALE_ABOVE = 50.0  # ratio of the largest to the smallest value from which the axis is logarithmic
