@@ -310,7 +310,7 @@ def test_of_several_processes_only_the_first_logs_what_is_no_warning(
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem.removeprefix("run_speech_recognition_"))
-def test_a_script_is_a_thin_door(path: Path):
+def test_a_script_only_calls_the_package(path: Path):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 25
     kind = path.stem.removeprefix("run_speech_recognition_")

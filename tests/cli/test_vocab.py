@@ -96,7 +96,7 @@ def test_characters_are_printed_and_rare_ones_named(corpus: Path, tmp_path: Path
     assert f"--tokenizer_name_or_path {tmp_path / 'out'}" in said.splitlines()[-1]
 
 
-def test_a_tokenizer_is_made_anew_but_a_models_folder_is_not_touched(corpus: Path, tmp_path: Path):
+def test_a_tokenizer_is_made_again_but_a_models_folder_is_not_touched(corpus: Path, tmp_path: Path):
     out = tmp_path / "out"
     vocab(corpus, out)
     assert "3" not in vocab(corpus, out, "--chars_to_ignore", "3")

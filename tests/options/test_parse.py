@@ -354,7 +354,7 @@ def test_every_old_name_leads_to_an_option_of_today():
     assert not set(OLD_NAMES) & set(own_options())
 
 
-def test_todays_name_counts_for_more_than_the_old_one():
+def test_todays_name_overrides_the_old_one():
     assert train("--evaluation_strategy", "steps", "--eval_strategy", "epoch").training["eval_strategy"] == "epoch"
     assert train("--fp16", "--precision", "fp32").config.precision == "fp32"
 
@@ -408,7 +408,7 @@ def recipe(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_the_command_line_counts_for_more_than_a_recipe(tmp_path: Path):
+def test_the_command_line_overrides_a_recipe(tmp_path: Path):
     path = recipe(tmp_path, "learning_rate: 3e-4\nseed: 1\nrecipe: {title: T}\n")
     options = parse_options([path, *WHOLE, "--seed", "2"])
     assert options.training["seed"] == 2 and options.training["learning_rate"] == 3e-4
@@ -416,7 +416,7 @@ def test_the_command_line_counts_for_more_than_a_recipe(tmp_path: Path):
     assert options.recipe_info == {"title": "T"}
 
 
-def test_an_option_puts_aside_the_one_of_a_recipe_that_it_competes_with(tmp_path: Path):
+def test_an_option_overrides_the_one_of_a_recipe_that_it_excludes(tmp_path: Path):
     path = recipe(tmp_path, "model_config: {model_type: wav2vec2}\nbatch_seconds: 60\nmax_steps: 100\n")
     options = parse_options([path, *WHOLE, "--per_device_train_batch_size=2", "--num_train_epochs", "1"])
     assert options.config.model_config is None

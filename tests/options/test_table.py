@@ -54,7 +54,7 @@ def test_a_model_found_later_brings_its_kind_and_the_scripts_defaults(
     assert options.config.streaming is streaming
 
 
-def test_what_the_user_gave_counts_for_more_than_a_kinds_default():
+def test_what_the_user_gave_overrides_the_default_of_a_kind():
     options = Options(Settings(train_split_name="train+validation"), given=frozenset({"train_split_name"}))
     assert options.for_family("seq2seq").config.train_split_name == "train+validation"
 

@@ -105,7 +105,9 @@ def test_a_sampling_strategy_reaches_training(strategy: str):
         "--train_sampling_strategy nope",
         "--report_to nope",
         '--lr_scheduler_kwargs {"eta":1e999}',
+        '--lr_scheduler_kwargs {"eta":' + "[" * 100_000,
     ],
+    ids=lambda words: words[:40],
 )
 def test_a_value_out_of_range_is_one_line_that_says_what_is_expected(words: str):
     line = wrong(*words.split())
@@ -125,6 +127,7 @@ def test_a_value_out_of_range_is_one_line_that_says_what_is_expected(words: str)
         '{"fsdp_config": {"min_num_params": 1e999}}',
         '{"lr_scheduler_kwargs": {"eta": ' + "5" * 5000 + "}}",
     ],
+    ids=lambda text: text[:40],
 )
 def test_the_same_holds_for_a_file_of_options(text: str, tmp_path: Path):
     path = tmp_path / "a.json"

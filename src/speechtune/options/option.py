@@ -41,7 +41,7 @@ class Option:
         commands: names of the commands that take it.
         choices: the only words allowed; empty takes those of the annotation.
         only_for: the models or corpora it is for, see `table._option`; empty: all.
-        bare: may stand alone, which means True.
+        bare: may be given without a value, which means True.
         limits: smallest and largest number; of a JSON object, of the numbers inside it.
         secret: its value is never shown.
     """
@@ -79,7 +79,7 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        """Return whether it may stand alone."""
+        """Return whether it may be given without a value."""
         return "bool" in self.kinds or self.bare
 
     @property
@@ -110,7 +110,7 @@ class Option:
         return " or ".join(parts)
 
     def convert(self, raw: Any) -> Any:
-        """Return the value that `raw` stands for: a word, a list of words, or what a JSON file holds.
+        """Return the typed value of `raw`: a word, a list of words, or a value of a JSON file.
 
         Raises:
             ValueError: "expected ..., found ...", to be put behind the option's name.
@@ -118,7 +118,7 @@ class Option:
         try:
             value = self._convert(raw)
             self.check(value)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             if self.secret:
                 raise ValueError(f"expected {self.expected}") from None
             detail = f" ({error})" if isinstance(error, (json.JSONDecodeError, _ExplainedError)) else ""

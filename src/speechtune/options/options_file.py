@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["check_json_file", "read_options_file"]
 
 MAX_BYTES = 1_000_000
-MAX_VALUES = 100_000  # of a YAML file, each use of an alias counted: 8 levels of aliases can stand for a billion values
+MAX_VALUES = 100_000  # of a YAML file, aliases expanded: 8 levels of them can mean a billion values
 
 
 def read_options_file(path: Path, table: Mapping[str, Option]) -> tuple[list[Given], dict[str, Any], list[str]]:

@@ -58,7 +58,7 @@ _LOADER = "--dataloader_num_workers is enough; the rest is set for the machine"
 _LIGER = "Liger has no kernels for speech models. Leave it out"
 
 OLD_NAMES: dict[str, Old] = {
-    # Options of today's TrainingArguments that another option stands for
+    # Options of today's TrainingArguments that have another name here
     "gradient_checkpointing": Old("", "activation_checkpointing"),
     "gradient_checkpointing_kwargs": Old("", "activation_checkpointing_kwargs"),
     "fp16": Old("", "precision", "bool", lambda on: "fp16" if on else None),

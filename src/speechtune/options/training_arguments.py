@@ -20,7 +20,7 @@ __all__ = ["HELP", "LIMITS", "TRACKERS", "training_options"]
 
 _SEEDS = (0, 2**32 - 1)
 _MANY = 10**9
-# Smallest and largest number; a share of all steps (0.1) may stand for a number of steps, so these start below 1.
+# Smallest and largest number. Numbers of steps may also be a share of all steps (0.1).
 LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, 65_536)),
     **dict.fromkeys(("logging_steps", "eval_steps", "save_steps"), (0.0001, _MANY)),
