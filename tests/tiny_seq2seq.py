@@ -16,6 +16,7 @@ from standins.models import stand_in
 
 from speechtune.audio.samples import quantise
 from speechtune.data.dataset import BatchMaker
+from speechtune.data.prepare import Limits
 from speechtune.models.batch import Batch, Item
 from speechtune.models.seq2seq import warmstart
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
@@ -114,7 +115,13 @@ def voice(duration_s: float) -> np.ndarray:
 def batch_of(recogniser: Seq2SeqRecogniser, clips: Any = tuple(CLIPS), *, training: bool = False) -> Batch:
     """A batch of (seconds, text)."""
     model_input = recogniser.training_input if training else recogniser.model_input
-    make_batch = BatchMaker(Voices(), model_input, min_length=recogniser.min_input_length, split="test")  # type: ignore[arg-type]
+    make_batch = BatchMaker(
+        Voices(),  # type: ignore[arg-type]
+        model_input,
+        min_length=recogniser.min_input_length,
+        split="test",
+        limits=Limits() if training else None,
+    )
     items = [
         Item(row, Utterance(f"u{row}", "", f"key{seconds}", text, seconds, f"u{row}.wav"), text, labels)
         for row, (seconds, text) in enumerate(clips)

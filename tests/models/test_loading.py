@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 import tiny_seq2seq
+import torch
+from reliability.tiny import write_corpus
 from trained_folders import ctc_folder
 
+from speechtune.cli.main import main
 from speechtune.errors import ModelError
 from speechtune.models.ctc.setup import ctc_model
 from speechtune.models.ctc.tokenizer import ctc_tokenizer
 from speechtune.models.loading import (
     Source,
+    check_finite,
     family_of,
     feature_extractor_of,
     load_config,
@@ -65,6 +69,65 @@ def test_an_empty_folder_needs_the_files_of_a_model(tmp_path: Path):
 def test_a_damaged_config_is_a_message(tmp_path: Path, content: str):
     (tmp_path / "config.json").write_text(content)
     assert message(Source(str(tmp_path))).startswith(f"{tmp_path}: no usable config here: ")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "./" + "x" * 5000, "x/" * 2500])
+def test_a_name_of_5000_characters_is_a_short_message(name: str):
+    assert len(message(Source(name))) < 1000
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "transcribe", "export"])
+def test_no_command_fails_on_a_name_of_5000_characters(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    corpus = write_corpus(tmp_path / "corpus", num_train=1, num_test=1)
+    argv = {
+        "train": ["--model_name_or_path", "x" * 5000, "--dataset_name", str(corpus), "--output_dir", "out"],
+        "evaluate": ["x" * 5000, "--dataset_name", str(corpus)],
+        "transcribe": ["x" * 5000, str(corpus / "test" / "000.wav")],
+        "export": ["x" * 5000, "--output_dir", "out"],
+    }
+    assert main([command, *argv[command]]) == 2
+    assert len(capsys.readouterr().err) < 1500
+
+
+WRONG_SIZES = [
+    ({"conv_stride": [0, 2, 2, 2, 2, 2, 2]}, "conv_stride is .*; it needs whole numbers above 0"),
+    ({"conv_kernel": [10, 3, 3, 3, 3, 2, -2]}, "conv_kernel is .*; it needs whole numbers above 0"),
+    ({"num_hidden_layers": 10**7}, "num_hidden_layers is 10000000; more than 1000 layers are refused"),
+]
+
+
+@pytest.mark.parametrize(("fields", "said"), WRONG_SIZES)
+def test_sizes_of_which_no_model_can_be_made_are_a_message(fields: dict[str, Any], said: str, tmp_path: Path):
+    with pytest.raises(ModelError, match=f"--model_config: {said}"):
+        random_config({"model_type": "wav2vec2", **fields})
+    folder = ctc_folder(tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | fields))
+    with pytest.raises(ModelError, match=f"config.json: {said}"):
+        open_recogniser(Settings(model_name_or_path=str(folder)))
+
+
+@pytest.mark.parametrize("wrong", ["1", -1, 1.5, None])
+def test_a_vocabulary_whose_ids_are_no_numbers_is_a_message(wrong: Any, tmp_path: Path):
+    folder = ctc_folder(tmp_path / "run")
+    vocabulary = json.loads((folder / "vocab.json").read_text("utf-8"))
+    (folder / "vocab.json").write_text(json.dumps({**vocabulary, "a": wrong}))
+    with pytest.raises(ModelError) as caught:
+        open_recogniser(Settings(model_name_or_path=str(folder)))
+    assert str(caught.value).startswith(f"{folder}: ")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_with_a_weight_that_is_no_number_is_named_by_its_tensor(value: float, folder: Path):
+    model = open_recogniser(Settings(model_name_or_path=str(folder))).model
+    check_finite(model, where="out", advice="Train again.")
+    with torch.no_grad():
+        model.lm_head.bias[0] = value
+    with pytest.raises(ModelError, match=r"out: lm_head.bias has values that are NaN or infinite\.\nTrain again"):
+        check_finite(model, where="out", advice="Train again.")
 
 
 def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path):

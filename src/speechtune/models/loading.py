@@ -18,11 +18,13 @@ from speechtune.models.recogniser import Recogniser
 from speechtune.options.table import Family, Settings
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 __all__ = [
     "Source",
+    "check_finite",
     "checkpoint_of",
     "family_of",
     "feature_extractor_of",
@@ -33,10 +35,13 @@ __all__ = [
     "open_recogniser",
     "quiet_transformers",
     "random_config",
+    "random_model",
     "source_of",
 ]
 
 T = TypeVar("T")
+
+MAX_LAYERS = 1000  # more would be built for hours; no model has as many
 
 
 @dataclass(frozen=True)
@@ -74,23 +79,24 @@ class Source:
             raise ModelError(self._message(what, error)) from error
 
     def _message(self, what: str, error: Exception) -> str:
+        name = self.name if len(self.name) <= 300 else f"{self.name[:100]}... ({len(self.name)} characters)"
         first = (str(error).strip().split("\n")[0] or type(error).__name__)[:300]
         if isinstance(error, pickle.UnpicklingError):  # torch's own message says how to load it all the same
             return (
-                f"{self.name}: its weights are a pickle of more than tensors, or damaged; it is not loaded.\n"
+                f"{name}: its weights are a pickle of more than tensors, or damaged; it is not loaded.\n"
                 "Take a checkpoint with model.safetensors."
             )
         if "custom code" in first:
             return (
-                f"{self.name}: comes with code of its own, which is not run.\n"
+                f"{name}: comes with code of its own, which is not run.\n"
                 "If you read it and want to run it, give --trust_remote_code."
             )
-        if Path(self.name).is_dir():
-            return f"{self.name}: no usable {what} here: {first}\nIt needs the files that `save_pretrained` writes."
+        if os.path.isdir(self.name):  # noqa: PTH112 - of any length, where Path raises
+            return f"{name}: no usable {what} here: {first}\nIt needs the files that `save_pretrained` writes."
         if self.name.startswith((".", "/", "~")):
-            return f"{self.name}: no such folder, so no {what}.\nGive a folder that holds a model, or a hub name."
+            return f"{name}: no such folder, so no {what}.\nGive a folder that holds a model, or a hub name."
         return (
-            f"{self.name}: no {what} under this name, neither as a folder, nor in the local hub cache, nor on the "
+            f"{name}: no {what} under this name, neither as a folder, nor in the local hub cache, nor on the "
             f"hub: {first}\n"
             "Check the name, and the network or HF_HUB_OFFLINE; private models need --token."
         )
@@ -135,7 +141,9 @@ def load_config(source: Source) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     quiet_transformers()
-    return source.load("config", AutoConfig.from_pretrained)
+    config = source.load("config", AutoConfig.from_pretrained)
+    _check_sizes(config.to_dict(), f"{source.name}, config.json")
+    return config
 
 
 def random_config(given: Mapping[str, Any] | str) -> PreTrainedConfig:
@@ -157,9 +165,32 @@ def random_config(given: Mapping[str, Any] | str) -> PreTrainedConfig:
             f"--model_config: model_type {model_type!r} is not one that transformers knows, e.g. wav2vec2."
         )
     try:
-        return CONFIG_MAPPING[model_type](**fields)
+        config = CONFIG_MAPPING[model_type](**fields)
     except Exception as error:  # transformers checks some fields, with errors of many kinds
         raise ModelError(f"--model_config: {str(error).strip() or type(error).__name__}") from error
+    _check_sizes(config.to_dict(), "--model_config")
+    return config
+
+
+def random_model(auto_class: Any, config: PreTrainedConfig) -> PreTrainedModel:
+    """Build a model with random weights of an auto class of transformers."""
+    try:
+        return auto_class.from_config(config)
+    except Exception as error:  # sizes that don't fit each other, or memory
+        raise ModelError(f"--model_config: can't build a {config.model_type} of it: {error}") from error
+
+
+def _check_sizes(fields: Mapping[Any, Any], where: str) -> None:
+    """Refuse sizes of a config that transformers accepts, but with which no model can be built or run."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            _check_sizes(value, where)
+        elif str(name).endswith(("layers", "n_layer")) and isinstance(value, int) and value > MAX_LAYERS:
+            raise ModelError(f"{where}: {name} is {value}; more than {MAX_LAYERS} layers are refused.")
+        elif name in ("conv_kernel", "conv_stride", "adapter_kernel_size", "adapter_stride"):
+            sizes = value if isinstance(value, (list, tuple)) else [value]
+            if not all(isinstance(size, int) and size > 0 for size in sizes):
+                raise ModelError(f"{where}: {name} is {value}; it needs whole numbers above 0.")
 
 
 def model_config_of(settings: Settings) -> PreTrainedConfig:
@@ -202,7 +233,11 @@ def given_tokenizer(settings: Settings, source: Source | None) -> PreTrainedToke
 
     name = settings.tokenizer_name_or_path or settings.model_name_or_path
     hub = source or Source(name, token=settings.token, cache_dir=settings.cache_dir)
-    return hub.named(name).load("tokenizer", AutoTokenizer.from_pretrained)
+    tokenizer = hub.named(name).load("tokenizer", AutoTokenizer.from_pretrained)
+    wrong = next((row for row in tokenizer.get_vocab().items() if not isinstance(row[1], int) or row[1] < 0), None)
+    if wrong is not None:
+        raise ModelError(f"{name}: vocab.json gives {wrong[0]!r} the id {wrong[1]!r}; ids are whole numbers from 0 on.")
+    return tokenizer
 
 
 def feature_extractor_of(source: Source | None, config: PreTrainedConfig) -> SequenceFeatureExtractor:
@@ -216,6 +251,21 @@ def feature_extractor_of(source: Source | None, config: PreTrainedConfig) -> Seq
     return Wav2Vec2FeatureExtractor(
         do_normalize=True, return_attention_mask=getattr(config, "feat_extract_norm", "layer") == "layer"
     )
+
+
+def check_finite(model: nn.Module, *, where: str, advice: str) -> None:
+    """Refuse a model with a weight or statistic that is NaN or infinite, so that it is never saved as a result.
+
+    Args:
+        where: names the model in the message.
+        advice: what to do, the message's second line.
+
+    Raises:
+        ModelError: names the first such tensor.
+    """
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ModelError(f"{where}: {name} has values that are NaN or infinite.\n{advice}")
 
 
 def initialise(model: PreTrainedModel, names: Iterable[str]) -> None:

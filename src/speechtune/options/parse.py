@@ -6,6 +6,7 @@ Names that transformers renamed or dropped since version 3 are still accepted: s
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -191,7 +192,8 @@ def _evaluation_folder(values: Mapping[str, Any]) -> str:
     model = Path(values.get("model_name_or_path") or "model")
     what = (values.get("dataset_name"), values.get("dataset_config_name"), values.get("eval_split_name", "test"))
     name = "-".join(Path(part).name for part in what if part)
-    return str((model if model.is_dir() else Path("runs") / model.name) / f"evaluation-{name}")
+    is_local = os.path.isdir(model)  # noqa: PTH112 - Path raises on a name that is too long for a file
+    return str((model if is_local else Path("runs") / model.name[:100]) / f"evaluation-{name}")
 
 
 def _missing(command: Command, kind: Kind | None, values: Mapping[str, Any], table: Mapping[str, Option]) -> list[str]:

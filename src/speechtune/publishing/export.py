@@ -8,13 +8,14 @@ developed; neither carries generation, tokenizer or feature extractor, so the re
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from speechtune.errors import ModelError, OutputError
 from speechtune.files import explain_write_errors
-from speechtune.models.loading import Source, family_of, load_config
+from speechtune.models.loading import Source, check_finite, family_of, load_config
 from speechtune.publishing.publish import WEIGHTS, uploaded_files
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def run(model: str | Path, output_dir: Path, *, dtype: Dtype = "float32") -> int
         OutputError: the output folder holds something, or can't be written.
     """
     folder, output_dir = Path(model).expanduser(), output_dir.expanduser()
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: no trained model here (config.json).\nGive the --output_dir of a training.")
+    if not os.path.isfile(folder / "config.json"):  # noqa: PTH113 - Path raises on a name too long for a file
+        name = str(folder)[:300]
+        raise ModelError(f"{name}: no trained model here (config.json).\nGive the --output_dir of a training.")
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise OutputError(f"{output_dir}: holds something already.\nGive a new folder to --output_dir.")
     aside = output_dir.with_name(f".{output_dir.name}.part")
@@ -67,9 +69,7 @@ def _export(folder: Path, aside: Path, dtype: Dtype) -> str:
     import torch
 
     model = _load(folder, torch.float32).to(getattr(torch, dtype))
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ModelError(f"{name}: has values that are not finite as {dtype}.\nTry --dtype bfloat16 or float32.")
+    check_finite(model, where=f"{folder} as {dtype}", advice="Try --dtype bfloat16 or float32.")
     model.save_pretrained(aside)
     for name in uploaded_files(folder):
         if not any(Path(name).match(pattern) for pattern in NOT_COPIED):

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq
 
 from speechtune.errors import OptionError
-from speechtune.models.whisper.context import EncoderContext, chosen_context, encode_frames, remember_context
+from speechtune.models.whisper.context import EncoderContext, choose_context, encode_frames, remember_context
 
 
 @pytest.mark.parametrize(
@@ -45,31 +45,31 @@ def config(**tuned: object):
 
 
 def test_the_default_is_the_whole_30_s():
-    assert chosen_context(None, config(), training=False) == EncoderContext(None)
-    assert chosen_context("full", config(), training=False) == EncoderContext(None)
+    assert choose_context(None, config(), training=False) == EncoderContext(None)
+    assert choose_context("full", config(), training=False) == EncoderContext(None)
 
 
 def test_8_s_need_no_tuning_and_less_does():
-    assert chosen_context(8.0, config(), training=False).margin_s == 8.0
+    assert choose_context(8.0, config(), training=False).margin_s == 8.0
     with pytest.raises(OptionError, match=r"--encoder_context 7.5: .*not tuned.*\nGive 8 or more"):
-        chosen_context(7.5, config(), training=False)
+        choose_context(7.5, config(), training=False)
 
 
 def test_a_short_margin_can_be_forced_and_is_how_training_tunes(caplog: pytest.LogCaptureFixture):
-    assert chosen_context(1.0, config(), training=False, force=True).margin_s == 1.0
+    assert choose_context(1.0, config(), training=False, force=True).margin_s == 1.0
     assert "may repeat itself (--force)" in caplog.text
     with caplog.at_level("INFO", logger="speechtune"):
-        assert chosen_context(1.0, config(), training=True).margin_s == 1.0
+        assert choose_context(1.0, config(), training=True).margin_s == 1.0
     assert "this training tunes it for 1 s" in caplog.text
 
 
 def test_a_tuned_margin_is_used_from_then_on():
     tuned = config(speechtune_encoder_context=1.0)
-    assert chosen_context(None, tuned, training=False).margin_s == 1.0
-    assert chosen_context(3.0, tuned, training=False).margin_s == 3.0
-    assert chosen_context("full", tuned, training=False).margin_s is None
+    assert choose_context(None, tuned, training=False).margin_s == 1.0
+    assert choose_context(3.0, tuned, training=False).margin_s == 3.0
+    assert choose_context("full", tuned, training=False).margin_s is None
     with pytest.raises(OptionError, match="tuned with 1 s"):
-        chosen_context(0.0, tuned, training=False)
+        choose_context(0.0, tuned, training=False)
 
 
 def test_the_margin_travels_in_config_json_and_plain_transformers_ignores_it(tmp_path: Path):
@@ -87,7 +87,7 @@ def test_training_with_30_s_leaves_the_config_as_it_was_or_says_full():
     assert not hasattr(for_training().model.config, "speechtune_encoder_context")
     tuned = config(speechtune_encoder_context=1.0)
     remember_context(tuned, EncoderContext(None))
-    assert chosen_context(None, tuned, training=False).margin_s is None
+    assert choose_context(None, tuned, training=False).margin_s is None
 
 
 def test_3000_frames_are_the_encoders_own_output_bit_for_bit():

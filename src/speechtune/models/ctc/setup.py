@@ -19,6 +19,7 @@ from speechtune.models.loading import (
     feature_extractor_of,
     given_tokenizer,
     initialise,
+    random_model,
     source_of,
 )
 from speechtune.options.table import Settings
@@ -131,10 +132,7 @@ def ctc_model(
         )
     config.update({"vocab_size": num_labels, "pad_token_id": tokenizer.pad_token_id})
     if source is None:
-        try:
-            return AutoModelForCTC.from_config(config)
-        except Exception as error:  # sizes that don't fit each other
-            raise ModelError(f"--model_config: no {config.model_type} can be made of it: {error}") from error
+        return random_model(AutoModelForCTC, config)
     # float32 whatever the checkpoint was saved in: mixed precision keeps its master weights so.
     return source.load(
         "CTC model", AutoModelForCTC.from_pretrained, config=config, ignore_mismatched_sizes=True, dtype=torch.float32

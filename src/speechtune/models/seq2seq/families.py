@@ -1,14 +1,18 @@
-"""Sequence-to-sequence models by type: which train here, what they read, what they are refused for."""
+"""Families of sequence-to-sequence models: which are supported, why others are not, and their inputs."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING
 
 from speechtune.errors import ModelError
 from speechtune.models.inputs import FbankInput, ModelInput, WaveformInput
 from speechtune.models.whisper.context import EncoderContext
 from speechtune.models.whisper.input import WhisperInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 __all__ = ["FAMILIES", "check_decoder", "check_family", "inputs_of", "max_labels_of"]
 
@@ -21,7 +25,7 @@ FAMILIES = {
     "moonshine": "Wav2Vec2Processor",
 }
 
-_PROMPTED = "it is a language model that is given audio within a written prompt, and trains as language models do"
+_PROMPTED = "it is a language model with audio inside a written prompt, and trains as language models do"
 _OWN_PROMPT = "its decoder is prompted through a processor of its own, which speechtune doesn't build"
 _OWN_GENERATE = "its generate() needs language tokens and a vocoder's settings of its own"
 _WHY_NOT = {
@@ -38,10 +42,10 @@ _WHY_NOT = {
 
 
 def check_family(model_type: str) -> None:
-    """Refuse a type that can't be trained here, with the reason.
+    """Refuse an unsupported type, with the reason.
 
     Raises:
-        ModelError: it can't.
+        ModelError: it is unsupported.
     """
     if model_type not in FAMILIES:
         why = _WHY_NOT.get(model_type, _PROMPTED)
@@ -50,8 +54,8 @@ def check_family(model_type: str) -> None:
         )
 
 
-def check_decoder(model: Any, name: str) -> None:
-    """Refuse a decoder that would not hear the audio, or does not know how to begin.
+def check_decoder(model: PreTrainedModel, name: str) -> None:
+    """Refuse a decoder that would ignore the audio, or has no start token.
 
     Raises:
         ModelError: what is missing, and what to do.
@@ -61,25 +65,29 @@ def check_decoder(model: Any, name: str) -> None:
         takes_it = "encoder_hidden_states" in inspect.signature(decoder.forward).parameters
         if not takes_it or not getattr(decoder.config, "add_cross_attention", False):
             remedy = (
-                "Make the folder anew with `speechtune warmstart`, which adds it."
+                "Make the folder again with `speechtune warmstart`, which adds it."
                 if takes_it
-                else "Take a decoder that can have it, such as BART or GPT-2."
+                else "Use a decoder that can have it, such as BART or GPT-2."
             )
             raise ModelError(
-                f"{name}: its decoder ({decoder.config.model_type}) has no cross-attention, so it would not hear "
+                f"{name}: its decoder ({decoder.config.model_type}) has no cross-attention, so it would ignore "
                 f"the audio.\n{remedy}"
             )
     if model.config.decoder_start_token_id is None:
         raise ModelError(
-            f"{name}: config.json has no decoder_start_token_id, so nothing says how a transcript begins.\n"
+            f"{name}: config.json has no decoder_start_token_id, so a transcript has no start token.\n"
             "Set it (usually to the decoder's bos_token_id), or make the folder with `speechtune warmstart`."
         )
 
 
 def inputs_of(
-    feature_extractor: Any, model_config: Any, *, context: EncoderContext | None, padding: str
+    feature_extractor: SequenceFeatureExtractor,
+    model_config: PreTrainedConfig,
+    *,
+    context: EncoderContext | None,
+    padding: str,
 ) -> tuple[ModelInput, ModelInput]:
-    """For recognition and for training.
+    """Return the inputs for recognition and for training.
 
     Raises:
         ModelError: the feature extractor belongs to another model.
@@ -101,8 +109,8 @@ def inputs_of(
     return made, made
 
 
-def max_labels_of(model_config: Any) -> int | None:
-    """Positions of the decoder; None where nothing says."""
+def max_labels_of(model_config: PreTrainedConfig) -> int | None:
+    """Return the number of positions of the decoder; None if the config doesn't say."""
     decoder = getattr(model_config, "decoder", model_config)
     names = ("max_target_positions", "max_text_positions", "max_position_embeddings", "n_positions")
     return next((int(value) for name in names if (value := getattr(decoder, name, None))), None)

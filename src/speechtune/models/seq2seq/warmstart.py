@@ -1,11 +1,10 @@
-"""`speechtune warmstart`: a pretrained speech encoder and a pretrained text decoder joined into one model to be
-trained further.
+"""`speechtune warmstart`: join a pretrained speech encoder and a pretrained text decoder into one model to train.
 
-What the README does in Python, with its settings. The files are those of its snippet on the same transformers and
-seed, but for generation_config.json: today's transformers drops the snippet's `max_length` and `num_beams` without
-a word, and takes the decoder's own start token (BART: </s>) where the snippet sets another (<s>). Here all three
-are written where `generate` looks for them. And the decoder's word embeddings, which it makes anew at random where
-the checkpoint holds them once for encoder and decoder, are the checkpoint's.
+This is the README's Python snippet with its settings. The files equal the snippet's on the same transformers and seed,
+with two differences. generation_config.json has the snippet's `max_length`, `num_beams` and start token: today's
+transformers drops the first two silently, and uses the decoder's own start token (BART: </s>) instead of the snippet's
+(<s>). And the decoder's word embeddings are the checkpoint's: transformers draws random ones where a checkpoint holds
+them once for encoder and decoder.
 
 Source: README of the speech-recognition examples of transformers, "Warm-Started Speech-Encoder-Decoder Model".
 """
@@ -14,17 +13,19 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechtune.errors import ModelError, OutputError
-from speechtune.models.loading import Source, load_config
+from speechtune.models.loading import Source, feature_extractor_of, load_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["run"]
 
 log = logging.getLogger("speechtune")
 
-# of the encoder's config
-ENCODER_SETTINGS = {"add_adapter": True, "feat_proj_dropout": 0.0, "layerdrop": 0.0}
+ENCODER_SETTINGS = {"add_adapter": True, "feat_proj_dropout": 0.0, "layerdrop": 0.0}  # of the encoder's config
 
 
 def run(
@@ -45,10 +46,10 @@ def run(
         decoder: folder or hub name of a text model (BART, GPT-2, ...).
         max_length: tokens generated at most.
         num_beams: of the search.
-        seed: of what is random: cross-attention and adapter.
+        seed: of the random weights: cross-attention and adapter.
 
     Raises:
-        ModelError: one of them isn't there, or has no place in such a model.
+        ModelError: one of them isn't there, or can't be used so.
         OutputError: the folder holds a model already.
     """
     from transformers import set_seed
@@ -63,9 +64,7 @@ def run(
     config, text_config = model.config, model.decoder.config
     start = text_config.bos_token_id
     if start is None:
-        raise ModelError(
-            f"{decoder}: its config has no bos_token_id for a transcript to begin with.\nTake another decoder."
-        )
+        raise ModelError(f"{decoder}: its config has no bos_token_id to start a transcript with.\nUse another decoder.")
     config.decoder_start_token_id = start
     config.pad_token_id = text_config.pad_token_id
     config.eos_token_id = text_config.eos_token_id
@@ -79,7 +78,7 @@ def run(
 
 
 def _check_decoder(text_model: Source) -> None:
-    """Before anything large is loaded: a decoder that takes an encoder's output."""
+    """Check, before anything large is loaded, that a decoder takes an encoder's output."""
     import inspect
 
     from transformers import AutoModelForCausalLM
@@ -89,16 +88,16 @@ def _check_decoder(text_model: Source) -> None:
     if model_class is None:
         raise ModelError(
             f"{text_model.name}: a {config.model_type} writes no text.\n"
-            "Take a decoder such as facebook/bart-base or gpt2."
+            "Use a decoder such as facebook/bart-base or gpt2."
         )
     if "encoder_hidden_states" not in inspect.signature(model_class.forward).parameters:
         raise ModelError(
-            f"{text_model.name}: a {config.model_type} decoder has no cross-attention: it would not hear the audio.\n"
-            "Take one that can have it, such as facebook/bart-base or gpt2."
+            f"{text_model.name}: a {config.model_type} decoder has no cross-attention: it would ignore the audio.\n"
+            "Use one that can have it, such as facebook/bart-base or gpt2."
         )
 
 
-def _joined(hub: Source, text_model: Source) -> Any:
+def _joined(hub: Source, text_model: Source) -> PreTrainedModel:
     from transformers import SpeechEncoderDecoderModel
 
     has_settings = {name: value for name, value in ENCODER_SETTINGS.items() if hasattr(load_config(hub), name)}
@@ -124,10 +123,10 @@ def _joined(hub: Source, text_model: Source) -> Any:
     return model
 
 
-def _share_embeddings(model: Any, text_model: Source) -> None:
-    """Give the decoder half of BART and its kin their word embeddings.
+def _share_embeddings(model: PreTrainedModel, text_model: Source) -> None:
+    """Give the decoder half of BART and its kin the checkpoint's word embeddings.
 
-    Where a checkpoint holds them once, as `shared.weight`, transformers gives the decoder alone random ones.
+    Where a checkpoint holds them once, as `shared.weight`, transformers gives a decoder without encoder random ones.
     """
     import torch
     from transformers import AutoModel
@@ -137,10 +136,8 @@ def _share_embeddings(model: Any, text_model: Source) -> None:
         model.decoder.get_input_embeddings().weight.copy_(whole.get_input_embeddings().weight)
 
 
-def _save(model: Any, hub: Source, text_model: Source, output_dir: Path) -> None:
+def _save(model: PreTrainedModel, hub: Source, text_model: Source, output_dir: Path) -> None:
     from transformers import AutoTokenizer, Wav2Vec2Processor
-
-    from speechtune.models.loading import feature_extractor_of
 
     feature_extractor = feature_extractor_of(hub, model.config.encoder)
     tokenizer = text_model.load("tokenizer", AutoTokenizer.from_pretrained)

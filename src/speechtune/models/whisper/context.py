@@ -1,11 +1,11 @@
-"""How much silence after a clip Whisper's encoder is given: to 30 s as it was trained, or a margin of some seconds.
+"""The silence after a clip in the input of Whisper's encoder: up to 30 s as it was trained, or a few seconds.
 
-The encoder's layers run on fewer frames, through the model's own modules, and the result is handed on as
+The encoder's layers run on fewer frames, through the model's own modules, and the result is passed to the model as
 `encoder_outputs`: no patching, and checkpoints stay as they are. At 3000 frames the numbers are those of the model
 itself, bit for bit.
 
-Each clip's context follows from its own length alone, rounded up to a whole second; clips of one batch with equal
-context are computed together. So no mask is needed, and what is said of a clip doesn't depend on its batch.
+Each clip's context depends on its own length alone, rounded up to a whole second; clips of one batch with equal
+context are computed together. So no mask is needed, and a clip's text doesn't depend on its batch.
 
 Measured on whisper-base: a margin of 8 s changes nothing without tuning; under 3 s it loops badly until the model
 was tuned that way, which takes some 40 steps. Hence the margin that a model was tuned with is kept in its
@@ -20,14 +20,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
 from speechtune.errors import OptionError
 
-__all__ = ["EncoderContext", "chosen_context", "encode_frames", "remember_context"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+__all__ = ["EncoderContext", "choose_context", "encode_frames", "remember_context"]
 
 log = logging.getLogger("speechtune")
 
@@ -39,7 +42,7 @@ CONFIG_KEY = "speechtune_encoder_context"  # in config.json; plain transformers 
 
 @dataclass(frozen=True, slots=True)
 class EncoderContext:
-    """Frames that the encoder is given.
+    """The frames that the encoder is given.
 
     Args:
         margin_s: seconds of silence after a clip, at least; None for all of the encoder's 30 s.
@@ -50,14 +53,14 @@ class EncoderContext:
     max_frames: int = 3000
 
     def frames(self, clip_frames: int) -> int:
-        """Frames for a clip of so many: a whole second, at most 30 s."""
+        """Return the encoder's frames for a clip of so many: whole seconds, at most 30 s."""
         if self.margin_s is None:
             return self.max_frames
-        wanted = clip_frames + self.margin_s * FRAMES_PER_S
-        return min(int(-(-wanted // GRID_FRAMES)) * GRID_FRAMES, self.max_frames)
+        needed = clip_frames + self.margin_s * FRAMES_PER_S
+        return min(int(-(-needed // GRID_FRAMES)) * GRID_FRAMES, self.max_frames)
 
     def groups(self, clip_frames: Sequence[int]) -> list[tuple[int, list[int]]]:
-        """Clips that are computed together: (frames, their places in the batch), in order of frames."""
+        """Group clips that are computed together: (frames, their places in the batch), in order of frames."""
         groups: dict[int, list[int]] = {}
         for place, length in enumerate(clip_frames):
             groups.setdefault(self.frames(length), []).append(place)
@@ -67,13 +70,13 @@ class EncoderContext:
         return "full (30 s)" if self.margin_s is None else f"{self.margin_s:g} s after the clip"
 
 
-def chosen_context(
-    asked: float | Literal["full"] | None, model_config: Any, *, training: bool, force: bool = False
+def choose_context(
+    requested: float | Literal["full"] | None, model_config: PreTrainedConfig, *, training: bool, force: bool = False
 ) -> EncoderContext:
-    """The context to use: what the user asks for, else what the model was tuned with, else the whole 30 s.
+    """Return the context to use: the user's, else the one that the model was tuned with, else the whole 30 s.
 
     Args:
-        asked: --encoder_context.
+        requested: --encoder_context.
         training: a short margin is how a model gets tuned for it.
         force: --force.
 
@@ -82,41 +85,41 @@ def chosen_context(
     """
     max_frames = 2 * int(model_config.max_source_positions)
     tuned = getattr(model_config, CONFIG_KEY, None)
-    chosen = asked if asked is not None else tuned if tuned is not None else "full"
+    chosen = requested if requested is not None else tuned if tuned is not None else "full"
     if chosen == "full":
         return EncoderContext(None, max_frames)
     margin_s = float(chosen)
     least = min(HARMLESS_S, float(tuned)) if isinstance(tuned, (int, float)) else HARMLESS_S
     if margin_s >= least:
         return EncoderContext(margin_s, max_frames)
-    told = f"tuned with {tuned:g} s" if isinstance(tuned, (int, float)) else "not tuned for a short context"
+    state = f"tuned with {tuned:g} s" if isinstance(tuned, (int, float)) else "not tuned for a short context"
     if training:
         log.info(
-            f"the model is {told}: this training tunes it for {margin_s:g} s; it may repeat itself until some 40 steps "
-            "are done"
+            f"the model is {state}: this training tunes it for {margin_s:g} s; it may repeat itself in the first 40 "
+            "steps or so"
         )
     elif force:
-        log.warning(f"the model is {told}: with {margin_s:g} s it may repeat itself (--force)")
+        log.warning(f"the model is {state}: with {margin_s:g} s it may repeat itself (--force)")
     else:
         raise OptionError(
-            f"--encoder_context {margin_s:g}: this model is {told}. On so little silence after a clip Whisper repeats "
+            f"--encoder_context {margin_s:g}: this model is {state}. On so little silence after a clip Whisper repeats "
             f"itself (an error rate of 2 instead of 0.6 was measured).\nGive {least:g} or more, or full; or train it "
-            f"with --encoder_context {margin_s:g}; or --force to see for yourself."
+            f"with --encoder_context {margin_s:g}; or give --force."
         )
     return EncoderContext(margin_s, max_frames)
 
 
-def remember_context(model_config: Any, context: EncoderContext) -> None:
-    """Write the context that a model is trained with into its config; nothing for one that always had its 30 s."""
+def remember_context(model_config: PreTrainedConfig, context: EncoderContext) -> None:
+    """Write the context that a model is trained with into its config; nothing if it always had its 30 s."""
     if context.margin_s is not None or hasattr(model_config, CONFIG_KEY):
         setattr(model_config, CONFIG_KEY, "full" if context.margin_s is None else context.margin_s)
 
 
 def encode_frames(encoder: Any, features: torch.Tensor) -> torch.Tensor:
-    """WhisperEncoder's forward for fewer frames than it insists on.
+    """Run WhisperEncoder's forward on fewer frames than it accepts itself.
 
     Args:
-        encoder: WhisperEncoder; its mode says whether dropout and layer drop happen.
+        encoder: WhisperEncoder; dropout and layer drop apply in training mode.
         features: log-mel, (B, F, T) with T even and at most 3000.
 
     Returns:

@@ -1,8 +1,8 @@
 """Whisper's log-mel spectrogram, computed on the real frames only.
 
-`WhisperFeatureExtractor` fills every clip up to 30 s with zeros and transforms all of it: 83 % of the work on clips
-of 5 s. The filling's frames are one constant, so here it is worked out once a clip. Equal to the extractor within
-2e-7 (a test holds it).
+`WhisperFeatureExtractor` pads every clip to 30 s with zeros and transforms all of it: 83 % of the work on clips of
+5 s. All frames of the padding are equal, so here one is computed for each clip. Equal to the extractor within 2e-7 (a
+test holds it).
 
 Legend: T frames of 10 ms, F mel bins.
 """
@@ -10,7 +10,7 @@ Legend: T frames of 10 ms, F mel bins.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,31 +19,33 @@ from speechtune.audio.samples import Samples, dequantise
 from speechtune.errors import AudioError
 from speechtune.models.inputs import Array, ModelInput
 
+if TYPE_CHECKING:
+    from transformers import WhisperFeatureExtractor
+
 __all__ = ["WhisperInput"]
 
 MEL_FLOOR = 1e-10  # power below which log10 is not taken
-MIN_FRAMES = 32  # a product of matrices with fewer columns is rounded in another way
+MIN_FRAMES = 32  # a matrix product with fewer columns is rounded differently
 DYNAMIC_RANGE = 8.0  # frames are clamped to this many decades below the clip's loudest bin
 
 
 class WhisperInput(ModelInput):
-    """Log-mel frames of one clip, and batches of them laid out as (B, F, T).
+    """Log-mel frames of one clip, and batches of them as (B, F, T).
 
-    A clip's features end with one frame of the silence that follows it (but for a clip that fills its 30 s). `pad`
-    repeats it: what silence looks like depends on the clip's loudest bin.
+    A clip's features end with one frame of the silence that follows it (unless the clip is 30 s long). `pad` repeats
+    it: the value of silence depends on the clip's loudest bin.
 
     Args:
-        feature_extractor: WhisperFeatureExtractor.
-        frames: frames of a clip -> frames that the encoder is given; None stands for the whole 30 s.
+        frames: frames of a clip -> frames that the encoder is given; None means the whole 30 s.
         mask: `pad` also returns which frames are real, for SpecAugment.
-        no_longer: a clip over 30 s is an AudioError, instead of features of more than 30 s. For training.
+        no_longer: a clip over 30 s is an AudioError, for training.
     """
 
     name = "input_features"
 
     def __init__(
         self,
-        feature_extractor: Any,
+        feature_extractor: WhisperFeatureExtractor,
         *,
         frames: Callable[[int], int] | None = None,
         mask: bool = False,
@@ -69,7 +71,7 @@ class WhisperInput(ModelInput):
             raise AudioError(
                 f"{num_samples / self.sampling_rate:.1f} s: Whisper takes {self.max_duration_s:g} s", reason="too_long"
             )
-        if extractor.dither:  # noise everywhere: nothing is constant
+        if extractor.dither:  # noise everywhere: no two frames are equal
             return self._whole(samples)
         # A frame is centred on its hop and reads half a window to each side: later ones see zeros alone.
         num_real = (num_samples + extractor.n_fft // 2 - 1) // extractor.hop_length + 1
@@ -79,7 +81,7 @@ class WhisperInput(ModelInput):
         return self._log_mel(padded)[: num_real + 1]
 
     def _log_mel(self, samples: Array) -> Array:
-        """The extractor's own steps; see _torch_extract_fbank_features there."""
+        """Do what the extractor's _torch_extract_fbank_features does."""
         import torch
 
         extractor = self.feature_extractor
@@ -122,7 +124,7 @@ class WhisperInput(ModelInput):
         return padded
 
     def num_frames(self, clip_frames: int) -> int:
-        """Frames that the encoder is given of a clip of so many."""
+        """Return the frames that the encoder is given for a clip of so many."""
         if self.frames is None:
             return self.max_frames
         return min(self.frames(clip_frames), self.max_frames)

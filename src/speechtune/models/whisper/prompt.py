@@ -2,30 +2,33 @@
 
     <|startoftranscript|><|hi|><|transcribe|><|notimestamps|> text <|endoftext|>
 
-Only the first is given in training; the model learns to write the others. When it generates they are all forced. A
-checkpoint that knows only English has neither language nor task token.
+In training only the first is an input; the model learns to write the others. In generation all are forced. An
+English-only checkpoint has neither language nor task token.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 from speechtune.errors import ModelError, OptionError
 from speechtune.text.languages import find_language, near_languages
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["set_prompt"]
 
 log = logging.getLogger("speechtune")
 
-# Whisper's own code where ISO 639-1 has another, or where it knows one language of several.
+# Whisper's code where it differs from ISO 639-1, or where it has one language of several.
 _WHISPER_CODES = {"jv": "jw", "nb": "no"}
 _END_OF_ENGLISH = 50256  # <|endoftext|> of the English models, whose text vocabulary is GPT-2's
 
 
 def set_prompt(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     name: str,
     language: str | None,
@@ -37,16 +40,16 @@ def set_prompt(
 
     Args:
         name: of the model, for messages.
-        language: what the user asks for (`hindi`, `hi`); it wins.
-        corpus_language: what the corpus says it is.
+        language: the user's (`hindi`, `hi`); it wins.
+        corpus_language: the corpus'.
         task: transcribe or translate.
-        training: a language must be known, else English is taken; an evaluation lets the model find out.
+        training: without a language, English is used; in evaluation the model detects it.
 
     Returns:
         Whether the language is known; if not, it is detected clip by clip.
 
     Raises:
-        OptionError: the model doesn't know the language or the task.
+        OptionError: the model doesn't have the language or the task.
         ModelError: tokenizer and generation config don't belong together.
     """
     generation = model.generation_config
@@ -57,7 +60,7 @@ def set_prompt(
     code = _language(generation, name=name, language=language, corpus_language=corpus_language, training=training)
     before = getattr(generation, "task", None)
     if before is not None and before != task and not training:
-        log.warning(f"{name} is set to {before}; it is asked to {task} here (--task {before} for what it is set to)")
+        log.warning(f"{name} has the task {before}; --task {task} overrides it")
     tokenizer.language = None
     tokenizer.set_prefix_tokens(language=code, task=task, predict_timestamps=False)
     generation.language, generation.task = code, task
@@ -65,15 +68,15 @@ def set_prompt(
     if getattr(model.config, "forced_decoder_ids", None) is not None:
         model.config.forced_decoder_ids = None
     if code is None:
-        log.warning("the language is not known: Whisper guesses it for each recording (--language says it)")
+        log.warning("no --language: Whisper detects it for each recording")
         return False
     forced = [generation.decoder_start_token_id, generation.lang_to_id[f"<|{code}|>"], generation.task_to_id[task]]
     _check_agreement(tokenizer, [*forced, generation.no_timestamps_token_id], name=name)
     return True
 
 
-def _complete(generation: Any, tokenizer: Any) -> None:
-    """Fill in what generation configs from before 2023, and random weights, lack."""
+def _complete(generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Fill in what generation configs from before 2023, and those of random weights, lack."""
     from transformers.models.whisper.tokenization_whisper import LANGUAGES, TASK_IDS
 
     vocabulary = tokenizer.get_vocab()
@@ -90,9 +93,11 @@ def _complete(generation: Any, tokenizer: Any) -> None:
         generation.task_to_id = {task: vocabulary[f"<|{task}|>"] for task in TASK_IDS}
 
 
-def _set_english(tokenizer: Any, *, name: str, language: str | None, corpus_language: str | None, task: str) -> None:
-    asked = find_language(language) if language else None
-    if language and (asked is None or asked.code != "en"):
+def _set_english(
+    tokenizer: PreTrainedTokenizerBase, *, name: str, language: str | None, corpus_language: str | None, task: str
+) -> None:
+    found = find_language(language) if language else None
+    if language and (found is None or found.code != "en"):
         raise OptionError(
             f"--language {language}: {name} knows English only.\nTake a multilingual model (openai/whisper-small "
             "instead of openai/whisper-small.en), or leave the option out for English."
@@ -102,25 +107,25 @@ def _set_english(tokenizer: Any, *, name: str, language: str | None, corpus_lang
             f"--task {task}: {name} knows English only, there is nothing to translate.\nLeave the option out."
         )
     if not language and corpus_language not in (None, "en"):
-        log.warning(f"the corpus says its language is {corpus_language}; {name} knows English only")
+        log.warning(f"the corpus' language is {corpus_language}; {name} knows English only")
     tokenizer.language = tokenizer.task = None
     tokenizer.set_prefix_tokens(predict_timestamps=False)
 
 
 def _language(
-    generation: Any, *, name: str, language: str | None, corpus_language: str | None, training: bool
+    generation: GenerationConfig, *, name: str, language: str | None, corpus_language: str | None, training: bool
 ) -> str | None:
-    """Whisper's code of the language; None where it is to be detected."""
+    """Return Whisper's code of the language; None if it is to be detected."""
     known = {token.removeprefix("<|").removesuffix("|>") for token in generation.lang_to_id}
-    for spelling, is_asked in ((language, True), (corpus_language, False)):
+    for spelling, is_option in ((language, True), (corpus_language, False)):
         if not spelling:
             continue
         code = _whisper_code(spelling, known)
         if code is not None:
             return code
-        if is_asked or training:
+        if is_option or training:
             near = ", ".join(near_languages(spelling, sorted(known)))
-            which = f"--language {spelling}" if is_asked else f"The corpus' language is {spelling}"
+            which = f"--language {spelling}" if is_option else f"The corpus' language is {spelling}"
             raise OptionError(
                 f"{which}: {name} has no token for it. It knows {len(known)} languages; near ones: {near or 'none'}.\n"
                 "Give --language with one of them; for a language it lacks, a related one."
@@ -130,7 +135,7 @@ def _language(
     if isinstance(remembered, str):
         return _whisper_code(remembered, known)
     if training:
-        log.warning("no --language, and the corpus names none: English is taken (<|en|>)")
+        log.warning("no --language, and the corpus names none: using English (<|en|>)")
         return "en"
     return None
 
@@ -146,7 +151,7 @@ def _whisper_code(spelling: str, known: set[str]) -> str | None:
     return next((code for code in candidates if code in known), None)
 
 
-def _check_agreement(tokenizer: Any, forced: list[int], *, name: str) -> None:
+def _check_agreement(tokenizer: PreTrainedTokenizerBase, forced: list[int], *, name: str) -> None:
     in_labels = list(tokenizer.prefix_tokens)
     if in_labels != forced:
         raise ModelError(
