@@ -24,6 +24,7 @@ from speechtune.audio.cache_files import (
     audio_cache_folders,
     audio_cache_usage,
     clear_audio_cache,
+    segment_sizes,
 )
 from speechtune.audio.samples import dequantise, quantise
 
@@ -39,7 +40,7 @@ print("ready", flush=True)
 for number in range(first, last):
     generator = np.random.default_rng(number)
     pcm = generator.integers(-32768, 32768, generator.integers(1, 30_000)).astype(np.int16)
-    assert cache.put(f"clip {number}", pcm), cache.why_full
+    assert cache.put(f"clip {number}", pcm)
 """
 
 
@@ -117,9 +118,9 @@ def test_any_folder_name_works(tmp_path, name):
     folder = audio_cache_folder(tmp_path / name, RATE)
     assert new_audio_cache(folder).put("a", clip(1))
     np.testing.assert_array_equal(new_audio_cache(folder).get("a"), clip(1))
-    assert audio_cache_usage(folder).num_clips == 1
-    assert clear_audio_cache(folder) > 0
-    assert audio_cache_usage(folder).num_bytes == 0
+    assert audio_cache_usage(folder)[0] == 1
+    clear_audio_cache(folder)
+    assert audio_cache_usage(folder) == (0, 0.0)
 
 
 # --- several processes ------------------------------------------------------------------------------------------------
@@ -135,8 +136,7 @@ def test_two_processes_write_at_once_and_a_third_reads_all(tmp_path):
     assert [writer.wait() for writer in writers] == [0, 0]
     for number in range(250):
         np.testing.assert_array_equal(reader.get(f"clip {number}"), clip(number))
-    usage = audio_cache_usage(tmp_path)
-    assert (usage.num_clips, usage.num_segments) == (250, 2)
+    assert audio_cache_usage(tmp_path)[0] == 250 and len(segment_sizes(tmp_path)) == 2
 
 
 def test_kill_at_random_moments_loses_nothing_that_was_recorded_and_yields_nothing_else(tmp_path):
@@ -181,7 +181,7 @@ def test_children_have_their_own_segments(tmp_path, method):
     for number, key in enumerate(["of the parent", "clip 1", "clip 2", "after"]):
         np.testing.assert_array_equal(new_audio_cache(tmp_path).get(key), clip(number))
         np.testing.assert_array_equal(cache.get(key), clip(number))
-    assert audio_cache_usage(tmp_path).num_segments == 3
+    assert len(segment_sizes(tmp_path)) == 3
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -208,7 +208,7 @@ def test_threads_share_an_audio_cache(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert audio_cache_usage(tmp_path).num_clips == 80
+    assert audio_cache_usage(tmp_path)[0] == 80
 
 
 def test_only_the_settings_travel(tmp_path):
@@ -240,7 +240,7 @@ def test_many_segments_need_few_descriptors(tmp_path):
     for number in (*range(80), *range(80)):
         np.testing.assert_array_equal(reader.get(f"clip {number}"), clip(number)[:50])
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= 64
-    reader.close()
+    del reader
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
@@ -253,7 +253,6 @@ def small_audio_cache(folder: Path) -> list[np.ndarray]:
     cache = new_audio_cache(folder)
     for number, pcm in enumerate(clips):
         cache.put(f"clip {number}", pcm)
-    cache.close()
     return clips
 
 
@@ -327,7 +326,7 @@ def test_files_of_others_are_left_alone(tmp_path):
     small_audio_cache(tmp_path)
     (tmp_path / "notes.idx").write_bytes(b"mine")
     (tmp_path / "sub-0123456789abcdef.pcm").mkdir()
-    assert audio_cache_usage(tmp_path).num_clips == 3
+    assert audio_cache_usage(tmp_path)[0] == 3
     clear_audio_cache(tmp_path)
     assert (tmp_path / "notes.idx").read_bytes() == b"mine"
 
@@ -341,23 +340,20 @@ def test_the_cap_counts_all_segments_and_turns_storing_off(tmp_path):
     results = [cache.put(f"{number} {cache is first}", pcm) for number in range(10) for cache in (first, second)]
     assert results.count(True) == 9  # of 2040 bytes each
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 20_000
-    assert "GB allowed" in first.why_full
     assert first.get("0 True") is not None
     assert not first.put("new", pcm)
     clear_audio_cache(tmp_path)
     assert first.put("new", pcm)
-    assert first.why_full == ""
 
 
 def test_the_disks_reserve_turns_storing_off(tmp_path):
     cache = new_audio_cache(tmp_path, min_free_bytes=1 << 60)
     assert not cache.put("a", clip(1))
-    assert "nearly full" in cache.why_full
     assert list(tmp_path.iterdir()) == []
     assert new_audio_cache(tmp_path, min_free_bytes=None)._measure_spare_bytes() < os.statvfs(tmp_path).f_bavail * 4096
 
 
-@pytest.mark.parametrize("written_before", [0, 1, 7, 10, 11, 30, 49])
+@pytest.mark.parametrize("written_before", [0, 1, 7, 10, 11, 30, 41])
 def test_full_disk_in_the_middle_of_a_clip_or_record_is_only_a_false(tmp_path, monkeypatch, written_before):
     cache = new_audio_cache(tmp_path)
     assert cache.put("before", clip(1)[:5])
@@ -372,7 +368,6 @@ def test_full_disk_in_the_middle_of_a_clip_or_record_is_only_a_false(tmp_path, m
 
     monkeypatch.setattr(os, "write", write)
     assert not cache.put("lost", clip(2)[:5])
-    assert "No space left" in cache.why_full
     monkeypatch.undo()
     assert not cache.put("soon after", clip(3)[:5]), "not tried again at once"
     cache._refuse_until_s = 0.0
@@ -381,12 +376,13 @@ def test_full_disk_in_the_middle_of_a_clip_or_record_is_only_a_false(tmp_path, m
         np.testing.assert_array_equal(reader.get("before"), clip(1)[:5])
         np.testing.assert_array_equal(reader.get("after"), clip(4)[:5])
         assert reader.get("lost") is None
-    assert audio_cache_usage(tmp_path).num_bytes == 2 * (10 + RECORD.itemsize), "what was half written was taken back"
+    num_bytes = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert num_bytes == 2 * (10 + RECORD.itemsize), "what was half written was removed"
 
 
 def test_a_real_limit_on_the_size_of_files_is_survived(tmp_path):
     script = WRITER.replace("import sys\n", "import resource, signal, sys\n", 1).replace(
-        'assert cache.put(f"clip {number}", pcm), cache.why_full', 'cache.put(f"clip {number}", pcm)'
+        'assert cache.put(f"clip {number}", pcm)', 'cache.put(f"clip {number}", pcm)'
     )
     limit = (
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (200_001, 200_001))\n"
@@ -406,7 +402,6 @@ def test_a_folder_that_cant_be_made_is_only_a_false(tmp_path):
     cache = new_audio_cache(tmp_path / "file" / "cache")
     assert cache.get("a") is None
     assert not cache.put("a", clip(1))
-    assert cache.why_full
 
 
 def test_ctrl_c_in_the_middle_of_a_clip_leaves_the_next_ones_right(tmp_path, monkeypatch):
@@ -455,16 +450,14 @@ def test_an_audio_cache_that_lives_until_the_interpreter_ends_says_nothing(tmp_p
 
 def test_usage_and_clearing(tmp_path):
     folder = audio_cache_folder(tmp_path, RATE)
-    assert audio_cache_usage(folder).num_clips == 0 and audio_cache_folders(tmp_path) == []
+    assert audio_cache_usage(folder) == (0, 0.0) and audio_cache_folders(tmp_path) == []
     cache = new_audio_cache(folder)
     cache.put("a", np.ones(16000, np.int16))
     cache.put("b", np.ones(8000, np.int16))
     assert audio_cache_folders(tmp_path) == [folder]
-    usage = audio_cache_usage(folder)
-    assert (usage.num_clips, usage.duration_s, usage.num_bytes) == (2, 1.5, 48_000 + 2 * RECORD.itemsize)
-    assert clear_audio_cache(folder) == usage.num_bytes
+    assert audio_cache_usage(folder) == (2, 1.5)
+    clear_audio_cache(folder)
     assert audio_cache_folders(tmp_path) == []
-    assert clear_audio_cache(folder) == 0
 
 
 def test_a_process_whose_audio_cache_is_cleared_goes_on_in_a_new_segment(tmp_path):
@@ -472,7 +465,7 @@ def test_a_process_whose_audio_cache_is_cleared_goes_on_in_a_new_segment(tmp_pat
     cache.put("a", clip(1))
     assert cache.get("a") is not None
     clear_audio_cache(tmp_path)
-    cache.refresh()
+    cache._refresh()
     assert cache.get("a") is None
     assert cache.put("a", clip(1))
     np.testing.assert_array_equal(new_audio_cache(tmp_path).get("a"), clip(1))
@@ -484,7 +477,7 @@ def test_reading_is_20_000_times_real_time(tmp_path):
     for number in range(100):
         cache.put(str(number), pcm)
     cache = new_audio_cache(tmp_path)
-    cache.refresh()
+    cache._refresh()
     fastest_s = min(_seconds_to_read(cache) for _ in range(5))
     assert 5 * 100 / fastest_s > 20_000
 

@@ -28,13 +28,12 @@ from speechtune.audio.cache_files import (
 SIZE = RECORD.itemsize
 
 
-def segment(folder: Path, lengths: tuple[int, ...] = (3, 5, 0, 2)) -> Path:
+def segment(folder: Path, lengths: tuple[int, ...] = (3, 5, 1, 2)) -> Path:
     """A segment of clips of these lengths; returns its .idx file."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = SegmentWriter(folder)
     for number, length in enumerate(lengths):
         writer.append((number, 2**64 - 1), np.full(length, number, np.int16))
-    writer.close()
     return folder / f"{writer.name}.idx"
 
 
@@ -45,11 +44,11 @@ def keys(records: np.ndarray) -> list[int]:
 def test_what_is_appended_is_read_back_with_the_place_of_its_samples(tmp_path: Path):
     index = segment(tmp_path)
     records, end = read_records(index, 0)
-    assert end == 4 * SIZE == 160
+    assert end == 4 * SIZE == 128
     assert keys(records) == [0, 1, 2, 3] and set(records["key_low"].tolist()) == {2**64 - 1}
-    assert records["num_samples"].tolist() == [3, 5, 0, 2] and records["offset"].tolist() == [0, 6, 16, 16]
+    assert records["num_samples"].tolist() == [3, 5, 1, 2] and records["offset"].tolist() == [0, 6, 16, 18]
     pcm = index.with_suffix(".pcm").read_bytes()
-    assert np.frombuffer(pcm, "<i2").tolist() == [0] * 3 + [1] * 5 + [3] * 2
+    assert np.frombuffer(pcm, "<i2").tolist() == [0] * 3 + [1] * 5 + [2] + [3] * 2
     assert int(records["checksum"][1]) == zlib.crc32(pcm[6:16])
 
 
@@ -57,17 +56,15 @@ def test_the_record_that_append_gives_is_the_one_in_the_file(tmp_path: Path):
     writer = SegmentWriter(tmp_path)
     given = writer.append((1, 2), np.arange(4, dtype=np.int16))
     assert given.tobytes() == (tmp_path / f"{writer.name}.idx").read_bytes()
-    writer.close()
 
 
 def test_samples_that_lie_apart_in_memory_are_written_in_order(tmp_path: Path):
     writer = SegmentWriter(tmp_path)
     writer.append((1, 2), np.arange(10, dtype=np.int16)[::-2])
     assert np.frombuffer((tmp_path / f"{writer.name}.pcm").read_bytes(), "<i2").tolist() == [9, 7, 5, 3, 1]
-    writer.close()
 
 
-def test_reading_goes_on_where_it_ended(tmp_path: Path):
+def test_reading_continues_where_it_ended(tmp_path: Path):
     index = segment(tmp_path)
     first, end = read_records(index, 2 * SIZE)
     assert keys(first) == [2, 3]
@@ -87,21 +84,12 @@ def test_a_cut_record_ends_the_file_and_is_looked_at_again(num_bytes: int, tmp_p
     assert keys(read_records(index, end)[0]) == list(range(num_bytes // SIZE, 4))
 
 
-@pytest.mark.parametrize("byte", range(SIZE))
-def test_a_record_with_any_byte_changed_is_passed_over(byte: int, tmp_path: Path):
+@pytest.mark.parametrize("tail", [bytes(SIZE), b"\xff" * SIZE, bytes(16) + b"\xff" * 7 + bytes(9)])
+def test_records_of_samples_that_are_not_there_are_skipped(tail: bytes, tmp_path: Path):
     index = segment(tmp_path)
-    data = bytearray(index.read_bytes())
-    data[SIZE + byte] ^= 0x10
-    index.write_bytes(data)
+    index.write_bytes(index.read_bytes() + tail)  # as a power cut may leave it
     records, end = read_records(index, 0)
-    assert keys(records) == [0, 2, 3] and end == 4 * SIZE
-
-
-def test_a_damaged_last_record_is_looked_at_again(tmp_path: Path):
-    index = segment(tmp_path)
-    index.write_bytes(index.read_bytes()[: 3 * SIZE] + bytes(SIZE))
-    records, end = read_records(index, 0)
-    assert keys(records) == [0, 1, 2] and end == 3 * SIZE
+    assert keys(records) == [0, 1, 2, 3] and end == 5 * SIZE
 
 
 def test_no_file_has_no_records(tmp_path: Path):
@@ -141,23 +129,20 @@ def test_folders_are_by_rate_and_only_folders_count(tmp_path: Path):
     for rate in (8_000, 16_000):
         segment(audio_cache_folder(tmp_path, rate))
     (tmp_path / "audio" / "notes.txt").write_text("")
-    assert [folder.name for folder in audio_cache_folders(tmp_path)] == ["16000hz-v1", "8000hz-v1"]
+    assert [folder.name for folder in audio_cache_folders(tmp_path)] == ["16000hz-v2", "8000hz-v2"]
 
 
-def test_usage_counts_a_clip_once_and_bytes_as_they_are(tmp_path: Path):
+def test_usage_counts_a_clip_once(tmp_path: Path):
     folder = audio_cache_folder(tmp_path, 8_000)
     segment(folder, (8_000, 4_000))
     segment(folder, (8_000, 4_000))
-    usage = audio_cache_usage(folder)
-    assert (usage.num_clips, usage.duration_s, usage.num_segments) == (2, 1.5, 2)
-    assert usage.num_bytes == 2 * (24_000 + 2 * SIZE)
+    assert audio_cache_usage(folder) == (2, 1.5)
 
 
 def test_the_duration_of_a_folder_of_another_version_is_unknown(tmp_path: Path):
-    segment(tmp_path / "8000hz-v2", (100,))
-    assert math.isnan(audio_cache_usage(tmp_path / "8000hz-v2").duration_s)
-    (tmp_path / "other").mkdir()
-    assert audio_cache_usage(tmp_path / "other").duration_s == 0 == audio_cache_usage(tmp_path / "none").num_bytes
+    segment(tmp_path / "8000hz-v1", (100,))
+    assert math.isnan(audio_cache_usage(tmp_path / "8000hz-v1")[1])
+    assert audio_cache_usage(audio_cache_folder(tmp_path, 8_000)) == (0, 0.0)
 
 
 def test_clearing_takes_segments_and_leaves_what_is_not_ours(tmp_path: Path):
@@ -166,22 +151,24 @@ def test_clearing_takes_segments_and_leaves_what_is_not_ours(tmp_path: Path):
     for name in ("notes.txt", "1-0.pcm", f"{index.stem}.pcm.bak"):
         (folder / name).write_text("mine")
     assert segment_sizes(folder) == {index.stem: {"pcm": 20, "idx": SIZE}}
-    assert clear_audio_cache(folder) == 20 + SIZE
+    clear_audio_cache(folder)
     assert sorted(path.name for path in folder.iterdir()) == sorted(["notes.txt", "1-0.pcm", f"{index.stem}.pcm.bak"])
 
 
 def test_clearing_all_takes_the_folder_too(tmp_path: Path):
     folder = audio_cache_folder(tmp_path, 8_000)
     segment(folder, ())
-    assert clear_audio_cache(folder) == 0 and not folder.exists() and clear_audio_cache(folder) == 0
+    clear_audio_cache(folder)
+    assert not folder.exists()
+    clear_audio_cache(folder)
 
 
 def test_the_cache_of_the_former_name_is_listed_and_cleared(tmp_path: Path):
-    old = tmp_path / "arena" / "16000hz-v1"
+    old = tmp_path / "arena" / "16000hz-v2"
     segment(old, (10,))
     segment(audio_cache_folder(tmp_path, 8_000), (10,))
     assert audio_cache_folders(tmp_path) == [audio_cache_folder(tmp_path, 8_000), old]
-    assert clear_audio_cache(old) == 20 + SIZE
+    clear_audio_cache(old)
     assert not (tmp_path / "arena").exists()
 
 

@@ -19,7 +19,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SPEECHTUNE_CACHE", str(folder))
     audio = AudioCache(audio_cache_folder(folder, 16_000), 16_000)
     audio.put("a clip", np.zeros(16_000, np.float32))
-    audio.close()
     (folder / "index" / "corpus").mkdir(parents=True)
     (folder / "index" / "corpus" / "rows").write_bytes(bytes(1500))
     (folder / "notes.txt").write_text("mine")
@@ -36,7 +35,7 @@ def test_each_part_is_shown_with_its_size(cache: Path, capsys: pytest.CaptureFix
     assert shown[0] == str(cache)
     assert shown[1].startswith("audio 32.") and shown[1].endswith("kB decoded audio")
     assert shown[2:] == [
-        "audio/16000hz-v1: 1 clips, 0.0 h",
+        "audio/16000hz-v2: 1 clips, 0.0 h",
         "index 1.5 kB indexes of corpora",
         "unpacked 0 bytes unpacked archives",
     ]
@@ -55,7 +54,7 @@ def test_all_clears_what_no_name_clears(cache: Path, capsys: pytest.CaptureFixtu
 
 def test_one_part_can_be_cleared_alone(cache: Path, capsys: pytest.CaptureFixture[str]):
     shown = lines(capsys, "--clear", "index")
-    assert "audio/16000hz-v1: 1 clips, 0.0 h" in shown
+    assert "audio/16000hz-v2: 1 clips, 0.0 h" in shown
     assert "index 0 bytes indexes of corpora" in shown
 
 

@@ -176,7 +176,7 @@ def test_audio_is_kept_decoded_unless_that_is_turned_off(corpus: Path, tmp_path:
         reader = audio_reader(settings, 16_000)
         assert reader.cache is not None and reader.sampling_rate == 16_000
         samples.append(reader.samples(train[0]))
-    assert np.array_equal(*samples) and len(list((tmp_path / "speechtune").rglob("16000hz-v1/*.pcm"))) == 1
+    assert np.array_equal(*samples) and len(list((tmp_path / "speechtune").rglob("16000hz-v2/*.pcm"))) == 1
     encoder_store(settings).put("a", np.zeros(3, np.int16))
     assert len(list((tmp_path / "speechtune").rglob("encoder-v1/*.pcm"))) == 1
 

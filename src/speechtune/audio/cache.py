@@ -1,8 +1,8 @@
 """The decoded-audio cache: 16-bit samples in append-only files, shared by loader workers, ranks, epochs and runs.
 
-    audio/16000hz-v1/
+    audio/16000hz-v2/
         3f2a-9c41d07be2aa5510.pcm     samples, clip after clip, 16 bits, little-endian
-        3f2a-9c41d07be2aa5510.idx     one record of 40 bytes a clip: key, offset, length, checksums
+        3f2a-9c41d07be2aa5510.idx     one record of 32 bytes a clip: key, offset, length, checksum
         41b7-...                      every process that stores anything has its own pair: a segment
 
 There are no locks between processes. Each appends to its own segment only, the samples first, then the record. When a
@@ -21,11 +21,11 @@ from __future__ import annotations
 import functools
 import math
 import os
-import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,6 @@ class AudioCache:
         self.folder = Path(folder)
         self.sampling_rate = sampling_rate
         self.max_bytes, self.min_free_bytes, self.refresh_s = max_bytes, min_free_bytes, refresh_s
-        self.why_full = ""  # why clips are not stored at present, for a message
         self._index = ClipIndex()
         self._names: list[str] = []  # of segments by their number in the index, including deleted ones
         self._known: dict[str, tuple[int, int]] = {}  # existing segment -> its number, bytes of its .idx in the index
@@ -82,11 +81,6 @@ class AudioCache:
     def __reduce__(self) -> tuple[Callable[[], AudioCache], tuple[()]]:
         settings = {name: getattr(self, name) for name in ("max_bytes", "min_free_bytes", "refresh_s")}
         return functools.partial(AudioCache, self.folder, self.sampling_rate, **settings), ()
-
-    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # When the interpreter ends, what closing needs may be gone already; the system closes the files.
-        if hasattr(self, "_descriptors") and not _is_finalizing():
-            self._close()
 
     def __len__(self) -> int:
         """Return the number of clips known to this process (copies counted)."""
@@ -115,7 +109,7 @@ class AudioCache:
 
         Returns:
             Whether it is stored. False if it is empty or not finite, if the cap or the disk's reserve is reached, or
-            if writing failed (`why_full` tells which).
+            if writing failed.
         """
         assert samples.ndim == 1, samples.shape
         if not len(samples):
@@ -129,39 +123,18 @@ class AudioCache:
                 return True
             return self._has_room(pcm.nbytes + RECORD.itemsize) and self._append(words, pcm)
 
-    def refresh(self) -> None:
-        """Look for clips of other processes. Before a fork, it spares each child its own first look."""
-        with self._locked():
-            self._refresh()
-
-    def close(self) -> None:
-        """Close all files. The cache can still be used."""
-        with self._locked():
-            self._close()
-
     # --- this process -----------------------------------------------------------------------------------------------
 
     def _enter_process(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._writer: SegmentWriter | None = None
-        self._descriptors: dict[str, int] = {}  # of .pcm files
+        self._open: dict[str, FileIO] = {}  # .pcm files for reading
 
     def _locked(self) -> threading.RLock:
         if self._pid != os.getpid():  # forked: the segment is the parent's, and its lock may be held for ever
-            self._close()
             self._enter_process()
         return self._lock
-
-    def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        self._close_descriptors()
-
-    def _close_descriptors(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
 
     def _hash(self, key: str) -> tuple[int, int]:
         return hash_key(f"{self.sampling_rate}\0{key}")
@@ -179,7 +152,7 @@ class AudioCache:
     def _read(self, row: np.void) -> npt.NDArray[np.int16] | None:
         segment, offset, num_bytes = int(row["segment"]), int(row["offset"]), 2 * int(row["num_samples"])
         try:
-            data = os.pread(self._descriptor(self._names[segment]), num_bytes, offset)
+            data = os.pread(self._pcm_file(self._names[segment]).fileno(), num_bytes, offset)
         except OSError:  # deleted meanwhile, or too many open files: it may work next time
             return None
         if len(data) < num_bytes or (not row["is_checked"] and zlib.crc32(data) != row["checksum"]):
@@ -188,12 +161,12 @@ class AudioCache:
         row["is_checked"] = 1
         return np.frombuffer(data, "<i2")
 
-    def _descriptor(self, name: str) -> int:
-        if name not in self._descriptors:
-            if len(self._descriptors) >= _MAX_OPEN_SEGMENTS:
-                self._close_descriptors()
-            self._descriptors[name] = os.open(self.folder / f"{name}.pcm", os.O_RDONLY | os.O_CLOEXEC)
-        return self._descriptors[name]
+    def _pcm_file(self, name: str) -> FileIO:
+        if name not in self._open:
+            if len(self._open) >= _MAX_OPEN_SEGMENTS:
+                self._open.clear()
+            self._open[name] = FileIO(self.folder / f"{name}.pcm")
+        return self._open[name]
 
     def _refresh(self) -> None:
         """Read new records of all segments, forget deleted segments, measure used and free bytes."""
@@ -223,10 +196,8 @@ class AudioCache:
         if deleted:
             self._index.drop_segments([self._known.pop(name)[0] for name in deleted])
         for name in deleted:
-            if name in self._descriptors:
-                os.close(self._descriptors.pop(name))
+            self._open.pop(name, None)
             if self._writer is not None and self._writer.name == name:
-                self._writer.close()
                 self._writer = None
 
     # --- writing ------------------------------------------------------------------------------------------------------
@@ -239,12 +210,8 @@ class AudioCache:
         is_near = self.max_bytes is not None and self._used_bytes + num_bytes > self.max_bytes * 7 // 8
         if is_near or now_s - self._refreshed_s >= self.refresh_s:
             self._refresh()
-        if self.max_bytes is not None and self._used_bytes + num_bytes > self.max_bytes:
-            self.why_full = f"{self.folder} holds {self._used_bytes / 1e9:.2f} of {self.max_bytes / 1e9:.2f} GB allowed"
-        elif num_bytes > self._spare_bytes:
-            self.why_full = f"the disk of {self.folder} is nearly full"
-        else:
-            self.why_full = ""
+        has_room = self.max_bytes is None or self._used_bytes + num_bytes <= self.max_bytes
+        if has_room and num_bytes <= self._spare_bytes:
             return True
         self._refuse_until_s = now_s + self.refresh_s
         return False
@@ -268,14 +235,12 @@ class AudioCache:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._writer = SegmentWriter(self.folder)
             record = self._writer.append(words, pcm)
-        except OSError as error:
-            self._writer = None  # it closed itself
-            self.why_full = f"{self.folder}: {error.strerror or error}"
+        except BaseException as error:
+            self._writer = None
+            if not isinstance(error, OSError):
+                raise
             self._refuse_until_s = time.monotonic() + RETRY_S
             return False
-        except BaseException:
-            self._writer = None
-            raise
         self._add(self._writer.name, record, self._writer.index_bytes)
         num_bytes = pcm.nbytes + RECORD.itemsize
         self._used_bytes += num_bytes

@@ -38,9 +38,9 @@ def run(cache_dir: str | None = None, *, clear: Sequence[str] | None = None) -> 
         num_bytes = sum(_num_bytes(path) for place in places for path in place.rglob("*"))
         print(f"  {part:<10}{_size(num_bytes):>10}  {what}")
         for place in places if part == "audio" else ():
-            usage = audio_cache_usage(place)
-            hours = f", {usage.duration_s / 3600:.1f} h" if usage.duration_s == usage.duration_s else ""
-            print(f"{'':22}  {place.relative_to(folder)}: {usage.num_clips:,} clips{hours}")
+            num_clips, duration_s = audio_cache_usage(place)
+            hours = f", {duration_s / 3600:.1f} h" if duration_s == duration_s else ""
+            print(f"{'':22}  {place.relative_to(folder)}: {num_clips:,} clips{hours}")
     return 0
 
 
