@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import shutil
 import threading
 import time
 import zlib
@@ -173,10 +174,10 @@ class AudioCache:
         self._refreshed_s = time.monotonic()
         try:
             sizes = segment_sizes(self.folder)
+            self._spare_bytes = self._measure_spare_bytes()
         except OSError:
             return  # too many open files, for example: what is known stays valid
         self._used_bytes = sum(sum(parts.values()) for parts in sizes.values())
-        self._spare_bytes = self._measure_spare_bytes()
         self._forget([name for name in self._known if "idx" not in sizes.get(name, {})])
         for name, parts in sizes.items():
             _, start = self._known.get(name, (0, 0))
@@ -219,15 +220,9 @@ class AudioCache:
     def _measure_spare_bytes(self) -> int:
         """Return the free space of the disk, less what is left to others."""
         folder = self.folder.absolute()
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        try:
-            disk = os.statvfs(folder)
-        except OSError:
-            return 0
-        share = int(MIN_FREE_SHARE * disk.f_blocks * disk.f_frsize)
-        reserve = max(MIN_FREE_BYTES, min(share, MAX_RESERVE_BYTES))
-        return disk.f_bavail * disk.f_frsize - (reserve if self.min_free_bytes is None else self.min_free_bytes)
+        disk = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists()))
+        reserve = max(MIN_FREE_BYTES, min(int(MIN_FREE_SHARE * disk.total), MAX_RESERVE_BYTES))
+        return disk.free - (reserve if self.min_free_bytes is None else self.min_free_bytes)
 
     def _append(self, words: tuple[int, int], pcm: npt.NDArray[np.int16]) -> bool:
         try:

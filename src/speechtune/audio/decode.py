@@ -103,24 +103,29 @@ class _Output:
 
     def __init__(self, name: str, sampling_rate: int, max_duration_s: float) -> None:
         self.name, self.max_duration_s = name, max_duration_s
-        self._target_rate, self._rate = sampling_rate, 0
+        self._target_rate = self._rate = sampling_rate  # Hz
         self._earlier_s, self._num_decoded = 0.0, 0  # decoded at earlier rates, and at this one
-        self._low, self._high = math.inf, -math.inf
-        self._resampler: soxr.ResampleStream | None = None
-        self._pending: list[npt.NDArray[np.float32]] = []  # at the file's rate
+        self._peak = 0.0  # NaN once a sample is NaN
+        self._resampler: soxr.ResampleStream | None = None  # at this rate; None: not needed
+        self._pending: list[npt.NDArray[np.float32]] = []  # at this rate
         self._num_pending = 0
         self._blocks: list[npt.NDArray[np.float32]] = []  # at the target rate
+
+    @property
+    def duration_s(self) -> float:
+        return self._earlier_s + self._num_decoded / self._rate
 
     def add(self, block: npt.NDArray[np.float32], rate: int) -> None:
         """Append decoded samples (n,) at `rate` Hz, which may change on the way: in HE-AAC and joined MP3s."""
         if rate != self._rate:
-            self._earlier_s = self._flush()
-            self._rate, self._num_decoded = rate, 0
-            self._resampler = soxr.ResampleStream(rate, self._target_rate, 1, dtype="float32", quality="HQ")
+            self._resample(is_last=True)
+            self._earlier_s, self._num_decoded, self._rate = self.duration_s, 0, rate
+            is_target = rate == self._target_rate
+            self._resampler = None if is_target else soxr.ResampleStream(rate, self._target_rate, 1, quality="HQ")
         self._pending.append(block)
         self._num_pending += len(block)
         self._num_decoded += len(block)
-        _check_plausible(self.name, self._earlier_s + self._num_decoded / rate, rate, self.max_duration_s)
+        _check_plausible(self.name, self.duration_s, rate, self.max_duration_s)
         if self._num_pending >= _BLOCK_SAMPLES:
             self._resample()
 
@@ -130,39 +135,29 @@ class _Output:
         Raises:
             AudioError: there are none, fewer than `expected_s` seconds, or they are no sound.
         """
-        duration_s = self._flush()
+        self._resample(is_last=True)
         samples = _joined(self._blocks)
-        peak = max(self._high, -self._low)
-        if duration_s < expected_s - TOLERANCE_S:
+        if self.duration_s < expected_s - TOLERANCE_S:
             found = f"is cut short or damaged: not all of its {expected_s:.2f} s can be decoded"
             refuse(self.name, f"{found}. {COPY_AGAIN}", "truncated")
-        if not duration_s:
-            refuse(self.name, "has a header but no samples", "no_frames")
-        if not math.isfinite(self._high - self._low):
+        if not math.isfinite(self._peak):
             refuse(self.name, "has samples that are NaN or infinite", "non_finite")
-        if peak > MAX_PEAK:
-            found = f"has samples up to {peak:.6g}, where full scale is 1. Scale it to [-1, 1]"
+        if self._peak > MAX_PEAK:
+            found = f"has samples up to {self._peak:.6g}, where full scale is 1. Scale it to [-1, 1]"
             refuse(self.name, found, "out_of_range")
         if not len(samples):
-            refuse(self.name, f"is too short to have a sample at {self._target_rate} Hz", "no_frames")
+            refuse(self.name, f"has no samples at {self._target_rate} Hz", "no_frames")
         return samples
-
-    def _flush(self) -> float:
-        """Resample all that is pending at this rate; return the seconds decoded so far."""
-        if not self._rate:
-            return 0.0
-        self._resample(is_last=True)
-        return self._earlier_s + self._num_decoded / self._rate
 
     def _resample(self, *, is_last: bool = False) -> None:
         block = _joined(self._pending)
         self._num_pending = 0
         if len(block):
-            self._low = float(np.minimum(self._low, block.min()))  # NaN stays NaN
-            self._high = float(np.maximum(self._high, block.max()))
-        if self._resampler is not None and self._rate != self._target_rate:
+            self._peak = float(np.max([self._peak, block.max(), -block.min()]))
+        if self._resampler is not None:
             block = self._resampler.resample_chunk(block, last=is_last)
-        self._blocks.append(block)
+        if len(block):
+            self._blocks.append(block)
 
 
 def _joined(blocks: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Mp3Scan", "scan_mp3"]
 
@@ -57,8 +58,7 @@ class Mp3Scan:
         return f"about {lost_s:.2f} s of MP3 frames are missing or damaged" if lost_s > tolerance_s else ""
 
 
-@dataclass(frozen=True, slots=True)
-class _FrameKind:
+class _FrameKind(NamedTuple):
     """What all frames of one MPEG version, layer and rate share."""
 
     sampling_rate: int
