@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import audio_files
 import numpy as np
@@ -15,10 +16,10 @@ from speechtune.data.prepare import Limits, prepare_split
 from speechtune.doctor import checks
 from speechtune.doctor.checks import (
     EDGES_S,
+    decode_sample,
     deleted_characters,
     duration_histogram,
     find_outliers,
-    sample_audio,
     shared,
     signs_in,
 )
@@ -96,6 +97,12 @@ class Table:
         return Utterance(self.ids[row], path, path, "", float(self.durations_s[row]), path)
 
 
+def decoded(table: Table, limits: Limits | None = None, **options: Any) -> Role:
+    role = table.role(limits)
+    decode_sample(role, **options)
+    return role
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
     voice = audio_files.voice(0.5, 16_000)
@@ -109,7 +116,7 @@ def table(tmp_path: Path) -> Table:
 
 def test_formats_are_counted_and_what_evaluation_can_not_use_is_named(table: Table):
     seen: list[int] = []
-    found = sample_audio(table.role(), on_clip=seen.append)
+    found = decoded(table, on_clip=seen.append)
     assert found.num_decoded == 5 and seen == [1, 2, 3, 4, 5]
     assert found.formats == {("WAV", 16_000, 1): 2, ("FLAC", 8_000, 2): 1}
     assert [(reason, utterance.id) for reason, utterance in found.doubtful] == [("silent", "silent")]
@@ -119,22 +126,22 @@ def test_formats_are_counted_and_what_evaluation_can_not_use_is_named(table: Tab
 
 def test_training_can_not_use_silence_nor_recordings_that_are_shorter_than_their_header_says(table: Table):
     table.durations_s[0] = 3.0
-    found = sample_audio(table.role(Limits(min_duration_s=1.0)))
+    found = decoded(table, Limits(min_duration_s=1.0))
     reasons = [("good", "too_short"), ("silent", "silent"), ("torn", "truncated"), ("good", "undecodable")]
     assert [(row.id, row.reason) for row in found.unusable] == reasons and found.doubtful == []
 
 
 def test_no_recording_at_all_is_no_error():
-    assert sample_audio(Table([]).role()).num_decoded == 0
+    assert decoded(Table([])).num_decoded == 0
 
 
 def test_a_sample_is_spread_evenly_from_the_first_to_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(checks, "MAX_DECODED", 5)
     table = Table([tmp_path / "none.wav"] * 101)
-    assert sample_audio(table.role()).num_decoded == 5 and table.asked == [0, 25, 50, 75, 100]
+    assert decoded(table).num_decoded == 5 and table.asked == [0, 25, 50, 75, 100]
 
 
 @pytest.mark.parametrize(("duration_s", "num_decoded"), [(900.0, 2), (7200.0, 1), (math.nan, 3)])
 def test_long_recordings_are_sampled_by_their_length(duration_s: float, num_decoded: int, tmp_path: Path):
     table = Table([tmp_path / "none.wav"] * 3, [duration_s] * 3)
-    assert sample_audio(table.role()).num_decoded == num_decoded
+    assert decoded(table).num_decoded == num_decoded

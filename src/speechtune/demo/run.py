@@ -23,7 +23,7 @@ BASE_MODEL = Path(__file__).with_name("base_model")
 RECIPE = Path(__file__).with_name("recipe.yaml")
 UNSEEN_VOICE = "_unseen_voice"  # suffix of the second evaluation's files in the run's folder
 NOTICE = (
-    "The voices of this demo are synthetic: espeak-ng reads sentences made from a small grammar. Its scores show that\n"
+    "The voices of this demo are synthetic: espeak-ng reads sentences made from a small grammar. Its scores show that "
     "everything works; they say nothing about how well real Turkish speech would be recognised."
 )
 
@@ -82,7 +82,7 @@ def _timed(took_s: dict[str, float], phase: str) -> Iterator[None]:
 def _say(text: str) -> None:
     from speechtune.terminal.progress import console
 
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
+    console().print(text, markup=False, highlight=False, soft_wrap=not console().is_terminal)
 
 
 def _build_corpus(folder: Path) -> DemoCorpus:

@@ -18,16 +18,16 @@ from speechtune.audio.decode import read_header
 from speechtune.audio.reader import AudioReader
 from speechtune.audio.samples import signal_problem
 from speechtune.data.prepare import check_decoded
-from speechtune.doctor.roles import SAMPLING_RATE, AudioSample, Role
+from speechtune.doctor.roles import SAMPLING_RATE, Role
 from speechtune.errors import AudioError
 from speechtune.text.vocab import count_tokens
 from speechtune.types import Skipped, Utterance
 
 __all__ = [
+    "decode_sample",
     "deleted_characters",
     "duration_histogram",
     "find_outliers",
-    "sample_audio",
     "shared",
     "signs_in",
 ]
@@ -86,32 +86,32 @@ def find_outliers(durations_s: NDArray[np.float32], texts: Sequence[str]) -> tup
 # ---- audio
 
 
-def sample_audio(role: Role, *, on_clip: Callable[[int], None] = lambda done: None) -> AudioSample:
+def decode_sample(role: Role, *, on_clip: Callable[[int], None] = lambda done: None) -> None:
     """Decode and check up to 200 recordings, evenly spread over the split, or half an hour of them.
 
     Args:
+        role: the results are added to it.
         on_clip: called with the number of recordings done.
     """
-    sample, split, table, reader = AudioSample(), role.split, role.split.table, AudioReader(SAMPLING_RATE)
+    split, table, reader = role.split, role.split.table, AudioReader(SAMPLING_RATE)
     for row in _spread(table.durations_s):
         utterance: Utterance | None = None
         try:
             utterance = table[row]
             header = read_header(utterance.audio, name=utterance.file)
-            sample.formats[(header.format, header.sampling_rate, header.num_channels)] += 1
+            role.formats[(header.format, header.sampling_rate, header.num_channels)] += 1
             samples = reader.pcm(utterance)
             if role.limits is not None:
                 check_decoded(utterance, split.texts[row], split.labels(row), samples, SAMPLING_RATE, role.limits)
             elif problem := signal_problem(samples, SAMPLING_RATE):
-                sample.doubtful.append((problem, utterance))
+                role.doubtful.append((problem, utterance))
         except AudioError as error:
             file = utterance.file if utterance else ""  # the bytes of a packed recording may be unreadable
             detail = " ".join(str(error).split())
             duration_s = float(table.durations_s[row])
-            sample.unusable.append(Skipped(table.split, table.ids[row], file, error.reason, detail, duration_s))
-        sample.num_decoded += 1
-        on_clip(sample.num_decoded)
-    return sample
+            role.unusable.append(Skipped(table.split, table.ids[row], file, error.reason, detail, duration_s))
+        role.num_decoded += 1
+        on_clip(role.num_decoded)
 
 
 def _spread(durations_s: NDArray[np.float32]) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from speechtune.data.prepare import REASON_WORDS, check_share_skipped
-from speechtune.doctor.checks import deleted_characters, sample_audio, shared, signs_in
+from speechtune.doctor.checks import decode_sample, deleted_characters, shared, signs_in
 from speechtune.doctor.roles import SAMPLING_RATE, Corpus, Role, read_roles
 from speechtune.doctor.tables import show
 from speechtune.errors import CorpusError, OptionError
@@ -45,7 +45,7 @@ def run(options: Options) -> int:
     corpus, folder = read_roles(options), options.output_dir
     with progress_bar("decoding a sample", unit="clips") as update:
         for role in corpus.roles:
-            role.sample = sample_audio(role, on_clip=lambda done: update(done, 0))
+            decode_sample(role, on_clip=lambda done: update(done, 0))
     stops = _reasons_to_stop(corpus, folder or Path())
     remarks = [*_alphabet(corpus), *_deleted_and_signs(corpus), *_overlap(corpus)]
     remarks += [remark for role in corpus.roles for remark in _audio(role)]
@@ -66,7 +66,7 @@ def _reasons_to_stop(corpus: Corpus, folder: Path) -> list[str]:
     except OptionError as error:
         stops.append(str(error))
     for role in corpus.roles:
-        unusable, num_decoded = role.sample.unusable, role.sample.num_decoded
+        unusable, num_decoded = role.unusable, role.num_decoded
         estimate = round(len(unusable) * len(role.split) / max(num_decoded, 1))  # of the whole split
         skipped = [*role.split.dropped, *(unusable[i % len(unusable)] for i in range(estimate))]
         try:
@@ -143,19 +143,19 @@ def _overlap(corpus: Corpus) -> list[str]:
 
 
 def _audio(role: Role) -> list[str]:
-    sample, remarks = role.sample, []
+    remarks = []
     unknown = int(np.isnan(role.table.durations_s).sum())
     if unknown:
         remarks.append(f"{role.name}: {unknown:,} utterances of unknown duration")
-    if sample.doubtful:
-        problems = Counter(reason for reason, _ in sample.doubtful)
+    if role.doubtful:
+        problems = Counter(reason for reason, _ in role.doubtful)
         reasons = ", ".join(f"{n} {REASON_WORDS.get(reason, reason)}" for reason, n in problems.most_common())
-        first = visible(sample.doubtful[0][1].file)
-        remarks.append(f"{role.name}: of {sample.num_decoded} decoded recordings {reasons}; first: {first}")
-    low = sum(n for (_, rate, _), n in sample.formats.items() if rate < SAMPLING_RATE)
+        first = visible(role.doubtful[0][1].file)
+        remarks.append(f"{role.name}: of {role.num_decoded} decoded recordings {reasons}; first: {first}")
+    low = sum(n for (_, rate, _), n in role.formats.items() if rate < SAMPLING_RATE)
     if low:
         remarks.append(
-            f"{role.name}: {low} of {sample.num_decoded} recordings are below {SAMPLING_RATE // 1000} kHz: "
+            f"{role.name}: {low} of {role.num_decoded} recordings are below {SAMPLING_RATE // 1000} kHz: "
             "the model misses the upper part of their band"
         )
     return remarks

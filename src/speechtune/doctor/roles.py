@@ -18,12 +18,13 @@ from speechtune.errors import TextError
 from speechtune.models.frames import num_frames
 from speechtune.options.table import Family, Options, Settings
 from speechtune.plan.corpus import choose_train_split, find_corpus, read_split
-from speechtune.plan.text import TextNormaliser, text_normaliser
+from speechtune.plan.text import text_normaliser
 from speechtune.text.languages import find_language, language_of
+from speechtune.text.normalise import TextFunction
 from speechtune.text.vocab import Labeller, build_vocabulary
 from speechtune.types import Skipped, Utterance
 
-__all__ = ["SAMPLING_RATE", "AudioSample", "Corpus", "ModelNeeds", "Role", "model_needs", "read_roles"]
+__all__ = ["SAMPLING_RATE", "Corpus", "ModelNeeds", "Role", "model_needs", "read_roles"]
 
 log = logging.getLogger("speechtune")
 
@@ -34,22 +35,6 @@ FramesOf = Callable[[ArrayLike], NDArray[np.int64]]  # durations in seconds -> e
 
 
 @dataclass
-class AudioSample:
-    """Results of decoding some recordings of a split.
-
-    Args:
-        formats: (format, sampling rate in Hz, channels) -> recordings.
-        unusable: skipped by training or evaluation.
-        doubtful: (reason, utterance): silent, clipped or too short, but used by evaluation.
-    """
-
-    num_decoded: int = 0
-    formats: Counter[tuple[str, int, int]] = field(default_factory=Counter)
-    unusable: list[Skipped] = field(default_factory=list)
-    doubtful: list[tuple[str, Utterance]] = field(default_factory=list)
-
-
-@dataclass
 class Role:
     """A split as training or as evaluation data.
 
@@ -57,6 +42,10 @@ class Role:
         table, texts: all of its rows, and their normalised transcripts.
         split: rows in use, before audio is decoded.
         limits: of decoded audio in training; None for evaluation, which uses everything that can be decoded.
+        num_decoded: recordings in the decoded sample; the next three are about them.
+        formats: (format, sampling rate in Hz, channels) -> recordings.
+        unusable: skipped by training or evaluation.
+        doubtful: (reason, utterance): silent, clipped or too short, but used by evaluation.
     """
 
     name: str
@@ -64,20 +53,23 @@ class Role:
     texts: list[str]
     split: PreparedSplit
     limits: Limits | None = None
-    sample: AudioSample = field(default_factory=AudioSample)
+    num_decoded: int = 0
+    formats: Counter[tuple[str, int, int]] = field(default_factory=Counter)
+    unusable: list[Skipped] = field(default_factory=list)
+    doubtful: list[tuple[str, Utterance]] = field(default_factory=list)
 
     @property
     def skipped(self) -> list[Skipped]:
         """Utterances known to be skipped."""
-        return [*self.split.dropped, *self.sample.unusable]
+        return [*self.split.dropped, *self.unusable]
 
     @property
     def num_used(self) -> int:
-        return len(self.split) - len(self.sample.unusable)
+        return len(self.split) - len(self.unusable)
 
     @property
     def hours(self) -> float:
-        return self.split.hours - float(np.nansum([row.duration_s for row in self.sample.unusable])) / 3600
+        return self.split.hours - float(np.nansum([row.duration_s for row in self.unusable])) / 3600
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ class Corpus:
 
     title: str
     settings: Settings
-    normalise: TextNormaliser
+    normalise: TextFunction
     needs: ModelNeeds
     train: Role
     evaluation: Role

@@ -37,7 +37,7 @@ def show(title: str, roles: Sequence[Role], remarks: Sequence[str], stops: Seque
     formats = [
         [f"{kind}, {rate:,} Hz, {channels} channel{'s' if channels > 1 else ''}", role.name, f"{count:,}"]
         for role in roles
-        for (kind, rate, channels), count in role.sample.formats.most_common()
+        for (kind, rate, channels), count in role.formats.most_common()
     ]
     output.table(["audio (of a sample)", "", ">recordings"], formats)
     _show_skipped(output, roles)

@@ -20,8 +20,9 @@ from speechtune.plan.corpus import choose_train_split, find_corpus, read_split, 
 from speechtune.plan.hardware import Precision
 from speechtune.plan.output_folder import inspect_folder
 from speechtune.plan.plan import IDENTITY, RunPlan, SplitPlan
-from speechtune.plan.text import TextNormaliser, text_normaliser
+from speechtune.plan.text import text_normaliser
 from speechtune.text.languages import language_of
+from speechtune.text.normalise import TextFunction
 
 if TYPE_CHECKING:
     from speechtune.corpora.corpus import Corpus
@@ -143,7 +144,7 @@ def _splits(
     return train, evaluation, [f"warning: {text}" for text in warnings if text]
 
 
-def _ignored_letters(normaliser: TextNormaliser) -> list[str]:
+def _ignored_letters(normaliser: TextFunction) -> list[str]:
     letters = getattr(normaliser, "letters_ignored", str)()
     text = f"warning: --chars_to_ignore deletes letters: {' '.join(letters)} (a shell may have expanded an unquoted ?)"
     return [text] if letters else []
@@ -151,7 +152,7 @@ def _ignored_letters(normaliser: TextNormaliser) -> list[str]:
 
 def _protocol(
     settings: Settings,
-    normaliser: TextNormaliser,
+    normaliser: TextFunction,
     language: str | None,
     precision: Precision,
     arguments: Mapping[str, Any],

@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 from speechtune.options.table import Family, Settings
-from speechtune.text.normalise import make_normaliser
+from speechtune.text.normalise import TextFunction, make_normaliser
 
-if TYPE_CHECKING:
-    from speechtune.text.phonemes import Phonemizer
-
-__all__ = ["TextNormaliser", "text_normaliser"]
-
-
-class TextNormaliser(Protocol):
-    """A function of text that can describe itself."""
-
-    def __call__(self, text: str, /) -> str: ...
-
-    def describe(self) -> str:
-        """In a few words, for score files."""
-        ...
-
-    def hash(self) -> str:
-        """Equal only for normalisers that do the same."""
-        ...
-
-
-@dataclass(frozen=True)
-class Phonemised:
-    """Transcripts normalised, then converted to phonemes."""
-
-    normaliser: TextNormaliser
-    phonemizer: Phonemizer
-
-    def __call__(self, text: str) -> str:
-        return self.phonemizer(self.normaliser(text))
-
-    def describe(self) -> str:
-        return f"{self.normaliser.describe()}; then {self.phonemizer.describe()}"
-
-    def hash(self) -> str:
-        return hashlib.sha256(self.describe().encode()).hexdigest()[:12]
+__all__ = ["text_normaliser"]
 
 
 def text_normaliser(
     settings: Settings, language: str | None, family: Family
-) -> tuple[TextNormaliser, Callable[[str], str]]:
+) -> tuple[TextFunction, Callable[[str], str]]:
     """Return the normaliser of transcripts and that of hypotheses, which differ where phonemes are recognised.
 
     Raises:
@@ -69,7 +32,7 @@ def text_normaliser(
     )
     if settings.phoneme_language is None:
         return normaliser, normaliser
-    from speechtune.text.phonemes import make_phonemizer
+    from speechtune.text.phonemes import Phonemised, make_phonemizer
 
     phonemizer = make_phonemizer(settings.phoneme_language, word_delimiter_token=settings.word_delimiter_token)
     return Phonemised(normaliser, phonemizer), str  # hypotheses are phonemes already

@@ -19,7 +19,7 @@ from speechtune.text.espeak import CHARS_UTF8, data_path, load_library, start_li
 from speechtune.text.languages import find_language, near_languages
 from speechtune.text.normalise import TextFunction
 
-__all__ = ["TIMIT_FOLDING", "Phonemizer", "TimitPhones", "espeak_voices", "fold_timit", "make_phonemizer"]
+__all__ = ["TIMIT_FOLDING", "Phonemised", "Phonemizer", "TimitPhones", "espeak_voices", "fold_timit", "make_phonemizer"]
 
 # espeak-ng/speak_lib.h
 _AUDIO_OUTPUT_RETRIEVAL = 1
@@ -124,6 +124,20 @@ class Phonemizer:
         return (
             f"phones by espeak-ng, voice {self.voice}, IPA without stress, words apart by {self.word_delimiter_token}"
         )
+
+
+@dataclass(frozen=True)
+class Phonemised(TextFunction):
+    """Transcripts normalised, then converted to phonemes."""
+
+    normaliser: TextFunction
+    phonemizer: Phonemizer
+
+    def __call__(self, text: str) -> str:
+        return self.phonemizer(self.normaliser(text))
+
+    def describe(self) -> str:
+        return f"{self.normaliser.describe()}; then {self.phonemizer.describe()}"
 
 
 def make_phonemizer(language: str, *, word_delimiter_token: str | None = "|") -> Phonemizer:

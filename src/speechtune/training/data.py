@@ -28,7 +28,8 @@ from speechtune.models.recogniser import Recogniser
 from speechtune.options.table import Settings
 from speechtune.plan.corpus import find_corpus, read_split
 from speechtune.plan.plan import RunPlan
-from speechtune.plan.text import TextNormaliser, text_normaliser
+from speechtune.plan.text import text_normaliser
+from speechtune.text.normalise import TextFunction
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -61,7 +62,7 @@ class CorpusData:
 
     train: Rows | None
     evaluation: Rows | None
-    normalise: TextNormaliser
+    normalise: TextFunction
     normalise_hypothesis: Callable[[str], str]
     train_texts: list[str]
     evaluation_texts: list[str]
