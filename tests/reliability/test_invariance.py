@@ -153,7 +153,7 @@ def test_the_audio_cache_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     for name, more in caches.items():
         if name == "too small":
             monkeypatch.setenv("SPEECHTUNE_CACHE", str(tmp_path / "other"))
-        assert run(*words(corpus, tmp_path / name, *RANDOMNESS, *more, "--save_steps", "100")) == 0
+        assert run(*words(corpus, tmp_path / name, *RANDOMNESS, *more, "--save_steps", "100", "--force")) == 0
         assert_same_weights(tmp_path / name, tmp_path / "off")
 
 

@@ -52,7 +52,11 @@ def resolve(options: Options) -> RunPlan:
         corpus.language or settings.dataset_config_name, settings.target_language or settings.language
     )
     normaliser, _ = text_normaliser(settings, language, family)
-    arguments, precision = training_arguments(options.training, settings, output_dir)
+    if options.command in ("doctor", "vocab"):  # nothing is computed: no torch is loaded
+        arguments: dict[str, Any] = {}
+        precision = Precision(False, False, "highest", "none", True)
+    else:
+        arguments, precision = training_arguments(options.training, settings, output_dir)
     resumes, clears = False, False
     if options.do_train and output_dir is not None:
         identity = {name: getattr(settings, name) for name in IDENTITY}
@@ -139,8 +143,12 @@ def _splits(
         split_plan(part[1], split) if split is not None else None for part, split in zip(parts, rows, strict=True)
     )
     warnings = []
-    if isinstance(rows[0], SplitTable) and isinstance(rows[1], SplitTable) and options.command != "vocab":
-        warnings = [shared_speech(rows[0], rows[1], force=settings.force or options.command == "doctor")]
+    if (
+        isinstance(rows[0], SplitTable)
+        and isinstance(rows[1], SplitTable)
+        and options.command not in ("doctor", "vocab")
+    ):
+        warnings = [shared_speech(rows[0], rows[1], force=settings.force)]
     return train, evaluation, [f"warning: {text}" for text in warnings if text]
 
 

@@ -13,7 +13,6 @@ from speechtune.audio.reader import AudioReader
 from speechtune.corpora.cache import cache_folder
 from speechtune.corpora.stream import UtteranceStream
 from speechtune.corpora.table import SplitTable
-from speechtune.data.dataset import BatchMaker, SpeechDataset
 from speechtune.data.prepare import (
     Limits,
     PreparedSplit,
@@ -23,7 +22,6 @@ from speechtune.data.prepare import (
     summary_line,
     training_limits,
 )
-from speechtune.data.streaming import StreamDataset
 from speechtune.models.recogniser import Recogniser
 from speechtune.options.table import Settings
 from speechtune.plan.corpus import find_corpus, read_split
@@ -31,8 +29,13 @@ from speechtune.plan.plan import RunPlan
 from speechtune.plan.text import text_normaliser
 from speechtune.text.normalise import TextFunction
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a corpus alone, as `speechtune doctor` reads it, needs no torch
     from transformers import TrainingArguments
+
+    from speechtune.data.dataset import SpeechDataset
+    from speechtune.data.streaming import StreamDataset
+
+    AnyDataset = SpeechDataset | StreamDataset
 
 __all__ = [
     "CorpusData",
@@ -46,7 +49,6 @@ __all__ = [
 log = logging.getLogger("speechtune")
 
 Rows = SplitTable | UtteranceStream
-AnyDataset = SpeechDataset | StreamDataset
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,9 @@ def build_datasets(plan: RunPlan, data: CorpusData, recogniser: Recogniser, args
     Raises:
         CorpusError: more is skipped than --max_skipped allows, or nothing is left.
     """
+    from speechtune.data.dataset import BatchMaker, SpeechDataset
+    from speechtune.data.streaming import StreamDataset
+
     settings = plan.settings
     training = training_limits(settings, recogniser)
     train_split = _prepare(plan, "train", data.train, data.train_texts, recogniser, training)

@@ -20,13 +20,15 @@ from speechtune.plan.output_folder import drop_later_steps, write_settings, writ
 from speechtune.plan.plan import RunPlan
 from speechtune.terminal.formatting import visible
 from speechtune.training.build import build_trainer
-from speechtune.training.data import AnyDataset, CorpusData, Datasets
+from speechtune.training.data import CorpusData, Datasets
 from speechtune.training.progress import TrainingProgress
 from speechtune.training.signals import StopAtSignal, stop_signals
 from speechtune.types import Skipped
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
+
+    from speechtune.training.data import AnyDataset
 
 __all__ = ["Session"]
 
