@@ -109,9 +109,9 @@ def make_scorer(tokenizer: Any) -> Any:
     def score(prediction: Any) -> dict[str, float]:
         ids = np.argmax(prediction.predictions, axis=-1)
         labels = np.where(prediction.label_ids == -100, tokenizer.pad_token_id, prediction.label_ids)
-        said = tokenizer.batch_decode(ids)
-        meant = tokenizer.batch_decode(labels, group_tokens=False)
-        return {"wer": word_error_rate([text or " " for text in meant], said)}
+        hypotheses = tokenizer.batch_decode(ids)
+        references = tokenizer.batch_decode(labels, group_tokens=False)
+        return {"wer": word_error_rate([text or " " for text in references], hypotheses)}
 
     return score
 

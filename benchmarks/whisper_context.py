@@ -157,7 +157,7 @@ def _evaluate(recogniser: Any, data: dict[str, Any]) -> dict[str, Any]:
         )
         assert made is not None
         rows = [(h.reference.split(), h.hypothesis.split()) for h in made.hypotheses]
-        loops = sum(len(said) > 2 * len(meant) for meant, said in rows)
+        loops = sum(len(hypothesis) > 2 * len(reference) for reference, hypothesis in rows)
         found[language] = {
             "wer": made.total("wer").rate, "loops": loops, "clips": len(rows), "cpu_s": time.process_time() - start_s
         }  # fmt: skip

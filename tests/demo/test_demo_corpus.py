@@ -52,18 +52,18 @@ def test_every_slot_of_the_grammar_is_filled_and_none_is_idle():
 
 def test_no_sentence_is_in_two_splits_but_for_the_two_tests():
     clips = corpus._plan()
-    said = {}
+    texts = {}
     for clip in clips:
-        said.setdefault((clip.release, clip.split), set()).add(clip.sentence)
-    assert {key: len(value) for key, value in said.items()} == {
+        texts.setdefault((clip.release, clip.split), set()).add(clip.sentence)
+    assert {key: len(value) for key, value in texts.items()} == {
         (RELEASE, "train"): corpus.NUM_TRAIN,
         (RELEASE, "dev"): corpus.NUM_DEV,
         (RELEASE, "test"): corpus.NUM_TEST,
         (RELEASE_UNSEEN_VOICE, "test"): corpus.NUM_TEST,
     }
-    assert said[RELEASE, "test"] == said[RELEASE_UNSEEN_VOICE, "test"]
-    assert not said[RELEASE, "test"] & (said[RELEASE, "train"] | said[RELEASE, "dev"])
-    assert not said[RELEASE, "train"] & said[RELEASE, "dev"]
+    assert texts[RELEASE, "test"] == texts[RELEASE_UNSEEN_VOICE, "test"]
+    assert not texts[RELEASE, "test"] & (texts[RELEASE, "train"] | texts[RELEASE, "dev"])
+    assert not texts[RELEASE, "train"] & texts[RELEASE, "dev"]
 
 
 def test_the_unseen_voices_are_heard_neither_in_training_nor_by_the_base_model():

@@ -45,11 +45,11 @@ def test_the_demo_ends_with_two_scores_a_transcript_and_a_report_and_runs_twice(
     monkeypatch.setattr(run, "RECIPE", tmp_path / "recipe.yaml")
     for _ in range(2):
         assert run_demo(tmp_path / "demo") == 0
-        said = capsys.readouterr()
-        assert NOTICE in said.err
-        assert "unseen voice" in said.out
-        assert "hypothesis:" in said.err
-        assert str(tmp_path / "demo" / "report.html") in said.err.replace("\n", "")
+        output = capsys.readouterr()
+        assert NOTICE in output.err
+        assert "unseen voice" in output.out
+        assert "hypothesis:" in output.err
+        assert str(tmp_path / "demo" / "report.html") in output.err.replace("\n", "")
     for suffix in ("", "_unseen_voice"):
         results = json.loads((tmp_path / "demo" / f"eval_results{suffix}.json").read_text("utf-8"))
         assert results["eval_samples"] == 4

@@ -54,11 +54,11 @@ def corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Corpus:
 
 
 def test_a_healthy_corpus_is_counted_and_training_would_begin(corpus: Corpus):
-    said = corpus.fill(seconds=1.5).see()
-    facts = [line.split()[-2] for line in said.splitlines()[4:15]]
+    output = corpus.fill(seconds=1.5).see()
+    facts = [line.split()[-2] for line in output.splitlines()[4:15]]
     assert facts == ["train", "40", "0.02", "1.5", "1.5", "1.5", "40", "120", "0", "0", "40"]
-    assert "WAV, 16,000 Hz, 1 channel" in said
-    assert said.splitlines()[-1] == "Training would begin: 40 utterances, 0.02 h; scored on 1."
+    assert "WAV, 16,000 Hz, 1 channel" in output
+    assert output.splitlines()[-1] == "Training would begin: 40 utterances, 0.02 h; scored on 1."
 
 
 def test_what_training_leaves_out_is_named_with_its_reason_and_written(corpus: Corpus, tmp_path: Path):
@@ -67,10 +67,10 @@ def test_what_training_leaves_out_is_named_with_its_reason_and_written(corpus: C
     corpus.add("train", "!", seconds=1)
     corpus.add("train", "bir " * 20, seconds=0.5)
     corpus.add("train", "kesik").write_bytes(b"RIFF")
-    said = corpus.see("--output_dir", str(tmp_path / "out"), "--chars_to_ignore", "!")
+    output = corpus.see("--output_dir", str(tmp_path / "out"), "--chars_to_ignore", "!")
     for reason in ("too long", "with an empty transcript", "with fewer frames than labels", "undecodable"):
-        assert reason in said
-    assert "Training would begin: 60 utterances" in said
+        assert reason in output
+    assert "Training would begin: 60 utterances" in output
     rows = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
     reasons = ["empty_transcript", "fewer_frames_than_labels", "too_long", "truncated"]
     assert sorted(row["reason"] for row in rows) in (reasons, [*reasons[:3], "undecodable"])
@@ -97,17 +97,17 @@ def test_whisper_has_no_frames_but_longest_labels(corpus: Corpus, tmp_path: Path
     corpus.add("train", "bir " * 500, seconds=1)
     (tmp_path / "model").mkdir()
     build_whisper(tmp_path / "model")
-    said = corpus.see("--model_name_or_path", str(tmp_path / "model"))
-    assert "with more labels than the decoder takes" in said
+    output = corpus.see("--model_name_or_path", str(tmp_path / "model"))
+    assert "with more labels than the decoder takes" in output
 
 
 def test_too_much_left_out_is_exit_code_2_as_training_would(corpus: Corpus):
     for index in range(10):
         corpus.add("train", "" if index < 3 else f"bir {index}")
     corpus.add("test", "bir")
-    said = corpus.see(code=2)
-    assert "Training would stop: train: skipped 3 of 10 utterances" in said
-    assert "3 of 10 can't be used, over --max_skipped 0.05" in said
+    output = corpus.see(code=2)
+    assert "Training would stop: train: skipped 3 of 10 utterances" in output
+    assert "3 of 10 can't be used, over --max_skipped 0.05" in output
     assert "Training would begin" in corpus.see("--max_skipped", "0.5")
 
 
@@ -125,10 +125,10 @@ def test_a_split_that_is_not_there_is_a_message(corpus: Corpus):
 def test_what_both_splits_share_is_said(corpus: Corpus):
     corpus.fill()
     corpus.add("test", "Bir iki ü", speaker="s7")
-    said = corpus.see()
-    assert "sentences in both splits: 1, in 1 of 2 evaluation utterances (50.0 %)" in said
-    assert "speakers in both splits: 1, in 1 of 2 evaluation utterances (50.0 %)" in said
-    assert "recordings in both" not in said
+    output = corpus.see()
+    assert "sentences in both splits: 1, in 1 of 2 evaluation utterances (50.0 %)" in output
+    assert "speakers in both splits: 1, in 1 of 2 evaluation utterances (50.0 %)" in output
+    assert "recordings in both" not in output
     corpus.rows["test"].append(corpus.rows["train"][0])
     assert "recordings in both splits: 1, in 1 of 3" in corpus.see()
 
@@ -136,27 +136,29 @@ def test_what_both_splits_share_is_said(corpus: Corpus):
 def test_an_evaluation_of_nothing_but_training_recordings_stops_training(corpus: Corpus):
     corpus.fill()
     corpus.rows["test"] = corpus.rows["train"][:2]
-    said = corpus.see(code=2)
-    assert "Training would stop: --eval_split_name test: all 2 of its recordings are also in the training data" in said
+    output = corpus.see(code=2)
+    assert (
+        "Training would stop: --eval_split_name test: all 2 of its recordings are also in the training data" in output
+    )
 
 
 def test_characters_that_only_the_evaluation_has_and_rare_ones_are_named(corpus: Corpus):
     corpus.fill()
     corpus.add("test", "quiz")
-    said = corpus.see()
+    output = corpus.see()
     assert (
         "evaluation text: 3 characters are not in the vocabulary, so always wrong: q (U+0071, LATIN SMALL LETTER Q) x1"
-        in said
+        in output
     )
-    assert "characters occur fewer than 5 times:" in said
+    assert "characters occur fewer than 5 times:" in output
 
 
 def test_characters_that_a_given_tokenizer_lacks_are_named(corpus: Corpus, tmp_path: Path):
     from trained_folders import ctc_folder
 
     folder = ctc_folder(tmp_path / "model", letters="birkü")
-    said = corpus.fill().see("--tokenizer_name_or_path", str(folder))
-    assert "train text: 6 characters are not in the vocabulary, so always wrong" in said
+    output = corpus.fill().see("--tokenizer_name_or_path", str(folder))
+    assert "train text: 6 characters are not in the vocabulary, so always wrong" in output
 
 
 def test_letters_and_digits_lost_to_the_readme_protocol_are_named(corpus: Corpus):
@@ -180,11 +182,11 @@ def test_silent_clipped_and_narrow_audio_is_found_in_the_sample(corpus: Corpus):
     for split in ("train", "test"):
         corpus.add(split, "bir", samples=np.zeros(16000, np.float32))
         corpus.add(split, "iki", samples=np.sign(audio_files.voice(1.0, 16000)))
-    said = corpus.see()
-    assert said.splitlines()[-1] == "Training would begin: 40 utterances, 0.01 h; scored on 3."
-    assert "/train40.wav: is silent: " in said and "/train41.wav: is clipped: " in said
-    assert "evaluation: of 3 decoded recordings 1 silent, 1 clipped; first: " in said
-    assert "train: 40 of 42 recordings are below 16 kHz" in said
+    output = corpus.see()
+    assert output.splitlines()[-1] == "Training would begin: 40 utterances, 0.01 h; scored on 3."
+    assert "/train40.wav: is silent: " in output and "/train41.wav: is clipped: " in output
+    assert "evaluation: of 3 decoded recordings 1 silent, 1 clipped; first: " in output
+    assert "train: 40 of 42 recordings are below 16 kHz" in output
 
 
 @pytest.mark.parametrize("max_decoded", [200, 4])
@@ -196,10 +198,10 @@ def test_a_corpus_of_nothing_but_broken_audio_stops_training(
     for _ in range(40):
         audio_files.write(corpus.add("train", "bir"), samples, 16000, subtype="FLOAT")
     corpus.add("test", "iki")
-    said = corpus.see(code=2)
+    output = corpus.see(code=2)
     estimated = "" if max_decoded > 40 else "estimated from 4 decoded recordings, "
-    assert f"Training would stop: {estimated}train: skipped 40 of 40 utterances (100.0%, " in said
-    assert "Nothing is left to use." in said and "Training would begin" not in said
+    assert f"Training would stop: {estimated}train: skipped 40 of 40 utterances (100.0%, " in output
+    assert "Nothing is left to use." in output and "Training would begin" not in output
 
 
 def test_an_output_folder_that_can_not_be_written_is_one_message(corpus: Corpus, tmp_path: Path):
@@ -211,16 +213,16 @@ def test_an_output_folder_that_can_not_be_written_is_one_message(corpus: Corpus,
 def test_a_text_far_too_long_for_its_clip_is_shown(corpus: Corpus):
     corpus.fill(seconds=1.0)
     corpus.add("train", "bir iki " * 6)
-    said = corpus.see()
-    assert "train: 1 far from the median 9 characters a second" in said
-    assert "47.0" in said
+    output = corpus.see()
+    assert "train: 1 far from the median 9 characters a second" in output
+    assert "47.0" in output
 
 
 def test_strangers_text_is_harmless_on_the_terminal(corpus: Corpus):
     corpus.fill()
     corpus.add("train", "[bold red]\x1b[31mbir\u202e iki" * 4)
-    said = corpus.see()
-    assert "\x1b" not in said and "\u202e" not in said and "[bold red]" in said
+    output = corpus.see()
+    assert "\x1b" not in output and "\u202e" not in output and "[bold red]" in output
 
 
 def test_a_corpus_alone_needs_no_torch(corpus: Corpus):

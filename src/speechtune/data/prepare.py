@@ -276,7 +276,7 @@ def check_share_skipped(
         raise CorpusError(
             f"{line}\n{len(broken)} of {total} can't be used, over --max_skipped {max_share:g}. "
             f"The first: {_named(first)}\n"
-            "Mend the corpus, or allow more with --max_skipped."
+            "Fix the corpus, or allow more with --max_skipped."
         )
 
 

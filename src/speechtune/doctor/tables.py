@@ -29,7 +29,7 @@ FACTS = (
 
 
 def show(title: str, roles: Sequence[Role], remarks: Sequence[str], stops: Sequence[str]) -> None:
-    """Print all tables to stdout, then what is worth a look, then whether training would begin."""
+    """Print all tables to stdout, then the remarks, then whether training would begin."""
     output = _Output()
     output.line(title)
     output.table(["", *(f">{role.name}" for role in roles)], list(zip(FACTS, *map(_facts, roles), strict=True)))
@@ -44,7 +44,7 @@ def show(title: str, roles: Sequence[Role], remarks: Sequence[str], stops: Seque
     for role in roles:
         _show_outliers(output, role)
     if remarks:
-        output.line("Worth a look")
+        output.line("Worth checking")
         for remark in remarks:
             output.item(remark)
         output.line("")
