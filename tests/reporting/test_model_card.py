@@ -41,7 +41,11 @@ def run_folder(folder: Path, *, alien: str = "", **options: Any) -> Path:
         **options,
     }
     model = {"type": "wav2vec2", "precision": f"bf16 on the CPU{alien}"}
-    write_json(folder / "settings.json", {"options": given, "protocol": protocol, "model": model, "identity": {"x": 1}})
+    plan = {"settings": {"seed": 7}}
+    write_json(
+        folder / "settings.json",
+        {"options": given, "protocol": protocol, "model": model, "identity": {"x": 1}, "plan": plan},
+    )
     write_json(
         folder / "eval_results.json",
         {
@@ -172,7 +176,12 @@ def test_options_show_what_was_given_and_the_defaults_one_looks_for(tmp_path: Pa
     card = model_card(run_folder(tmp_path / "out", max_steps=20))
     assert "| learning\\_rate | 0.0003 |" in card
     assert "| seed | 42 (default) |" in card
-    assert "num\\_train\\_epochs" not in card and "output\\_dir" not in card and "identity" not in card
+    assert (
+        "num\\_train\\_epochs" not in card
+        and "output\\_dir" not in card
+        and "identity" not in card
+        and "plan" not in card
+    )
 
 
 def test_losses_have_a_row_an_evaluation_with_the_training_loss_before_it(tmp_path: Path):

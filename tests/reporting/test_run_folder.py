@@ -50,8 +50,10 @@ def test_settings_are_flattened_and_secrets_hidden(tmp_path):
             "use_auth_token": True,
         },
         "model": {"type": "wav2vec2"},
+        "plan": {"family": "ctc", "settings": {"seed": 1, "api_key": "abc"}, "training_arguments": {"bf16": True}},
     }
     write_json(tmp_path, "settings.json", settings)
+    assert read_run(tmp_path).resolved == {"seed": 1, "api_key": "(hidden)", "bf16": True}
     assert read_run(tmp_path).settings == {
         "hub_token": "(hidden)",
         "unk_token": "[UNK]",

@@ -88,7 +88,7 @@ def _page(run: Run, title: str | None) -> dict[str, Any]:
         "skipped": _skipped(run.skipped),
         "bad_steps": [_bad_step(row) for row in run.bad_steps[:MAX_LISTED]],
         "num_bad_steps": len(run.bad_steps),
-        "settings": [(name, value_text(value)) for name, value in sorted(run.settings.items())],
+        "settings": [(name, value_text(value)) for name, value in sorted((run.resolved | run.settings).items())],
         "max_listed": MAX_LISTED,
         "script": markupsafe.Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

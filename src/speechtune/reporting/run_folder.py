@@ -26,7 +26,8 @@ class Run:
     log_history: list[dict[str, Any]] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)  # trainer_state.json without its log_history
     train_results: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)  # flat: "group.name" for nested ones; secrets hidden
+    settings: dict[str, Any] = field(default_factory=dict)  # options given; "group.name" for facts; secrets hidden
+    resolved: dict[str, Any] = field(default_factory=dict)  # every option with the value that was used
     skipped: list[Skipped] = field(default_factory=list)
     bad_steps: list[dict[str, Any]] = field(default_factory=list)
 
@@ -53,6 +54,8 @@ def read_run(folder: Path) -> Run:
     if not state_file.is_file():
         state_file = max(folder.glob("checkpoint-*/trainer_state.json"), key=_step_of, default=state_file)
     state = read_json(state_file)
+    settings = read_json(folder / "settings.json")
+    plan = settings.pop("plan", {})
     history = state.pop("log_history", None) or []
     suffixes = sorted(path.stem.removeprefix("eval_results") for path in folder.glob("eval_results*.json"))
     return Run(
@@ -61,7 +64,8 @@ def read_run(folder: Path) -> Run:
         log_history=history,
         state=state,
         train_results=read_json(folder / "train_results.json"),
-        settings=_without_secrets(_flat(read_json(folder / "settings.json"))),
+        settings=_without_secrets(_flat(settings)),
+        resolved=_without_secrets({**plan.get("settings", {}), **plan.get("training_arguments", {})}),
         skipped=[Skipped.from_json(row) for row in read_jsonl(folder / "skipped.jsonl")],
         bad_steps=list(read_jsonl(folder / "bad_steps.jsonl")),
     )
