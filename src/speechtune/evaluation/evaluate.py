@@ -73,7 +73,9 @@ class Evaluation:
             OutputError: a file can't be read.
         """
         rows = [Hypothesis.from_json(row) for row in read_jsonl(folder / f"hypotheses{suffix}.jsonl")]
-        return cls(rows, results=read_json(folder / f"eval_results{suffix}.json"), suffix=suffix)
+        results = read_json(folder / f"eval_results{suffix}.json")
+        known_s = math.fsum(row.duration_s for row in rows if not math.isnan(row.duration_s))
+        return cls(rows, audio_s=known_s, results=results, suffix=suffix)
 
     @property
     def name(self) -> str:
@@ -89,6 +91,10 @@ class Evaluation:
     def cer(self) -> float:
         """Character error rate; nan without hypotheses."""
         return self.total("cer").rate if self.hypotheses else math.nan
+
+    @property
+    def num_utterances(self) -> int:
+        return len(self.hypotheses) or self.results.get("eval_samples") or 0
 
     def counts(self, metric: str) -> list[EditCounts]:
         """Return the edit counts of each utterance by one metric."""

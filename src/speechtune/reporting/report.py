@@ -20,7 +20,6 @@ from typing import Any
 import markupsafe
 
 from speechtune.errors import OutputError
-from speechtune.evaluation.evaluate import Evaluation
 from speechtune.evaluation.metrics import all_metrics
 from speechtune.files import explain_write_errors, write_atomically
 from speechtune.reporting.details import evaluation_details
@@ -28,8 +27,7 @@ from speechtune.reporting.findings import counts_in, findings, in_plain_words, i
 from speechtune.reporting.plots import chart_svg, series_of, template_environment, training_charts
 from speechtune.reporting.run_folder import Run, read_run
 from speechtune.reporting.values import value_text
-from speechtune.terminal.formatting import duration_text, percent
-from speechtune.types import EditCounts, Skipped
+from speechtune.types import Skipped
 
 __all__ = ["write_report"]
 
@@ -78,16 +76,20 @@ def _page(run: Run, title: str | None) -> dict[str, Any]:
     return {
         "title": title or _title(run),
         "folder": run.folder.resolve().name,
-        "facts": _facts(run),
-        "head": _head(shown[0]) if shown else _head_while_training(run),
+        "run": run,
+        "model": _model(run),
+        "dataset": _dataset(run),
+        "protocol": _protocol(run.results.get("protocol") or {}),
+        "head": _head(run),
+        "kinds": KINDS,
+        "counts_of": counts_in,
+        "interval": interval_text,
+        "metrics": list(all_metrics().values()),
         "findings": findings(run),
-        "overview": [_overview(evaluation) for evaluation in run.evaluations],
         "evaluations": [evaluation_details(e, TABLE_BYTES * len(e.hypotheses) // num_rows) for e in shown],
-        "training": _training(run),
         "charts": [(chart, markupsafe.Markup(chart_svg(chart))) for chart in charts],
         "skipped": _skipped(run.skipped),
         "bad_steps": [_bad_step(row) for row in run.bad_steps[:MAX_LISTED]],
-        "num_bad_steps": len(run.bad_steps),
         "settings": [(name, value_text(value)) for name, value in sorted((run.resolved | run.settings).items())],
         "max_listed": MAX_LISTED,
         "script": markupsafe.Markup(script),
@@ -110,17 +112,6 @@ def _dataset(run: Run) -> str:
     return str(run.results.get("dataset") or "/".join(str(name) for name in names if name))
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
-    """Return (name, value) of what was evaluated and how."""
-    facts = [
-        ("Model", _model(run)),
-        ("Dataset", _dataset(run)),
-        ("Split", str(run.results.get("split") or "")),
-        ("Protocol", _protocol(run.results.get("protocol") or {})),
-    ]
-    return [(name, value) for name, value in facts if value]
-
-
 def _protocol(protocol: Mapping[str, Any]) -> str:
     """Return "default: normaliser; filters; 3 excluded; other settings; hash"."""
     if not protocol:
@@ -140,94 +131,18 @@ def _protocol(protocol: Mapping[str, Any]) -> str:
     return f"{name}: " + "; ".join(filter(None, parts))
 
 
-def _head(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the large figure, its sentence, and the strip of correct and wrong words."""
-    wer = evaluation.score("wer")
-    counts = counts_in(wer)
-    return {
-        "label": f"WER, word error rate, {evaluation.name}",
-        "wer": wer,
-        "interval": _interval(wer),
-        "sentence": in_plain_words(wer) if wer else "This evaluation holds no word error rate.",
-        "strip": _strip(counts) if counts and (counts.hits or counts.edits) else [],
-        "tiles": _tiles(evaluation),
-    }
-
-
-def _head_while_training(run: Run) -> dict[str, Any]:
-    """Return the same for a run without a final evaluation, from the last WER of the training, if any."""
-    head: dict[str, Any] = {"wer": None, "interval": "", "strip": [], "tiles": []}
+def _head(run: Run) -> dict[str, Any]:
+    """Return the score shown in large, its label and sentence; of a run that was cut short, the last WER known."""
+    if run.evaluations:
+        wer = run.evaluations[0].score("wer")
+        sentence = in_plain_words(wer) if wer else "This evaluation holds no word error rate."
+        return {"label": run.evaluations[0].name, "wer": wer, "sentence": sentence}
     rates = series_of(run.log_history, "eval_wer")
     if not rates:
-        return {**head, "sentence": "This run holds no scores yet."}
+        return {"wer": None, "sentence": "This run holds no scores yet."}
     step, rate = rates[-1]
     sentence = "The last evaluation while training; the run holds no final scores. " + in_plain_words({"rate": rate})
-    return {**head, "label": f"WER, word error rate, at step {step:,.0f}", "wer": {"rate": rate}, "sentence": sentence}
-
-
-def _strip(counts: EditCounts) -> list[dict[str, Any]]:
-    """Return the four kinds of words; width in percent of everything aligned, rate relative to the reference."""
-    total, length = counts.hits + counts.edits, counts.reference_length
-    return [
-        {
-            "kind": kind,
-            "name": name,
-            "count": (count := getattr(counts, kind)),
-            "width": round(100 * count / total, 3),
-            "rate": count / length if length else math.inf,
-        }
-        for kind, name in KINDS.items()
-    ]
-
-
-def _interval(score: Mapping[str, Any] | None) -> str:
-    bounds = interval_text(score)
-    return f"95 % interval {bounds}" if bounds else ""
-
-
-def _tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """Return (name, value, small print)."""
-    tiles = []
-    for metric in all_metrics().values():
-        score = evaluation.score(metric.name)
-        if score is not None and metric.name != "wer":
-            tiles.append((f"{metric.name.upper()}, {metric.title}", percent(score["rate"]), _interval(score)))
-    view = _overview(evaluation)
-    values = [
-        ("utterances", f"{view['num_utterances']:,}" if view["num_utterances"] else "", ""),
-        ("words in the references", f"{view['num_words']:,}" if view["num_words"] else "", ""),
-        ("of speech", duration_text(view["duration_s"]) if view["duration_s"] else "", ""),
-    ]
-    return tiles + [tile for tile in values if tile[1]]
-
-
-def _overview(evaluation: Evaluation) -> dict[str, Any]:
-    """Return one row of the table of evaluations."""
-    wer, rows = evaluation.score("wer"), evaluation.hypotheses
-    counts = counts_in(wer)
-    return {
-        "name": evaluation.name,
-        "wer": wer,
-        "interval": interval_text(wer),
-        "cer": evaluation.score("cer"),
-        "num_utterances": len(rows) or evaluation.results.get("eval_samples") or 0,
-        "num_words": counts.reference_length if counts else 0,
-        "duration_s": math.fsum(row.duration_s for row in rows if not math.isnan(row.duration_s)),
-    }
-
-
-def _training(run: Run) -> list[tuple[str, str]]:
-    """Return (name, value) of what the training cost."""
-    results = run.train_results
-    epoch = results.get("epoch", run.state.get("epoch"))
-    facts = [
-        ("steps", run.state.get("global_step"), "{:,}".format),
-        ("epoch" if epoch == 1 else "epochs", epoch, "{:.4g}".format),
-        ("training time", results.get("train_runtime"), duration_text),
-        ("training utterances", results.get("train_samples"), "{:,}".format),
-        ("mean training loss", results.get("train_loss"), "{:.4g}".format),
-    ]
-    return [(name, show(value)) for name, value, show in facts if value is not None]
+    return {"label": f"at step {step:,.0f}", "wer": {"rate": rate}, "sentence": sentence}
 
 
 def _skipped(rows: Sequence[Skipped]) -> list[dict[str, Any]]:
