@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from speechtune.text import languages
 from speechtune.text.languages import find_language, language_of, near_languages
 
 
@@ -54,3 +57,20 @@ def test_every_language_that_whisper_names_is_known():
 def test_near_languages_are_found_by_code_and_by_name():
     assert near_languages("turkisch", ["tr", "tk", "de", "sv"])[0] == "tr (Turkish)"
     assert near_languages("swe", ["tr", "sv"]) == ["sv (Swedish)"]
+
+
+def test_no_spelling_in_the_table_names_two_languages():
+    owners: dict[str, set[str]] = {}
+    for line in Path(languages.__file__).with_name("languages.txt").read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            row, _, others = line.partition("; ")
+            code, iso3, name = row.split(" ", 2)
+            for spelling in (code, iso3, name.lower(), *filter(None, others.split(", "))):
+                owners.setdefault(spelling, set()).add(code)
+    assert len(owners) == 604
+    assert {spelling: codes for spelling, codes in owners.items() if len(codes) > 1} == {}
+
+
+@pytest.mark.parametrize("spelling", ["", " ", "-", "<||>", "xx", "klingon"])
+def test_what_names_no_language_is_unknown(spelling: str):
+    assert find_language(spelling) is None

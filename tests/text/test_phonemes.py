@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -79,6 +80,19 @@ class TestPhonemizer:
         child.join(20)
         assert child.exitcode == 0
         assert queue.get() == expected
+
+    def test_data_at_a_path_too_long_for_the_library_is_found_by_a_link(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        import espeakng_loader
+
+        deep = tmp_path / ("long" * 40) / "espeak-ng-data"
+        deep.parent.mkdir()
+        deep.symlink_to(espeakng_loader.get_data_path(), target_is_directory=True)
+        monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(deep))
+        phonemes._initialised_library.cache_clear()
+        assert make_phonemizer("tr")("ev") == "ɛ v"
+        phonemes._initialised_library.cache_clear()
 
     def test_phonemizer_travels_to_worker_processes(self):
         phonemizer = pickle.loads(pickle.dumps(make_phonemizer("tr")))
