@@ -12,24 +12,22 @@ from speechtune.data.prepare import (
     Limits,
     check_share_skipped,
     prepare_split,
-    reason_to_leave_out,
+    reason_to_skip,
     summary_line,
 )
 from speechtune.errors import CorpusError
-from speechtune.models.frames import min_ctc_frames
 from speechtune.types import Skipped, Utterance
 
 LIMITS = Limits(
     min_duration_s=1.0,
     max_duration_s=20.0,
     frames=lambda durations_s: (np.asarray(durations_s) * 50).astype(int),
-    min_frames=min_ctc_frames,
     max_labels=100,
 )
 
 
 def reason(duration_s: float = 2.0, text: str = "bir", labels: tuple[int, ...] = (1, 2, 3), limits: Limits = LIMITS):
-    found = reason_to_leave_out(duration_s, text, np.asarray(labels), limits)
+    found = reason_to_skip(duration_s, text, np.asarray(labels), limits)
     return found and found[0]
 
 

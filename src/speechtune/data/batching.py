@@ -1,13 +1,13 @@
 """Which utterances form which optimiser step, known before the epoch starts.
 
-The plan of an epoch is a pure function of (durations, settings, epoch): every rank computes the same one, nobody has to
-send it, and a resumed run seeks to step s by indexing. A *step* is what one optimiser update sees over all processes
-and all gradient-accumulation rounds; `split_step` then shares it out, so one process and two processes with the same
+The plan of an epoch is a pure function of (durations, settings, epoch): every rank computes the same one without
+communication, and a resumed run seeks to step s by indexing. A *step* is what one optimiser update sees over all
+processes and all gradient-accumulation rounds; `split_step` divides it, so one process and two processes with the same
 total batch see the same steps.
 
-Utterances of like length go together (padding 39 % -> 2.5 % on Common Voice-like lengths): rows are sorted by duration,
-cut into buckets, shuffled inside each bucket, chained, and cut into steps. Step sizes come from the buckets' longest
-durations, not from the shuffled rows, so each epoch has the same number of steps.
+Utterances of similar length go together (padding 39 % -> 2.5 % on Common Voice-like lengths): rows are sorted by
+duration, cut into buckets, shuffled inside each bucket, concatenated, and cut into steps. Step sizes come from the
+buckets' longest durations, not from the shuffled rows, so each epoch has the same number of steps.
 
 Rejected: `group_by_length` of transformers (sorts inside random mega-batches; its padded sizes vary 2.27:1, a seconds
 budget varies 1.07:1); per-rank samplers (ranks then wait for the rank with the longest clip); mixing lengths over
@@ -38,7 +38,7 @@ class BatchSettings:
     Args:
         utterances_per_step: utterances of one optimiser step, over all processes and accumulation rounds.
         seconds_per_step: padded audio seconds of one optimiser step, likewise.
-        order: "bucketed" (like lengths together, shuffled), "random" (shuffled, no buckets), or "sequential".
+        order: "bucketed" (similar lengths together, shuffled), "random" (shuffled, no buckets), or "sequential".
         seed: of the shuffles.
     """
 
@@ -54,7 +54,7 @@ class BatchSettings:
 
 @dataclass(frozen=True, slots=True)
 class EpochPart:
-    """The first `num_steps` steps of what was left of an epoch, cut with `settings`. Kept in checkpoints."""
+    """The first `num_steps` steps of what was left of an epoch, planned with `settings`. Saved in checkpoints."""
 
     settings: BatchSettings
     num_steps: int
@@ -74,33 +74,33 @@ def plan_epoch(
     epoch: int,
     done: Sequence[EpochPart] = (),
 ) -> list[Rows]:
-    """Rows of every step of an epoch.
+    """Return the rows of every step of an epoch.
 
     Args:
         durations_s: shape (N,), seconds; nan where unknown (taken as the median).
         settings: sizes and order.
         epoch: counts from 0; changes the shuffles.
-        done: parts of this epoch that were trained before an interruption. Under the same settings the plan goes on
-            where it was; under others (another batch size) what is left is cut anew. Each of the rest comes exactly
-            once.
+        done: parts of this epoch that were trained before an interruption. With the same settings the plan
+            continues; with others (another batch size) what is left is planned again. Each of the remaining rows comes
+            exactly once.
 
     Returns:
         One array of row numbers a step. Without `done`, the number of steps does not depend on the epoch.
     """
     rows = np.arange(len(durations_s))
     durations = _known(durations_s)
-    for cut_with, parts in groupby([*done, EpochPart(settings, 0)], key=lambda part: part.settings):
-        steps = _cut(rows, durations, cut_with, epoch)
+    for planned_with, parts in groupby([*done, EpochPart(settings, 0)], key=lambda part: part.settings):
+        steps = _plan(rows, durations, planned_with, epoch)
         num_trained = sum(part.num_steps for part in parts)
         rows = np.setdiff1d(rows, np.concatenate([rows[:0], *steps[:num_trained]]), assume_unique=True)
     return steps[num_trained:]
 
 
 def split_step(rows: Rows, durations_s: NDArray[np.floating[Any]], *, num_parts: int) -> list[Rows]:
-    """Share one step out over `num_parts` = processes x accumulation rounds.
+    """Divide one step into `num_parts` = processes x accumulation rounds.
 
     Longest first and in equal numbers, so that parts computed at the same time (neighbours) take about equally long and
-    an out-of-memory shows at the start. Parts are empty where there are fewer utterances than parts.
+    memory runs out at the start, if it does. Parts are empty where there are fewer utterances than parts.
     """
     order = np.argsort(-_known(durations_s)[rows], kind="stable")
     return list(np.array_split(rows[order], num_parts))
@@ -114,7 +114,7 @@ def _known(durations_s: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.where(unknown, np.median(durations[~unknown]), durations) if unknown.any() else durations
 
 
-def _cut(rows: Rows, durations_s: NDArray[np.float64], settings: BatchSettings, epoch: int) -> list[Rows]:
+def _plan(rows: Rows, durations_s: NDArray[np.float64], settings: BatchSettings, epoch: int) -> list[Rows]:
     if len(rows) == 0:
         return []
     random = np.random.default_rng([settings.seed, epoch])
@@ -122,13 +122,13 @@ def _cut(rows: Rows, durations_s: NDArray[np.float64], settings: BatchSettings, 
         return _chop(rows, durations_s[rows], settings)
     if settings.order == "random":
         shuffled = random.permutation(rows)
-        # The longest duration of all stands for each, or the number of steps would change with the shuffle.
+        # The longest duration of all for every row, or the number of steps would change with the shuffle.
         return _chop(shuffled, np.full(len(rows), durations_s[rows].max()), settings)
     by_length = rows[np.argsort(durations_s[rows], kind="stable")]
     buckets = np.array_split(by_length, _num_buckets(by_length, durations_s, settings))
-    chained = np.concatenate([random.permutation(bucket) for bucket in buckets])
+    shuffled = np.concatenate([random.permutation(bucket) for bucket in buckets])
     ceilings_s = np.concatenate([np.full(len(bucket), durations_s[bucket].max()) for bucket in buckets])
-    steps = _chop(chained, ceilings_s, settings)
+    steps = _chop(shuffled, ceilings_s, settings)
     return [steps[i] for i in random.permutation(len(steps))]
 
 
@@ -144,7 +144,7 @@ def _num_buckets(rows: Rows, durations_s: NDArray[np.float64], settings: BatchSe
 
 
 def _chop(rows: Rows, ceilings_s: NDArray[np.float64], settings: BatchSettings) -> list[Rows]:
-    """Cut `rows` where the next one would overfill a step: by number, or by number x longest."""
+    """Cut `rows` into steps: by number, or by number x longest duration."""
     if settings.utterances_per_step is not None:
         return [rows[i : i + settings.utterances_per_step] for i in range(0, len(rows), settings.utterances_per_step)]
     assert settings.seconds_per_step is not None
@@ -158,7 +158,7 @@ def _chop(rows: Rows, ceilings_s: NDArray[np.float64], settings: BatchSettings) 
 
 
 def with_total(settings: BatchSettings, *, num_parts: int) -> BatchSettings:
-    """Sizes given for one device's micro-batch -> sizes of the whole step."""
+    """Turn sizes for one device's micro-batch into sizes of the whole step."""
     if settings.utterances_per_step is not None:
         return replace(settings, utterances_per_step=settings.utterances_per_step * num_parts)
     assert settings.seconds_per_step is not None

@@ -1,8 +1,7 @@
-"""From a corpus' split to rows that are used: transcripts normalised, what can't be used skipped, counted and listed.
+"""Encode and filter a split: utterances that can't be used are skipped, counted and listed.
 
-Training leaves out what is too long or too short, has no transcript, or has more labels than frames (CTC's loss is
-infinite there).
-Evaluation leaves out nothing by itself: a clip that is hard is part of the answer.
+Training skips recordings that are too long or too short, have no transcript, or have more labels than frames (the CTC
+loss is infinite there). Evaluation skips nothing: difficult clips count.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +20,9 @@ from speechtune.models.frames import min_ctc_frames
 from speechtune.options.table import Settings
 from speechtune.types import Skipped, Utterance
 
+if TYPE_CHECKING:
+    from speechtune.corpora.table import SplitTable
+
 __all__ = [
     "REASON_WORDS",
     "Limits",
@@ -29,7 +31,7 @@ __all__ = [
     "check_share_skipped",
     "evaluation_limits",
     "prepare_split",
-    "reason_to_leave_out",
+    "reason_to_skip",
     "summary_line",
     "training_limits",
 ]
@@ -39,12 +41,12 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What training leaves out.
+    """Limits of what training uses.
 
     Args:
         min_duration_s, max_duration_s: recordings outside are skipped; at exactly a limit they stay.
-        frames, min_frames: durations in seconds, any shape -> encoder frames, and the fewest frames for given labels;
-            None where the model has no such limit.
+        frames: durations in seconds, any shape -> encoder frames, of a model trained with CTC: fewer frames than the
+            labels need are skipped. None where the model has no such limit.
         max_labels: longest label sequence that the model's decoder takes.
         needs_text: an empty transcript is skipped too.
     """
@@ -52,7 +54,6 @@ class Limits:
     min_duration_s: float = 0.0
     max_duration_s: float = float("inf")
     frames: Callable[[ArrayLike], NDArray[np.int64]] | None = None
-    min_frames: Callable[[Sequence[int]], int] | None = None
     max_labels: int | None = None
     needs_text: bool = True
 
@@ -76,12 +77,10 @@ class ModelLimits(Protocol):
 
 def training_limits(settings: Settings, model: ModelLimits) -> Limits:
     """Return what training skips: by the user's limits and the model's."""
-    frames = model.frames_of()
     return Limits(
         settings.min_duration_in_seconds,
         min(settings.max_duration_in_seconds, model.max_duration_s or float("inf")),
-        frames=frames,
-        min_frames=min_ctc_frames if frames else None,
+        frames=model.frames_of(),
         max_labels=model.max_labels,
     )
 
@@ -98,13 +97,13 @@ class PreparedSplit:
     """Rows in use, with their normalised transcripts and labels.
 
     Args:
-        table: the corpus' rows in use (a SplitTable).
+        table: the corpus' rows in use.
         texts: normalised transcripts, length N.
-        label_ids: labels of all rows, chained, (sum of L,) int32; `label_ends` (N,) says where each ends.
-        dropped: what is not in use.
+        label_ids: labels of all rows, concatenated, (sum of L,) int32; `label_ends` (N,) is where each ends.
+        dropped: utterances that are skipped.
     """
 
-    table: Any
+    table: SplitTable
     texts: list[str]
     label_ids: NDArray[np.int32]
     label_ends: NDArray[np.int64]
@@ -114,7 +113,7 @@ class PreparedSplit:
         return len(self.texts)
 
     def labels(self, row: int) -> Labels:
-        """Labels of a row, (L,) int64."""
+        """Return the labels of a row, (L,) int64."""
         start = int(self.label_ends[row - 1]) if row else 0
         return self.label_ids[start : int(self.label_ends[row])].astype(np.int64)
 
@@ -124,15 +123,15 @@ class PreparedSplit:
 
 
 def prepare_split(
-    table: Any, texts: list[str], *, encode: Callable[[str], Sequence[int]], limits: Limits | None
+    table: SplitTable, texts: list[str], *, encode: Callable[[str], Sequence[int]], limits: Limits | None
 ) -> PreparedSplit:
     """Encode and filter one split.
 
     Args:
-        table: SplitTable of the corpus.
+        table: rows of the corpus.
         texts: its transcripts, normalised.
         encode: normalised text -> label ids.
-        limits: what to leave out; None (evaluation) keeps all that can be read.
+        limits: of training; None (evaluation) keeps everything that can be read.
     """
     labels = [np.asarray(encode(text), np.int32) for text in texts]
     dropped = list(table.skipped)
@@ -148,27 +147,28 @@ def prepare_split(
     return PreparedSplit(table, texts, np.concatenate([np.empty(0, np.int32), *labels]), ends, dropped)
 
 
-def _record(table: Any, row: int, reason: str, detail: str) -> Skipped:
+def _record(table: SplitTable, row: int, reason: str, detail: str) -> Skipped:
     utterance = table[row]
     return Skipped(table.split, utterance.id, utterance.file, reason, detail, utterance.duration_s)
 
 
 def _reasons(
-    table: Any, texts: Sequence[str], labels: Sequence[NDArray[np.int32]], limits: Limits
+    table: SplitTable, texts: Sequence[str], labels: Sequence[NDArray[np.int32]], limits: Limits
 ) -> dict[int, tuple[str, str]]:
     durations_s = table.durations_s
-    have = [None] * len(texts) if limits.frames is None else limits.frames(np.nan_to_num(durations_s)).tolist()
-    rows = zip(durations_s.tolist(), texts, labels, have, strict=True)
-    found = (reason_to_leave_out(duration_s, text, ids, limits, have) for duration_s, text, ids, have in rows)
+    frames = [None] * len(texts) if limits.frames is None else limits.frames(np.nan_to_num(durations_s)).tolist()
+    rows = zip(durations_s.tolist(), texts, labels, frames, strict=True)
+    found = (reason_to_skip(duration_s, text, ids, limits, num_frames) for duration_s, text, ids, num_frames in rows)
     return {row: reason for row, reason in enumerate(found) if reason is not None}
 
 
-def reason_to_leave_out(
+def reason_to_skip(
     duration_s: float, text: str, labels: NDArray[np.integer[Any]], limits: Limits, num_frames: int | None = None
 ) -> tuple[str, str] | None:
-    """(reason, detail) why training can't use an utterance; None where it can. An unknown duration (nan) passes.
+    """Return (reason, detail) why training can't use an utterance, or None. An unknown duration (nan) passes.
 
-    `num_frames` of the duration, where they are known already.
+    Args:
+        num_frames: of the duration, if known already.
     """
     if duration_s > limits.max_duration_s:
         return "too_long", f"{duration_s:.1f} s, over {limits.max_duration_s:g} s"
@@ -178,10 +178,10 @@ def reason_to_leave_out(
         return "empty_transcript", "nothing is left of the transcript after normalisation"
     if limits.max_labels is not None and len(labels) > limits.max_labels:
         return "too_many_labels", f"{len(labels)} labels, the decoder takes {limits.max_labels}"
-    if limits.frames is not None and limits.min_frames is not None and duration_s == duration_s:
-        have = int(limits.frames(duration_s)) if num_frames is None else num_frames
-        if have < 2 * len(labels) and have < (need := limits.min_frames(labels.tolist())):  # L labels need 2 L at most
-            return "fewer_frames_than_labels", f"{have} frames, {len(labels)} labels need {need}"
+    if limits.frames is not None and duration_s == duration_s:
+        frames = int(limits.frames(duration_s)) if num_frames is None else num_frames
+        if frames < 2 * len(labels) and frames < (need := min_ctc_frames(labels.tolist())):  # 2 L are always enough
+            return "fewer_frames_than_labels", f"{frames} frames, {len(labels)} labels need {need}"
     return None
 
 
@@ -206,7 +206,7 @@ def check_decoded(
         )
     if abs(duration_s - utterance.duration_s) < _DURATION_TOLERANCE_S:
         return
-    found = reason_to_leave_out(duration_s, text, labels, limits)
+    found = reason_to_skip(duration_s, text, labels, limits)
     if found is not None:
         raise AudioError(f"{where}: {found[1]}.", reason=found[0])
 
@@ -244,7 +244,7 @@ REASON_WORDS = {
 
 
 def summary_line(name: str, skipped: Sequence[Skipped], *, total: int, path: str = "skipped.jsonl") -> str:
-    """`train: skipped 14 of 4361 utterances (0.3%, 0.06 h): 11 too long, 3 ... -> out/skipped.jsonl`."""
+    """Return `train: skipped 14 of 4361 utterances (0.3%, 0.06 h): 11 too long, 3 ... -> out/skipped.jsonl`."""
     counts = Counter(row.reason for row in skipped)
     reasons = ", ".join(f"{n} {REASON_WORDS.get(reason, reason)}" for reason, n in counts.most_common())
     hours = sum(row.duration_s for row in skipped if row.duration_s == row.duration_s) / 3600
@@ -281,7 +281,7 @@ def check_share_skipped(
 
 
 def _named(row: Skipped) -> str:
-    """File and detail on one line, whatever characters the name holds; details of recordings begin with the name."""
+    """Return file and detail on one line, whatever characters the name has; a recording's detail starts with it."""
     file = row.file if row.file.isprintable() else repr(row.file)
     what = row.detail or row.reason
     return what if what.startswith(file) else f"{file}: {what}"

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 from speechtune.corpora.stream import UtteranceStream
 from speechtune.data.dataset import BatchMaker
-from speechtune.data.prepare import Limits, reason_to_leave_out
+from speechtune.data.prepare import Limits, reason_to_skip
 from speechtune.errors import CorpusError
 from speechtune.models.batch import Batch, Item
 from speechtune.types import Skipped, Utterance
@@ -138,7 +138,7 @@ class StreamDataset(IterableDataset[Batch]):
         labels = np.asarray(self.encode(text), np.int64)
         reason = None
         if self.limits is not None:
-            reason = reason_to_leave_out(utterance.duration_s, text, labels, self.limits)
+            reason = reason_to_skip(utterance.duration_s, text, labels, self.limits)
         if reason is None:
             return Item(row, utterance, text, labels)
         skipped.append(
