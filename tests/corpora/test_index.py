@@ -22,7 +22,7 @@ from speechtune.corpora import index as index_module
 from speechtune.corpora import open_corpus
 from speechtune.corpora.index import MAX_COLUMNS, TableWriter
 from speechtune.corpora.layout import BadRow, Row
-from speechtune.corpora.table import Part, SplitTable
+from speechtune.corpora.table import IndexedSplit, SplitTable
 from speechtune.errors import CorpusError
 
 
@@ -128,7 +128,7 @@ def test_torn_index_is_built_again(tmp_path):
     write_manifest(tmp_path)
     open_corpus(str(tmp_path)).read("train")
     (index,) = index_files()
-    table = index.parent / json.loads(index.read_text())["table"]
+    table = index.parent / json.loads(index.read_text())["files"][0]
     for damage in (b"", table.read_bytes()[:50]):
         open_arrow.cache_clear()
         table.unlink()
@@ -213,9 +213,9 @@ def row(id: str, text: str | None = "bir", audio: Any = "/corpus/clips/a.wav", *
     return Row(id=id, audio=audio, columns=columns, **more)
 
 
-def written(writer: TableWriter, folder: Path) -> tuple[SplitTable, Part]:
-    part = writer.write(folder, "corpus", [])
-    return SplitTable([part], "text"), part
+def written(writer: TableWriter, folder: Path) -> tuple[SplitTable, IndexedSplit]:
+    index = writer.write(folder, "corpus", [])
+    return SplitTable([index], "text"), index
 
 
 @pytest.fixture
@@ -242,8 +242,8 @@ def test_rows_come_back_as_utterances(new: TableWriter, tmp_path: Path):
 def test_paths_inside_the_corpus_are_stored_relative_to_it(new: TableWriter, tmp_path: Path):
     new.add(row("a"), GOOD)
     new.add(row("b", audio="/corpus2/a.wav"), GOOD)
-    _, part = written(new, tmp_path)
-    assert open_arrow(part.table)["#audio"].to_pylist() == [b"clips/a.wav", b"/corpus2/a.wav"]
+    _, index = written(new, tmp_path)
+    assert open_arrow(index.table)["#audio"].to_pylist() == [b"clips/a.wav", b"/corpus2/a.wav"]
 
 
 def test_repeated_ids_are_numbered(new: TableWriter, tmp_path: Path):
@@ -257,9 +257,9 @@ def test_unreadable_rows_are_skipped_and_take_no_id(new: TableWriter, tmp_path: 
     new.add(row("a"), Probe(reason="truncated", detail="is cut short"))
     new.add(row("a"), GOOD)
     new.skip(BadRow("t.tsv:3", "2 columns instead of 3", id="c"))
-    table, part = written(new, tmp_path)
+    table, index = written(new, tmp_path)
     assert table.ids == ["a"]
-    skipped = [(said.split, said.id, said.file, said.reason, said.detail) for said in part.read_skipped()]
+    skipped = [(said.split, said.id, said.file, said.reason, said.detail) for said in index.read_skipped()]
     assert skipped == [
         ("train", "a", "/corpus/clips/a.wav", "truncated", "is cut short"),
         ("train", "c", "t.tsv:3", "bad_row", "2 columns instead of 3"),
@@ -278,16 +278,16 @@ def test_unreadable_rows_are_skipped_and_take_no_id(new: TableWriter, tmp_path: 
 def test_row_with_half_a_surrogate_is_skipped_and_the_rest_is_written(broken: Row, new: TableWriter, tmp_path: Path):
     new.add(broken, GOOD)
     new.add(row("good"), GOOD)
-    table, part = written(new, tmp_path)
-    (lost,) = part.read_skipped()
+    table, index = written(new, tmp_path)
+    (lost,) = index.read_skipped()
     assert table.ids == ["good"] and (lost.reason, lost.detail) == ("bad_row", "text with half a surrogate pair")
 
 
 def test_table_without_rows_has_its_columns(new: TableWriter, tmp_path: Path):
-    part = new.write(tmp_path, "corpus", [])
-    table = open_arrow(part.table)
+    index = new.write(tmp_path, "corpus", [])
+    table = open_arrow(index.table)
     assert len(table) == 0 and {"#id", "#audio", "#duration_s", "#folder"} <= set(table.column_names)
-    assert part.read_skipped() == []
+    assert index.read_skipped() == []
 
 
 def test_column_of_some_rows_is_empty_in_the_others(new: TableWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -305,9 +305,9 @@ def test_repeated_words_are_the_same_in_every_chunk(new: TableWriter, tmp_path: 
     accents = ["x", "x", "x", "x", "y", "z", "ş", None, "x", "new", "", "q"]
     for number, accent in enumerate(accents):
         new.add(row(f"{number}", columns={"accent": accent}), GOOD)
-    table, part = written(new, tmp_path)
+    table, index = written(new, tmp_path)
     assert table.column("accent") == accents
-    assert str(open_arrow(part.table)["accent"].type).startswith("dictionary")
+    assert str(open_arrow(index.table)["accent"].type).startswith("dictionary")
 
 
 def test_columns_over_the_limit_are_ignored_with_one_warning(
@@ -327,9 +327,9 @@ def test_audio_inside_larger_files_is_found_again(new: TableWriter, tmp_path: Pa
     shard.write_bytes(b"0123456789")
     for id, position in (("a", 2), ("b", 5)):
         new.add(row(id, audio=Packed("tar", str(shard), position, 3), file=f"{shard}:{id}.wav"), GOOD)
-    table, part = written(new, tmp_path)
+    table, index = written(new, tmp_path)
     assert [(table[n].audio, table[n].file) for n in (0, 1)] == [(b"234", f"{shard}:a.wav"), (b"567", f"{shard}:b.wav")]
-    assert open_arrow(part.table)["#folder"].to_pylist() == [os.fsencode(shard)] * 2
+    assert open_arrow(index.table)["#folder"].to_pylist() == [os.fsencode(shard)] * 2
 
 
 def test_table_that_can_not_be_written_leaves_nothing(new: TableWriter, tmp_path: Path):

@@ -222,3 +222,13 @@ def test_a_torn_shard_is_named_and_leaves_no_copy(content: bytes, tmp_path: Path
     with pytest.raises(CorpusError, match=r"a\.parquet: the shard is torn"):
         arrow_copy(path, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("*.arrow*"))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../diary.wav", "a/../../diary.wav"])
+def test_a_parquet_row_names_no_file_outside_the_folder_of_the_shard(name: str, tmp_path: Path):
+    path = tmp_path / "shards" / "train-0.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.table({"audio": ["a.wav", name], "text": ["bir", "iki"]}), path)
+    good, bad = parquet_rows(path)
+    assert isinstance(good, Row) and good.audio == str(tmp_path / "shards" / "a.wav")
+    assert isinstance(bad, BadRow) and (bad.file, bad.reason) == (f"{path}:row 1", "outside_audio")

@@ -108,4 +108,4 @@ def test_missing_column_names_those_that_exist_and_the_likely_one(corpus):
 
 
 def test_another_text_column_of_the_same_rows(corpus):
-    assert corpus.read("train").with_text_column("speaker").texts == ["s0", "s1", "s0"]
+    assert corpus.read("train", text_column="speaker").texts == ["s0", "s1", "s0"]

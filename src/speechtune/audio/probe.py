@@ -28,7 +28,7 @@ from pathlib import Path
 from speechtune.audio.packed import Packed, packed_bytes, packed_size
 from speechtune.errors import AudioError
 
-__all__ = ["Probe", "Task", "available_cores", "describe", "is_plausible", "probe", "probe_all"]
+__all__ = ["Probe", "Task", "available_cores", "describe", "header_duration", "is_plausible", "probe", "probe_all"]
 
 CHUNK = 64  # files sent to a process at once
 SERIAL_BELOW = 4_000  # starting a process costs as much as 2,000 to 3,000 headers
@@ -62,14 +62,30 @@ def available_cores() -> int:
 
 
 def is_plausible(duration_s: float, num_bytes: int) -> bool:
-    """Whether a recording of `num_bytes` may last as long as a table says; if not, its header has to be read."""
+    """Return whether a recording of this size may last as long as a table says; if not, its header has to be read."""
     return 0 < duration_s < math.inf and MIN_BYTES_PER_S <= num_bytes / duration_s <= MAX_BYTES_PER_S
+
+
+def header_duration(audio: str | bytes, expected_s: float, *, name: str = "") -> float:
+    """Return the duration in the header, which may be less than its table says, but not much more.
+
+    Raises:
+        AudioError: the header can't be read, or the transcript is of a part of the recording (`wrong_duration`).
+    """
+    from speechtune.audio.decode import read_header
+
+    duration_s = read_header(audio, name=name).duration_s
+    if 0 < expected_s < duration_s - max(LONGER_S, LONGER_SHARE * expected_s):
+        message = f"the table says {expected_s:g} s, the audio has {duration_s:.1f} s"
+        raise AudioError(message, reason="wrong_duration")
+    return duration_s
 
 
 def probe(task: Task) -> Probe:
     """Look at one file. Never raises for what the file is."""
+    look = _probe_packed if isinstance(task.audio, Packed) else _probe_file
     try:
-        key, duration_s = _probe_packed(task) if isinstance(task.audio, Packed) else _probe_file(task)
+        key, duration_s = look(task.audio, task.duration_s)  # type: ignore[arg-type]
     except AudioError as error:
         return Probe(reason=error.reason, detail=_one_line(error))
     except (OSError, ValueError) as error:
@@ -79,34 +95,28 @@ def probe(task: Task) -> Probe:
     return Probe(key=key, duration_s=duration_s)
 
 
-def _probe_packed(task: Task) -> tuple[str, float]:
-    from speechtune.audio.decode import read_header
+def _probe_packed(where: Packed, expected_s: float) -> tuple[str, float]:
     from speechtune.audio.opening import bytes_key
 
-    assert isinstance(task.audio, Packed)
-    key = task.audio.key
-    if key and is_plausible(task.duration_s, packed_size(task.audio)):
-        return key, task.duration_s
-    data = packed_bytes(task.audio)
-    return key or bytes_key(data), _checked(read_header(data).duration_s, task.duration_s)
+    if where.key and is_plausible(expected_s, packed_size(where)):
+        return where.key, expected_s
+    data = packed_bytes(where)
+    return where.key or bytes_key(data), header_duration(data, expected_s)
 
 
-def _probe_file(task: Task) -> tuple[str, float]:
-    from speechtune.audio.decode import read_header
+def _probe_file(path: str, expected_s: float) -> tuple[str, float]:
     from speechtune.audio.opening import file_key
 
-    assert isinstance(task.audio, str)
     try:
-        status = os.stat(task.audio)  # noqa: PTH116 - a million times; Path costs more than the call
+        status = os.stat(path)  # noqa: PTH116 - a million times; Path costs more than the call
     except (OSError, ValueError) as error:
         raise AudioError(getattr(error, "strerror", None) or str(error), reason="missing_file") from error
     if not stat.S_ISREG(status.st_mode) or status.st_dev in _system_devices():
         raise AudioError("not a file")
     if status.st_size == 0:
         raise AudioError("empty file")
-    if is_plausible(task.duration_s, status.st_size):
-        return file_key(task.audio), task.duration_s
-    return file_key(task.audio), _checked(read_header(task.audio).duration_s, task.duration_s)
+    plausible = is_plausible(expected_s, status.st_size)
+    return file_key(path), expected_s if plausible else header_duration(path, expected_s)
 
 
 @functools.cache
@@ -117,14 +127,6 @@ def _system_devices() -> frozenset[int]:
         with contextlib.suppress(OSError):
             devices.add(Path(folder).stat().st_dev)
     return frozenset(devices - {Path("/").stat().st_dev})
-
-
-def _checked(duration_s: float, expected_s: float) -> float:
-    """Return a header's duration, unless the recording is longer than its table says: the transcript is of a part."""
-    if 0 < expected_s < duration_s - max(LONGER_S, LONGER_SHARE * expected_s):
-        detail = f"the table says {expected_s:g} s, the audio has {duration_s:.1f} s"
-        raise AudioError(detail, reason="wrong_duration")
-    return duration_s
 
 
 def _one_line(error: Exception) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 
 from speechtune.audio.packed import open_arrow
 from speechtune.corpora.archive import unpack
-from speechtune.corpora.columns import TEXT_COLUMNS
+from speechtune.corpora.columns import likely_text_column
 from speechtune.corpora.index import index_split
 from speechtune.corpora.layout import Found, Layout, Reading, canonical_split
 from speechtune.corpora.stream import UtteranceStream
-from speechtune.corpora.table import Part, SplitTable, corpus_columns
+from speechtune.corpora.table import IndexedSplit, SplitTable, corpus_columns
 from speechtune.errors import CorpusError
 
 __all__ = ["Corpus"]
@@ -98,19 +98,18 @@ class Corpus:
         """
         tables = []
         for split, start, stop in self._parse(splits):
-            part = index_split(
+            index = index_split(
                 self.layout,
                 self.found,
                 split,
+                self._reading(audio_column),
                 label=self.label,
-                cache=self.cache,
-                reading=lambda: self._reading(audio_column),
                 max_workers=max_workers,
                 progress=progress,
                 newer_than_s=self.newer_than_s,
             )
-            self._check_not_empty(part)
-            table = SplitTable([part], self._present_column(text_column, corpus_columns(open_arrow(part.table))))
+            self._check_not_empty(index)
+            table = SplitTable([index], self._present_column(text_column, corpus_columns(open_arrow(index.table))))
             rows = _rows(start, stop, len(table))
             tables.append(table if len(rows) == len(table) else table.select(np.arange(rows.start, rows.stop)))
         return SplitTable.concat(tables)
@@ -143,18 +142,16 @@ class Corpus:
 
     def _present_column(self, name: str | None, columns: Sequence[str]) -> str:
         """Return the text column among those of a table: as asked for, else the default, else the likeliest."""
-        wanted = self._text_column(name)
-        if name is not None and name in columns:
-            return name
-        if name is None and wanted not in columns:
-            return next((likely for likely in TEXT_COLUMNS if likely in columns), wanted)
-        return wanted
+        if name is not None:
+            return name if name in columns else self._text_column(name)
+        wanted = self.default_text_column
+        return wanted if wanted in columns else likely_text_column(columns) or wanted
 
-    def _check_not_empty(self, part: Part) -> None:
-        if len(open_arrow(part.table)):
+    def _check_not_empty(self, index: IndexedSplit) -> None:
+        if len(open_arrow(index.table)):
             return
-        skipped = part.read_skipped()
-        where = f"{self.label}, split {part.split}"
+        skipped = index.read_skipped()
+        where = f"{self.label}, split {index.name}"
         if not skipped:
             raise CorpusError(f"{where}: it has no rows.\nSplits: {', '.join(self.splits)}.")
         first = skipped[0]

@@ -25,7 +25,7 @@ from speechtune.audio.packed import Packed, open_arrow
 from speechtune.audio.probe import Probe, Task, describe, probe_all
 from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp, sweep
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
-from speechtune.corpora.table import Part
+from speechtune.corpora.table import IndexedSplit
 from speechtune.errors import CorpusError
 from speechtune.files import replacing
 from speechtune.terminal.progress import progress_bar
@@ -45,23 +45,21 @@ def index_split(
     layout: Layout,
     found: Found,
     split: str,
+    reading: Reading,
     *,
     label: str,
-    cache: Path,
-    reading: Callable[[], Reading],
     max_workers: int | None = None,
     progress: bool = True,
     newer_than_s: float = 0.0,
-) -> Part:
+) -> IndexedSplit:
     """Return the split's index: from the cache if it is up to date, else built now.
 
     Args:
         layout: reads the rows.
         found: the corpus.
         split: canonical name.
+        reading: options, and the cache folder.
         label: `common_voice/tr`, for messages.
-        cache: the cache folder.
-        reading: makes a fresh `Reading`.
         max_workers: processes that read headers; None takes one per core.
         progress: show it.
         newer_than_s: an index built before this Unix time is rebuilt (`--overwrite_cache`).
@@ -70,29 +68,28 @@ def index_split(
         CorpusError: the corpus' table or the cache can't be read or written.
     """
     places = sorted(str(place) for place in found.splits.get(split, ()))
-    options = reading()
     key = fingerprint(
         INDEX_VERSION, layout.name, layout.version, str(found.root), found.config, split, places,
-        options.audio_column, options.allow_outside_audio,
+        reading.audio_column, reading.allow_outside_audio,
     )  # fmt: skip
-    folder = cache / "index" / key
+    folder = reading.cache / "index" / key
     what = f"{label}, split {split}"
-    if part := _current(folder, split, label, newer_than_s):
-        return part
+    if current := _current(folder, split, label, newer_than_s):
+        return current
     try:
         with lock(folder, f"indexing {what}"):
-            if part := _current(folder, split, label, newer_than_s):
-                return part  # another process has just built it
+            if current := _current(folder, split, label, newer_than_s):
+                return current  # another process has just built it
             sweep(folder)
             writer = TableWriter(split, found.root)
             with progress_bar(f"indexing {what}", unit="clips", shown=progress) as update:
-                _read_rows(layout, found, options, writer, max_workers, update)
-            return writer.write(folder, label, sorted(options.depends.values()))
+                _read_rows(layout, found, reading, writer, max_workers, update)
+            return writer.write(folder, label, sorted(reading.depends.values()))
     except OSError as error:
         raise cache_problem(folder, error) from error
 
 
-def _current(folder: Path, split: str, label: str, newer_than_s: float) -> Part | None:
+def _current(folder: Path, split: str, label: str, newer_than_s: float) -> IndexedSplit | None:
     """Return the index in `folder` if it is whole and nothing that it depends on has changed."""
     try:
         file = folder / "index.json"
@@ -101,9 +98,9 @@ def _current(folder: Path, split: str, label: str, newer_than_s: float) -> Part 
         index = json.loads(file.read_bytes())
         if any(stamp(Path(known[0])) != known for known in index["depends"]):
             return None
-        part = Part(str(folder / index["table"]), str(folder / index["skipped"]), split, label)
-        if [_crc32(part.table), _crc32(part.skipped)] == index["crc32"]:
-            return part
+        files = [folder / name for name in index["files"]]
+        if list(map(_crc32, files)) == index["crc32"]:
+            return IndexedSplit(*map(str, files), split, label)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError):
@@ -112,10 +109,10 @@ def _current(folder: Path, split: str, label: str, newer_than_s: float) -> Part 
     return None
 
 
-def _crc32(path: str) -> int:
-    """Checksum of a file: 1.5 GB/s."""
+def _crc32(path: Path) -> int:
+    """Return the checksum of a file (1.5 GB/s)."""
     checksum = 0
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         while block := file.read(1 << 20):
             checksum = zlib.crc32(block, checksum)
     return checksum
@@ -251,7 +248,7 @@ class TableWriter:
         self._chunks.append(pa.table(arrays, schema=pa.schema(list(types.items()))))
         self._rows = []
 
-    def write(self, folder: Path, label: str, depends: list[list[Any]]) -> Part:
+    def write(self, folder: Path, label: str, depends: list[list[Any]]) -> IndexedSplit:
         """Write the index, whole or not at all.
 
         Args:
@@ -263,23 +260,18 @@ class TableWriter:
         import pyarrow as pa
 
         self._end_chunk()
-        state = fingerprint(depends)
-        part = Part(str(folder / f"table-{state}.arrow"), str(folder / f"skipped-{state}.jsonl"), self.split, label)
-        open_arrow.cache_clear()  # an older file of this name may be open
         data = pa.concat_tables(self._chunks, promote_options="default")
-        with replacing(Path(part.skipped), "w") as file:
+        state = fingerprint(depends)
+        table, skipped = files = [folder / f"table-{state}.arrow", folder / f"skipped-{state}.jsonl"]
+        open_arrow.cache_clear()  # an older file of this name may be open
+        with replacing(skipped, "w") as file:
             file.writelines(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in self.skipped)
-        with replacing(Path(part.table)) as file, pa.ipc.new_stream(file, data.schema) as sink:
+        with replacing(table) as file, pa.ipc.new_stream(file, data.schema) as sink:
             sink.write_table(data)
-        index = {
-            "table": Path(part.table).name,
-            "skipped": Path(part.skipped).name,
-            "crc32": [_crc32(part.table), _crc32(part.skipped)],
-            "depends": depends,
-        }
+        index = {"files": [path.name for path in files], "crc32": list(map(_crc32, files)), "depends": depends}
         with replacing(folder / "index.json", "w") as file:
             json.dump(index, file)
-        return part
+        return IndexedSplit(str(table), str(skipped), self.split, label)
 
 
 def _unique(id: str, used: set[int]) -> str:

@@ -16,6 +16,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import IO, Any
 
@@ -179,7 +180,7 @@ def csv_rows(path: Path, delimiter: str | None = None) -> Iterator[tuple[int, Fi
     Raises:
         CorpusError: see `numbered_lines`; or the first line is no header.
     """
-    lines = _Lines(numbered_lines(path))
+    lines = numbered_lines(path)
     _, first = next(lines, (0, ""))
     if not first:
         return
@@ -189,56 +190,54 @@ def csv_rows(path: Path, delimiter: str | None = None) -> Iterator[tuple[int, Fi
         columns = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
     except csv.Error as error:
         raise CorpusError(f"{path}: the first line is no header: {error}.") from error
-    for number, line in lines:
+    ahead: deque[tuple[int, str | BadRow]] = deque()  # lines that were read while a quote was open
+    while following := ahead.popleft() if ahead else next(lines, None):
+        number, line = following
         if isinstance(line, BadRow):
             yield number, line
             continue
         try:
-            fields = _record(line, lines, delimiter, len(columns)) if '"' in line else line.split(delimiter)
+            fields = _record(line, ahead, lines, delimiter, len(columns)) if '"' in line else line.split(delimiter)
         except csv.Error as error:
             yield number, BadRow(f"{path.name}:{number}", str(error), text=line)
         else:
             yield number, _row(path, number, fields, columns, line)
 
 
-class _Lines:
-    """An iterator to which lines can be returned."""
-
-    def __init__(self, lines: Iterator[tuple[int, str | BadRow]]) -> None:
-        self._lines = lines
-        self.returned: deque[tuple[int, str | BadRow]] = deque()
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> tuple[int, str | BadRow]:
-        return self.returned.popleft() if self.returned else next(self._lines)
-
-
-def _record(line: str, lines: _Lines, delimiter: str, num_columns: int) -> list[str]:
+def _record(
+    line: str,
+    ahead: deque[tuple[int, str | BadRow]],
+    lines: Iterator[tuple[int, str | BadRow]],
+    delimiter: str,
+    num_columns: int,
+) -> list[str]:
     """Return the fields of the record that starts with `line`, with further lines while a quote is open.
 
     Raises:
-        csv.Error: the quote is never closed, or only by a quote of another row; `lines` are then as they were.
+        csv.Error: the quote is never closed, or only by a quote of another row; the lines read are then in `ahead`.
     """
     fields = next(csv.reader([line + "\n"], delimiter=delimiter))
     if not fields[-1].endswith("\n"):  # no quote is open at the end of the line
         return fields
-    taken: list[tuple[int, str | BadRow]] = []
     record = [line + "\n"]
-    while len(taken) < MAX_QUOTED_LINES and (following := next(lines, None)):
-        taken.append(following)
-        text = following[1]
-        if isinstance(text, BadRow) or _is_next_row(text, fields, delimiter, num_columns):
+    for taken in range(MAX_QUOTED_LINES):
+        if taken == len(ahead):
+            ahead.extend(islice(lines, 1))
+        text = ahead[taken][1] if taken < len(ahead) else None
+        if not isinstance(text, str) or _is_next_row(text, fields, delimiter, num_columns):
             break
         record.append(text + "\n")
-        if '"' in text:
-            try:
-                return next(csv.reader(record, delimiter=delimiter, strict=True))
-            except csv.Error as error:
-                if "unexpected end" not in str(error):
-                    break  # text follows the closing quote: it was the opening quote of another row
-    lines.returned.extendleft(reversed(taken))
+        if '"' not in text:
+            continue
+        try:
+            fields = next(csv.reader(record, delimiter=delimiter, strict=True))
+        except csv.Error as error:
+            if "unexpected end" not in str(error):
+                break  # text follows the closing quote: it was the opening quote of another row
+        else:
+            for _ in range(taken + 1):
+                ahead.popleft()
+            return fields
     raise csv.Error("a quote that is never closed")
 
 

@@ -250,7 +250,10 @@ def _table_row(path: Path, number: int, values: dict[str, Any], audio_column: st
     if isinstance(audio, dict):
         audio = audio.get("bytes") or audio.get("path")
     if isinstance(audio, str):
-        audio = str(path.parent / audio)
+        file = path.parent / audio
+        if ".." in Path(audio).parts or not file.is_relative_to(path.parent):
+            return BadRow(f"{path}:row {number}", f"{audio[:200]!r} is outside the shard's folder", "outside_audio")
+        audio = str(file)
     where, id_, key = f"{path}:row {number}", f"{path.stem}/{number}", f"{shard_key}{number:x}"
     return record_row(audio, values, where=where, id_=id_, key=key, audio_column=audio_column)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 
 from speechtune.audio.packed import Packed
+from speechtune.audio.probe import header_duration, is_plausible
 from speechtune.corpora.columns import TEXT_COLUMNS
 from speechtune.corpora.layout import BadRow, Row, Shard
 from speechtune.corpora.table import describe_columns
@@ -99,7 +99,6 @@ def _audio(row: Row) -> tuple[str | bytes, str, float]:
     Raises:
         AudioError: it cannot be used.
     """
-    from speechtune.audio.decode import read_header
     from speechtune.audio.opening import bytes_key, file_key
     from speechtune.audio.packed import packed_bytes
 
@@ -107,5 +106,5 @@ def _audio(row: Row) -> tuple[str | bytes, str, float]:
     key = row.key or (row.audio.key if isinstance(row.audio, Packed) else "")
     if not key:
         key = bytes_key(audio) if isinstance(audio, bytes) else file_key(audio)
-    known = row.duration_s > 0 and math.isfinite(row.duration_s)
-    return audio, key, row.duration_s if known else read_header(audio, name=row.file).duration_s
+    plausible = isinstance(audio, bytes) and is_plausible(row.duration_s, len(audio))
+    return audio, key, row.duration_s if plausible else header_duration(audio, row.duration_s, name=row.file)

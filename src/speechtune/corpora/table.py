@@ -25,23 +25,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechtune.audio.packed import Packed, open_arrow, packed_bytes
+from speechtune.corpora.columns import likely_text_column
 from speechtune.errors import CorpusError
 from speechtune.types import Skipped, Utterance
 
-__all__ = ["Part", "SplitTable", "corpus_columns", "describe_columns"]
-
-LIKELY_TEXT_COLUMNS = (
-    "sentence", "text", "transcription", "transcript", "normalized_text", "raw_transcription", "raw_text",
-)  # fmt: skip
+__all__ = ["IndexedSplit", "SplitTable", "corpus_columns", "describe_columns"]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class IndexedSplit:
     """An indexed split in the cache."""
 
     table: str  # path of the Arrow file
     skipped: str  # path of the JSON lines of skipped rows
-    split: str
+    name: str
     label: str  # "common_voice/tr"
     id_prefix: str = ""  # keeps ids unique where splits are concatenated
 
@@ -56,39 +53,43 @@ class SplitTable:
     """Utterances of one or several splits, in the corpus' order or a selected one.
 
     Args:
-        parts: indexed splits, one after the other.
+        splits: indexed splits, one after the other.
         text_column: the corpus' column that holds the transcript.
-        indices: selected rows, shape (N,), counted over all parts; None takes all.
+        indices: selected rows, shape (N,), counted over all splits; None takes all.
 
     Raises:
-        CorpusError: a part has no such text column.
+        CorpusError: a split has no such text column.
     """
 
     def __init__(
-        self, parts: Sequence[Part], text_column: str, *, indices: NDArray[np.int64] | Sequence[int] | None = None
+        self,
+        splits: Sequence[IndexedSplit],
+        text_column: str,
+        *,
+        indices: NDArray[np.int64] | Sequence[int] | None = None,
     ) -> None:
-        self._parts = tuple(parts)
+        self._splits = tuple(splits)
         self.text_column = text_column
         self._indices = None if indices is None else np.asarray(indices, dtype=np.int64)
         self._open()
-        for part in self._parts:
-            columns = corpus_columns(open_arrow(part.table))
+        for split in self._splits:
+            columns = corpus_columns(open_arrow(split.table))
             if text_column not in columns:
-                raise CorpusError(describe_columns(part.label, part.split, text_column, columns))
+                raise CorpusError(describe_columns(split.label, split.name, text_column, columns))
         if self._indices is not None and len(self._indices):
             assert self._indices.min() >= 0 and self._indices.max() < len(self._table), "row numbers out of range"
 
     def _open(self) -> None:
         import pyarrow as pa
 
-        tables = [open_arrow(part.table) for part in self._parts]
+        tables = [open_arrow(split.table) for split in self._splits]
         self._starts = [0, *itertools.accumulate(map(len, tables))]
         self._table = pa.concat_tables(tables, promote_options="default")
         self._cells = {name: self._table[name] for name in self._table.column_names}
         self._durations_s: NDArray[np.float32] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_parts": self._parts, "text_column": self.text_column, "_indices": self._indices}
+        return {"_splits": self._splits, "text_column": self.text_column, "_indices": self._indices}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -96,9 +97,6 @@ class SplitTable:
 
     def __len__(self) -> int:
         return len(self._table) if self._indices is None else len(self._indices)
-
-    def __repr__(self) -> str:
-        return f"SplitTable({self._parts[0].label} {self.split}: {len(self)} utterances)"
 
     def __getitem__(self, index: int) -> Utterance:
         """Return an utterance. Audio inside a larger file is read here; of other audio, the path is passed on.
@@ -117,7 +115,7 @@ class SplitTable:
         else:
             audio = packed_bytes(Packed(cell("#kind"), folder, position, cell("#num_bytes"), cell("#column")))
         return Utterance(
-            id=self._parts[bisect_right(self._starts, row) - 1].id_prefix + cell("#id"),
+            id=self._splits[bisect_right(self._starts, row) - 1].id_prefix + cell("#id"),
             audio=audio,
             audio_key=cell("#key"),
             text=cell(self.text_column) or "",
@@ -132,7 +130,7 @@ class SplitTable:
     @property
     def split(self) -> str:
         """`train` or `train+validation`."""
-        return "+".join(dict.fromkeys(part.split for part in self._parts))
+        return "+".join(dict.fromkeys(split.name for split in self._splits))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -155,7 +153,7 @@ class SplitTable:
     @property
     def ids(self) -> list[str]:
         """Unique in this table."""
-        prefixes = np.repeat([part.id_prefix for part in self._parts], np.diff(self._starts))
+        prefixes = np.repeat([split.id_prefix for split in self._splits], np.diff(self._starts))
         prefixes = prefixes if self._indices is None else prefixes[self._indices]
         return [prefix + id for prefix, id in zip(prefixes.tolist(), self.column("#id"), strict=True)]
 
@@ -165,15 +163,15 @@ class SplitTable:
         return self.column("#speaker")
 
     def column(self, name: str) -> list[Any]:
-        """Return all values of a column of the corpus; None where a row has none, or a part lacks the column.
+        """Return all values of a column of the corpus; None where a row has none, or a split lacks the column.
 
         Raises:
-            CorpusError: no part has it.
+            CorpusError: no split has it.
         """
         import pyarrow as pa
 
         if name not in self._table.column_names:
-            raise CorpusError(describe_columns(self._parts[0].label, self.split, name, self.columns))
+            raise CorpusError(describe_columns(self._splits[0].label, self.split, name, self.columns))
         values = self._table[name]
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
@@ -184,8 +182,8 @@ class SplitTable:
     @property
     def skipped(self) -> list[Skipped]:
         """Rows of these splits that could not be used, found while indexing. `select` doesn't change it."""
-        parts = {part.skipped: part for part in self._parts}
-        return [row for part in parts.values() for row in part.read_skipped()]
+        splits = {split.skipped: split for split in self._splits}
+        return [row for split in splits.values() for row in split.read_skipped()]
 
     # Other tables from this one
 
@@ -194,11 +192,7 @@ class SplitTable:
         chosen = np.asarray(indices, dtype=np.int64)
         if self._indices is not None:
             chosen = self._indices[chosen]
-        return SplitTable(self._parts, self.text_column, indices=chosen)
-
-    def with_text_column(self, name: str) -> SplitTable:
-        """Return the same rows with another transcript column, e.g. `phones` of TIMIT."""
-        return SplitTable(self._parts, name, indices=self._indices)
+        return SplitTable(self._splits, self.text_column, indices=chosen)
 
     @classmethod
     def concat(cls, tables: Sequence[SplitTable]) -> SplitTable:
@@ -206,19 +200,19 @@ class SplitTable:
         assert tables, "nothing to concatenate"
         if len(tables) == 1:
             return tables[0]
-        clash = _ids_clash([open_arrow(part.table) for table in tables for part in table._parts])
-        parts: list[Part] = []
+        clash = _ids_clash([open_arrow(split.table) for table in tables for split in table._splits])
+        splits: list[IndexedSplit] = []
         chosen: list[NDArray[np.int64]] = []
         start = 0
         for number, table in enumerate(tables):
-            for part in table._parts:
+            for split in table._splits:
                 prefixed = clash and number > 0
-                parts.append(replace(part, id_prefix=f"{part.split}/{number}/") if prefixed else part)
+                splits.append(replace(split, id_prefix=f"{split.name}/{number}/") if prefixed else split)
             rows = np.arange(len(table._table)) if table._indices is None else table._indices
             chosen.append(rows + start)
             start += len(table._table)
         whole = all(table._indices is None for table in tables)
-        return cls(parts, tables[0].text_column, indices=None if whole else np.concatenate(chosen))
+        return cls(splits, tables[0].text_column, indices=None if whole else np.concatenate(chosen))
 
 
 def corpus_columns(table: Any) -> tuple[str, ...]:
@@ -237,5 +231,5 @@ def _ids_clash(tables: Sequence[Any]) -> bool:
 def describe_columns(label: str, split: str, wanted: str, columns: Sequence[str]) -> str:
     """Return the message for a missing column: where, what there is, what to try."""
     text = f"{label}, split {split}: no column '{wanted}'.\nColumns: {', '.join(columns) or 'none'}."
-    likely = [name for name in LIKELY_TEXT_COLUMNS if name in columns]
-    return f"{text}\nTry --text_column_name {likely[0]}" if likely else text
+    likely = likely_text_column(columns)
+    return f"{text}\nTry --text_column_name {likely}" if likely else text

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from speechtune.corpora.columns import ID_COLUMNS, TEXT_COLUMNS, as_text, first_present, known_facts
+from speechtune.corpora.columns import ID_COLUMNS, as_text, first_present, known_facts, likely_text_column
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, canonical_split, ordered_splits
 from speechtune.corpora.lines import csv_rows, json_rows
 from speechtune.errors import AudioError, CorpusError
@@ -85,7 +85,7 @@ def text_column_of(*tables: tuple[Path, ...]) -> str | None:
     for path in (path for paths in tables for path in paths):
         for _, fields in _raw_rows(path):
             if isinstance(fields, dict):
-                return next((name for name in TEXT_COLUMNS if name in fields), None)
+                return likely_text_column(fields)
     return None
 
 
