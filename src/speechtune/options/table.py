@@ -114,7 +114,7 @@ class Settings:
     )
     max_skipped: float = _corpus(0.05, "stop if more than this share of a split is unusable", limits=_SHARE)
     strict: bool = _corpus(False, "stop at the first unusable recording or transcript")
-    preprocessing_num_workers: int | None = _corpus(None, "threads that read the recordings' headers", limits=(1, 256))
+    preprocessing_num_workers: int | None = _corpus(None, "processes that read audio headers", limits=(1, 256))
     overwrite_cache: bool = _corpus(False, "index the corpus again")
     streaming: bool = _corpus(False, "stream from the hub or from shards; needs --max_steps", commands="train evaluate")
     shuffle_buffer_size: int = _corpus(
