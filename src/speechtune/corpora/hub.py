@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from speechtune.corpora.cache import fingerprint, stamp
-from speechtune.corpora.columns import TEXT_COLUMNS
+from speechtune.corpora.columns import likely_text_column
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, Shard, canonical_split
 from speechtune.corpora.shard_files import arrow_rows, record_row
 from speechtune.errors import CorpusError
@@ -132,7 +132,7 @@ def hub_corpus(dataset: HubDataset, known: Layout | None = None) -> tuple[Layout
         splits=dict.fromkeys(hub_names, ()),
         config=dataset.config,
         language=languages.get(dataset.config or "") or (language[0] if language else None),
-        text_column=next((name for name in TEXT_COLUMNS if name in (builder.info.features or {})), None),
+        text_column=likely_text_column(builder.info.features or {}),
     )
 
     def read(found: Found, split: str, reading: Reading) -> Iterator[Row | BadRow]:

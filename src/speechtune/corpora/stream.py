@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from speechtune.audio.packed import Packed
 from speechtune.audio.probe import header_duration, is_plausible
-from speechtune.corpora.columns import TEXT_COLUMNS
+from speechtune.corpora.columns import likely_text_column
 from speechtune.corpora.layout import BadRow, Row, Shard
 from speechtune.corpora.table import describe_columns
 from speechtune.errors import AudioError, CorpusError
@@ -86,7 +86,7 @@ class UtteranceStream:
 
     def _checked_column(self, row: Row) -> str:
         if self.text_column is None:
-            self.text_column = next((name for name in TEXT_COLUMNS if name in row.columns), "text")
+            self.text_column = likely_text_column(row.columns) or "text"
         if self.text_column not in row.columns and not self._column_checked:
             raise CorpusError(describe_columns(self.label, self.split, self.text_column, list(row.columns)))
         self._column_checked = True  # later records may lack it, like an empty cell

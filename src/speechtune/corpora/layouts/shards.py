@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from speechtune.corpora.cache import fingerprint, stamp
-from speechtune.corpora.columns import TEXT_COLUMNS
+from speechtune.corpora.columns import likely_text_column
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row, Shard, canonical_split, names_in
 from speechtune.corpora.shard_files import arrow_copy, arrow_rows, open_parquet, parquet_rows, tar_rows
 from speechtune.errors import CorpusError
@@ -72,7 +72,7 @@ def _text_column(path: Path) -> str | None:
         names = open_parquet(path).schema_arrow.names
     except CorpusError:
         return None
-    return next((name for name in TEXT_COLUMNS if name in names), None)
+    return likely_text_column(names)
 
 
 # The members of two records of a tar shard, and the columns of a Parquet shard of the hub:
