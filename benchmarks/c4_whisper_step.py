@@ -120,7 +120,7 @@ class Ours(_Side):
             max_labels=448,
         )
         if frozen:
-            self.recogniser.keep_encoded(_Store())
+            self.recogniser.keep_encoded(_Store())  # type: ignore[arg-type]
 
     def prepare(self, batch: Any) -> None:
         import torch

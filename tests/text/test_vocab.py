@@ -14,7 +14,6 @@ from speechtune.errors import ModelError, TextError
 from speechtune.text.vocab import (
     Labeller,
     build_vocabulary,
-    extend_vocabulary,
     is_nested,
     missing_characters,
     name_character,
@@ -139,24 +138,8 @@ def test_labels_need_an_unknown_token():
         Labeller({"a": 0})
 
 
-def test_second_language_extends_and_leaves_the_first_alone():
-    turkish, swedish = build_vocabulary(["ğ"]), build_vocabulary(["å"])
-    nested = extend_vocabulary(extend_vocabulary(None, "tur", turkish), "swe", swedish)
-    assert nested == {"tur": turkish, "swe": swedish}
-    assert list(nested) == ["tur", "swe"]
-
-
-def test_a_language_is_replaced_only_when_asked():
-    old, new = build_vocabulary(["a"]), build_vocabulary(["b"])
-    assert extend_vocabulary({"tur": old}, "tur", new) == {"tur": old}
-    assert extend_vocabulary({"tur": old}, "tur", new, overwrite=True) == {"tur": new}
-
-
-def test_a_flat_vocabulary_cannot_be_extended_by_a_language():
-    flat = build_vocabulary(["a"])
-    assert not is_nested(flat)
-    with pytest.raises(ModelError, match="'tur' can't be added"):
-        extend_vocabulary(flat, "tur", flat)  # type: ignore[arg-type]
+def test_a_flat_vocabulary_is_not_nested():
+    assert not is_nested(build_vocabulary(["a"]))
 
 
 def test_vocabulary_file_is_readable_and_alone_in_its_folder(tmp_path: Path):
@@ -170,7 +153,7 @@ def test_vocabulary_file_is_readable_and_alone_in_its_folder(tmp_path: Path):
 def test_nested_vocabulary_is_what_the_mms_tokenizer_reads(tmp_path: Path):
     from transformers import Wav2Vec2CTCTokenizer
 
-    nested = extend_vocabulary({"tur": build_vocabulary(["ğa"])}, "swe", build_vocabulary(["åb"]))
+    nested = {"tur": build_vocabulary(["ğa"]), "swe": build_vocabulary(["åb"])}
     path = save_vocabulary(nested, tmp_path)
     tokenizer = Wav2Vec2CTCTokenizer(
         str(path), unk_token="[UNK]", pad_token="[PAD]", bos_token=None, eos_token=None, target_lang="tur"

@@ -11,7 +11,6 @@ Trying changes nothing: weights, buffers, gradients and random numbers are as be
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -156,7 +155,7 @@ def _noise(recogniser: Recogniser, num_clips: int, clip_s: float, labels_per_s: 
 @contextmanager
 def _unchanged(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Restore random numbers, buffers (running statistics) and the model's mode afterwards; free the memory."""
-    numbers, numpy_numbers = random.getstate(), np.random.get_state()
+    numpy_numbers = np.random.get_state()  # of SpecAugment
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     was_training = model.training
     on_gpu = device.type == "cuda"
@@ -169,7 +168,6 @@ def _unchanged(model: nn.Module, device: torch.device) -> Iterator[None]:
         with torch.no_grad():
             for name, value in model.named_buffers():
                 value.copy_(buffers[name])
-        random.setstate(numbers)
         np.random.set_state(numpy_numbers)
         if on_gpu:
             torch.cuda.empty_cache()

@@ -27,14 +27,7 @@ from speechtune.models.batch import IGNORED_LABEL, Batch, Item
 from speechtune.models.inputs import ModelInput
 from speechtune.types import Skipped, Utterance
 
-__all__ = [
-    "BatchMaker",
-    "SpeechDataset",
-    "StepSampler",
-    "evaluation_loader",
-    "stream_loader",
-    "training_loader",
-]
+__all__ = ["BatchMaker", "SpeechDataset", "StepSampler", "evaluation_loader", "stream_loader", "training_loader"]
 
 
 class BatchMaker:

@@ -24,17 +24,9 @@ if TYPE_CHECKING:
     from speechtune.corpora.table import SplitTable
 
 __all__ = [
-    "REASON_WORDS",
-    "Limits",
-    "PreparedSplit",
-    "check_decoded",
-    "check_share_skipped",
-    "evaluation_limits",
-    "prepare_split",
-    "reason_to_skip",
-    "summary_line",
-    "training_limits",
-]
+    "REASON_WORDS", "Limits", "PreparedSplit", "check_decoded", "check_share_skipped", "evaluation_limits",
+    "prepare_split", "reason_to_skip", "summary_line", "training_limits",
+]  # fmt: skip
 
 Labels = NDArray[np.int64]
 

@@ -8,7 +8,7 @@ Legend: B utterances, T samples or frames of the longest, F mel bins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,8 @@ class ModelInput:
     processor_class: str  # of transformers, in which a CTC model's tokenizer and feature extractor are saved
     sampling_rate: int
     feature_extractor: SequenceFeatureExtractor
+    padding_value = 0.0
+    needs_mask = True
     max_duration_s: float | None = None  # longest recording that the encoder takes at all
 
     @property
@@ -58,9 +60,9 @@ class ModelInput:
         batch = np.empty((len(features), longest, *features[0].shape[1:]), np.float32)
         for row, values in zip(batch, features, strict=True):
             self._write(values, row[: len(values)])
-            row[len(values) :] = self._padding_value()
+            row[len(values) :] = self.padding_value
         padded: dict[str, NDArray[Any]] = {self.name: batch}
-        if (lengths < longest).any() and self._wants_mask():
+        if (lengths < longest).any() and self.needs_mask:
             padded["attention_mask"] = mask = np.ones((len(features), longest), np.int32)
             for row, length in zip(mask, lengths, strict=True):
                 row[length:] = 0
@@ -69,12 +71,6 @@ class ModelInput:
     def _write(self, values: Any, row: Array) -> None:
         """Write a recording's features into its row of the batch."""
         row[:] = values
-
-    def _padding_value(self) -> float:
-        return float(getattr(self.feature_extractor, "padding_value", 0.0))
-
-    def _wants_mask(self) -> bool:
-        return True
 
 
 class WaveformInput(ModelInput):
@@ -87,7 +83,8 @@ class WaveformInput(ModelInput):
         self.feature_extractor = feature_extractor
         self.sampling_rate = int(feature_extractor.sampling_rate)
         self.do_normalize = bool(feature_extractor.do_normalize)
-        self.mask = padding != "original" or bool(feature_extractor.return_attention_mask)
+        self.padding_value = float(getattr(feature_extractor, "padding_value", 0.0))
+        self.needs_mask = padding != "original" or bool(feature_extractor.return_attention_mask)
 
     def features(self, samples: Samples) -> Samples:
         return samples
@@ -103,9 +100,6 @@ class WaveformInput(ModelInput):
             row -= np.add.reduce(row) / num_samples
             row /= np.sqrt(np.add.reduce(row * row) / num_samples + 1e-7)
 
-    def _wants_mask(self) -> bool:
-        return self.mask
-
 
 class FbankInput(ModelInput):
     """wav2vec2-bert: 80 mel bins a 10 ms frame, two frames stacked, each bin normalised over the recording."""
@@ -114,7 +108,7 @@ class FbankInput(ModelInput):
     processor_class = "Wav2Vec2BertProcessor"
     _min_samples = 400 + 160  # two windows of 25 ms, 10 ms apart: one frame of the model
 
-    def __init__(self, feature_extractor: SequenceFeatureExtractor) -> None:
+    def __init__(self, feature_extractor: SequenceFeatureExtractor, *, padding: str = "invariant") -> None:
         self.feature_extractor = feature_extractor
         self.sampling_rate = int(feature_extractor.sampling_rate)
 
@@ -127,22 +121,26 @@ class FbankInput(ModelInput):
         num_frames = int(np.asarray(made["attention_mask"][0]).sum())
         return np.asarray(made["input_features"][0], np.float32)[:num_frames]
 
-    def _padding_value(self) -> float:
-        return 0.0
+
+# Class of a feature extractor -> input: a CTC family that transformers adds may need a row.
+_INPUTS: dict[str, Callable[..., ModelInput]] = {
+    "Wav2Vec2FeatureExtractor": WaveformInput,
+    "SpeechT5FeatureExtractor": WaveformInput,
+    "SeamlessM4TFeatureExtractor": FbankInput,
+    "Speech2TextFeatureExtractor": FbankInput,
+}
 
 
 def input_for(feature_extractor: SequenceFeatureExtractor, *, padding: str = "invariant") -> ModelInput:
-    """Return the input of a CTC model by its feature extractor's class.
+    """Return the input of a model by its feature extractor's class.
 
     Raises:
         ModelError: the feature extractor is of an unsupported class.
     """
     kind = type(feature_extractor).__name__
-    if kind == "Wav2Vec2FeatureExtractor":
-        return WaveformInput(feature_extractor, padding=padding)
-    if kind == "SeamlessM4TFeatureExtractor":
-        return FbankInput(feature_extractor)
-    raise ModelError(
-        f"Feature extractor {kind}: speechtune prepares audio for Wav2Vec2FeatureExtractor, "
-        "SeamlessM4TFeatureExtractor and WhisperFeatureExtractor.\nUse a model of the families in docs/models.md."
-    )
+    if kind not in _INPUTS:
+        raise ModelError(
+            f"Feature extractor {kind}: speechtune prepares audio for {', '.join(_INPUTS)} and "
+            "WhisperFeatureExtractor.\nUse a model of the families in docs/models.md."
+        )
+    return _INPUTS[kind](feature_extractor, padding=padding)

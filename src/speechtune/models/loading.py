@@ -23,21 +23,10 @@ if TYPE_CHECKING:
     from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 __all__ = [
-    "Source",
-    "check_finite",
-    "checkpoint_of",
-    "family_of",
-    "feature_extractor_of",
-    "given_tokenizer",
-    "initialise",
-    "load_config",
-    "model_config_of",
-    "open_recogniser",
-    "quiet_transformers",
-    "random_config",
-    "random_model",
+    "Source", "check_finite", "checkpoint_of", "family_of", "feature_extractor_of", "given_tokenizer", "initialise",
+    "load_config", "model_config_of", "open_recogniser", "quiet_transformers", "random_config", "random_model",
     "source_of",
-]
+]  # fmt: skip
 
 T = TypeVar("T")
 

@@ -24,7 +24,6 @@ __all__ = [
     "Labeller",
     "build_vocabulary",
     "count_tokens",
-    "extend_vocabulary",
     "is_nested",
     "list_characters",
     "missing_characters",
@@ -189,37 +188,6 @@ class Labeller:
 def is_nested(vocabulary: Mapping[str, object]) -> bool:
     """Return whether a vocabulary has several languages, `{"tur": {"a": 0, ...}, ...}`, like that of MMS."""
     return bool(vocabulary) and all(isinstance(entry, Mapping) for entry in vocabulary.values())
-
-
-def extend_vocabulary(
-    nested: Mapping[str, Mapping[str, int]] | None,
-    language: str,
-    vocabulary: Mapping[str, int],
-    *,
-    overwrite: bool = False,
-) -> dict[str, dict[str, int]]:
-    """Return `nested` with one more language; the others are unchanged.
-
-    Args:
-        nested: language -> vocabulary, or None.
-        language: code of MMS, e.g. `tur`; names the adapter file too.
-        vocabulary: token -> id of that language.
-        overwrite: replace an existing vocabulary of the language (`--overwrite_lang_vocab`). By default it is kept,
-            since the trained head belongs to it.
-
-    Raises:
-        ModelError: `nested` is a vocabulary without languages.
-    """
-    if nested and not is_nested(nested):
-        raise ModelError(
-            f"vocab.json holds one vocabulary of {len(nested)} tokens, not one for each language, "
-            f"so '{language}' can't be added.\nTrain the adapter from the multilingual checkpoint, or choose "
-            "another --output_dir."
-        )
-    extended = {name: dict(entry) for name, entry in (nested or {}).items()}
-    if overwrite or language not in extended:
-        extended[language] = dict(vocabulary)
-    return extended
 
 
 def save_vocabulary(vocabulary: Mapping[str, object], folder: str | Path) -> Path:

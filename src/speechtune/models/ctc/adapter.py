@@ -16,19 +16,15 @@ from typing import TYPE_CHECKING
 from speechtune.errors import ModelError
 from speechtune.files import replacing
 from speechtune.models.loading import Source, initialise
-from speechtune.text.vocab import extend_vocabulary, is_nested
+from speechtune.text.vocab import is_nested
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
-    "adapter_file",
-    "choose_adapter",
-    "freeze_all_but_adapters",
-    "language_vocabulary",
-    "prepare_adapter_config",
+    "adapter_file", "choose_adapter", "freeze_all_but_adapters", "language_vocabulary", "prepare_adapter_config",
     "save_adapter",
-]
+]  # fmt: skip
 
 log = logging.getLogger("speechtune")
 
@@ -67,11 +63,13 @@ def language_vocabulary(
             f"{tokenizer.name_or_path}: its vocabulary is not nested by language, so {language!r} can't be added.\n"
             "Give the folder of an adapter run to --tokenizer_name_or_path, or leave it out."
         )
-    if known and language in known and not overwrite:
-        log.info(
-            f"tokenizer: keeps its {len(known[language])} tokens for {language} (--overwrite_lang_vocab replaces them)"
-        )
-    return extend_vocabulary(known, language, vocabulary, overwrite=overwrite)
+    languages = {name: dict(entry) for name, entry in (known or {}).items()}
+    if overwrite or language not in languages:
+        languages[language] = dict(vocabulary)
+    else:  # the trained head belongs to it
+        num_tokens = len(languages[language])
+        log.info(f"tokenizer: keeps its {num_tokens} tokens for {language} (--overwrite_lang_vocab replaces them)")
+    return languages
 
 
 def choose_adapter(

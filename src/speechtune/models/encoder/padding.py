@@ -42,10 +42,10 @@ class _Hooks(Lengths):
         super().__init__()
         self.unpooled: torch.Tensor | None = None  # SEW: frames before pooling, for its positional convolution
 
-    # Hooks are methods, not closures, so that a copied or pickled model has hooks on its own lengths.
+    # Hooks are methods, not closures, so that a copied model has hooks on its own lengths.
 
     def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before an encoder with its feature extractor: lengths of the input."""
+        """Before a feature extractor (lengths of the input) and before a transformer (lengths in frames)."""
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
         self.now = None if mask is None else mask.sum(-1).long()
 
@@ -53,17 +53,13 @@ class _Hooks(Lengths):
         """After it, also when it failed: forget the lengths."""
         self.now = self.unpooled = None
 
-    def at_encoder(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before the transformer: lengths in frames."""
-        self.begin(module, args, kwargs)
-
     def at_pooling_encoder(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Before SEW's transformer, which pools `squeeze_factor` frames into one and drops the remainder.
 
         It gets the mask of the whole groups, so that no pooled frame is part padding; only the positional convolution
         reads the remaining frames too, as it does without padding.
         """
-        self.at_encoder(module, args, kwargs)
+        self.begin(module, args, kwargs)
         if self.now is None:
             return None
         self.unpooled = zero_after(args[0], self.now, time_dim=1)
@@ -108,20 +104,11 @@ class _CarriesLengths:
         with self._lengths.set_to(real_lengths):
             return super().forward(*args, **kwargs)  # type: ignore[misc]
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        original = type(self).__mro__[2]
-        return _new_carrying, (original,), self.__dict__
-
 
 @functools.cache
 def _carrying(layer_class: Any) -> Any:
-    """`layer_class` with `_CarriesLengths`, under its own name: FSDP's wrapping goes by class names."""
+    """Return `layer_class` with `_CarriesLengths`, under the same name: FSDP wraps by class name."""
     return type(layer_class.__name__, (_CarriesLengths, layer_class), {"__module__": layer_class.__module__})
-
-
-def _new_carrying(layer_class: Any) -> Any:
-    carrying = _carrying(layer_class)
-    return carrying.__new__(carrying)
 
 
 def make_padding_invariant(model: nn.Module) -> bool:
@@ -163,7 +150,7 @@ def _patch(encoder: Any, transformer: Any) -> bool:
         transformer.pos_conv_embed.register_forward_pre_hook(lengths.unpooled_into_positions)
         transformer.register_forward_hook(lengths.after_pooling_encoder)
     else:
-        transformer.register_forward_pre_hook(lengths.at_encoder, with_kwargs=True)
+        transformer.register_forward_pre_hook(lengths.begin, with_kwargs=True)
     encoder._padding_lengths = lengths
     encoder.register_forward_pre_hook(lengths.begin, with_kwargs=True)
     encoder.register_forward_hook(lengths.end, always_call=True)

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 from speechtune.errors import ModelError
-from speechtune.models.inputs import FbankInput, ModelInput, WaveformInput
+from speechtune.models.inputs import ModelInput, input_for
 from speechtune.models.whisper.context import EncoderContext
 from speechtune.models.whisper.input import WhisperInput
 
@@ -92,21 +92,16 @@ def inputs_of(
     Raises:
         ModelError: the feature extractor belongs to another model.
     """
-    kind = type(feature_extractor).__name__
-    if kind == "WhisperFeatureExtractor" and context is not None:
-        masked = model_config.apply_spec_augment and model_config.mask_time_prob > 0
-        return (
-            WhisperInput(feature_extractor, frames=context.frames),
-            WhisperInput(feature_extractor, frames=context.frames, mask=masked, no_longer=True),
-        )
-    made: ModelInput
-    if kind in ("Wav2Vec2FeatureExtractor", "SpeechT5FeatureExtractor"):
-        made = WaveformInput(feature_extractor, padding=padding)
-    elif kind in ("SeamlessM4TFeatureExtractor", "Speech2TextFeatureExtractor"):
-        made = FbankInput(feature_extractor)
-    else:
-        raise ModelError(f"A {model_config.model_type} with a {kind}: this feature extractor is of another model.")
-    return made, made
+    if context is None:
+        made = input_for(feature_extractor, padding=padding)
+        return made, made
+    if type(feature_extractor).__name__ != "WhisperFeatureExtractor":
+        raise ModelError(f"A whisper model with a {type(feature_extractor).__name__}, which is of another model.")
+    masked = model_config.apply_spec_augment and model_config.mask_time_prob > 0
+    return (
+        WhisperInput(feature_extractor, frames=context.frames),
+        WhisperInput(feature_extractor, frames=context.frames, mask=masked, no_longer=True),
+    )
 
 
 def max_labels_of(model_config: PreTrainedConfig) -> int | None:

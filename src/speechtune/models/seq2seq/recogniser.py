@@ -20,11 +20,13 @@ from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser, is_sharded
 from speechtune.models.seq2seq.token_loss import decoder_inputs, index_of, token_losses
 from speechtune.models.whisper.context import EncoderContext, encode_frames
-from speechtune.models.whisper.encoder_cache import EncoderCache, Store, weights_hash
+from speechtune.models.whisper.encoder_cache import EncoderCache, weights_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.modeling_outputs import BaseModelOutput
+
+    from speechtune.audio.cache import AudioCache
 
 __all__ = ["Seq2SeqRecogniser"]
 
@@ -108,7 +110,7 @@ class Seq2SeqRecogniser(Recogniser):
             hidden = self._encoded(batch, frames, places)
             lengths = [batch.label_lengths[place] for place in places]
             labels = batch.labels.index_select(0, index)[:, : max(1, *lengths)]
-            # DDP's forward runs once a step, whatever the number of groups: it arms the exchange of gradients.
+            # DDP's forward runs exactly once a step, for the last group: it prepares the sync of gradients.
             inner = model if i == len(groups) - 1 else self.model
             parts.append(self._losses(inner, {"encoder_outputs": (hidden,)}, labels, lengths))
         order = [place for _, places in groups for place in places]
@@ -133,7 +135,7 @@ class Seq2SeqRecogniser(Recogniser):
             losses = losses.masked_fill(too_long, NAN)
         return losses
 
-    def keep_encoded(self, store: Store) -> None:
+    def keep_encoded(self, store: AudioCache) -> None:
         """Let training take the frozen encoder's output from `store` where it is there, and put it there otherwise."""
         assert self.encoder_frozen and self.context is not None
         self.encoder_cache = EncoderCache(store, weights=weights_hash(self.model.get_encoder()))

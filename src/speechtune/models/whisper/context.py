@@ -66,9 +66,6 @@ class EncoderContext:
             groups.setdefault(self.frames(length), []).append(place)
         return sorted(groups.items())
 
-    def __str__(self) -> str:
-        return "full (30 s)" if self.margin_s is None else f"{self.margin_s:g} s after the clip"
-
 
 def choose_context(
     requested: float | Literal["full"] | None, model_config: PreTrainedConfig, *, training: bool, force: bool = False

@@ -10,23 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-__all__ = ["EncoderCache", "Store", "weights_hash"]
+if TYPE_CHECKING:
+    from speechtune.audio.cache import AudioCache
+
+__all__ = ["EncoderCache", "weights_hash"]
 
 FORMAT = "f16-v1"
-
-
-class Store(Protocol):
-    """Keeps arrays of 16-bit words by key: audio.cache.AudioCache."""
-
-    def get(self, key: str) -> NDArray[np.int16] | None: ...
-
-    def put(self, key: str, samples: NDArray[np.int16]) -> bool: ...
 
 
 class EncoderCache:
@@ -37,7 +31,7 @@ class EncoderCache:
         weights: hash of the encoder's.
     """
 
-    def __init__(self, store: Store, *, weights: str) -> None:
+    def __init__(self, store: AudioCache, *, weights: str) -> None:
         self.store = store
         self.weights = weights
 
