@@ -18,7 +18,7 @@ from pathlib import Path
 
 from speechtune.errors import ModelError, TextError
 from speechtune.files import write_atomically
-from speechtune.terminal.formatting import visible
+from speechtune.terminal.formatting import character_name, visible
 
 __all__ = [
     "Labeller",
@@ -120,9 +120,7 @@ def name_character(character: str) -> str:
     """Return `character` with its code point and Unicode name, for messages."""
     if len(character) != 1:
         return repr(character)
-    name = unicodedata.name(character, "no name")
-    shown = f"◌{character}" if unicodedata.combining(character) else character
-    return f"{shown} (U+{ord(character):04X}, {name})"
+    return f"{character_name(character)} (U+{ord(character):04X}, {unicodedata.name(character, 'no name')})"
 
 
 def list_characters(counts: Counter[str], limit: int, *, rarest_first: bool = False) -> str:
