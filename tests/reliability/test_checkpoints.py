@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 from reliability.faults import change_row
 from reliability.forks import ForkServer
-from reliability.tiny import RANDOMNESS, assert_same_weights, read_json, read_manifest, run, words, write_manifest
+from reliability.tiny import (
+    CALM,
+    RANDOMNESS,
+    assert_same_weights,
+    read_json,
+    read_manifest,
+    run,
+    words,
+    write_corpus,
+    write_manifest,
+)
 
 from speechtune.errors import CorpusError, OutputError
 from speechtune.plan.checkpoints import MANIFEST, finish_checkpoint
@@ -263,3 +273,74 @@ def test_an_output_folder_that_cannot_be_made_is_one_message(finished: tuple[Pat
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="can't be written"):
         run(*words(finished[0], tmp_path / "file" / "out"))
+
+
+STEPS = ["--max_steps", "4", "--save_steps", "2", "--lr_scheduler_type", "constant"]
+
+
+def test_a_run_that_has_all_its_steps_takes_no_more(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Also where max_steps ends in the middle of an epoch, which has 6 steps here."""
+    corpus = write_corpus(tmp_path / "corpus")
+    argv = words(corpus, tmp_path / "out", *STEPS)
+    assert run(*argv) == 0
+    shutil.copytree(tmp_path / "out", tmp_path / "before")
+    train_loss = read_json(tmp_path / "out" / "train_results.json")["train_loss"]
+    with caplog.at_level("INFO", "speechtune"):
+        assert run(*argv) == 0
+    assert "already finished: step 4 of 4" in caplog.text
+    assert_same_weights(tmp_path / "out", tmp_path / "before")
+    assert sorted(path.name for path in (tmp_path / "out").glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+    assert read_json(tmp_path / "out" / "train_results.json")["train_loss"] == pytest.approx(train_loss, rel=1e-5)
+
+
+def test_a_run_killed_after_its_last_checkpoint_only_saves_its_model(tmp_path: Path):
+    corpus = write_corpus(tmp_path / "corpus")
+    argv = words(corpus, tmp_path / "out", *STEPS)
+    assert run(*argv) == 0
+    shutil.copytree(tmp_path / "out", tmp_path / "before")
+    for name in ("model.safetensors", "train_results.json", "eval_results.json"):
+        (tmp_path / "out" / name).unlink()
+    assert run(*argv) == 0
+    assert_same_weights(tmp_path / "out", tmp_path / "before")
+
+
+def test_the_mean_loss_after_a_resume_is_of_all_steps(finished: tuple[Path, Path], tmp_path: Path):
+    output = copy_of(finished, tmp_path, without=("checkpoint-12",))
+    assert again(finished, output) == 0
+    resumed, whole = (read_json(folder / "train_results.json")["train_loss"] for folder in (output, finished[1]))
+    assert resumed == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_checkpoint_without_random_states_is_refused(finished: tuple[Path, Path], tmp_path: Path):
+    given = tmp_path / "given"
+    shutil.copytree(finished[1] / "checkpoint-8", given)
+    (given / "rng_state.pth").unlink()
+    with pytest.raises(OutputError, match=r"given: its random states \(rng_state.pth\) are missing"):
+        run(*words(finished[0], tmp_path / "out", *RANDOMNESS, "--resume_from_checkpoint", str(given)))
+
+
+def test_a_state_of_a_newer_transformers_is_one_message(finished: tuple[Path, Path], tmp_path: Path):
+    given = tmp_path / "given"
+    shutil.copytree(finished[1] / "checkpoint-8", given)
+    state = read_json(given / "trainer_state.json")
+    (given / "trainer_state.json").write_text(json.dumps({**state, "field_of_next_year": 1}))
+    with pytest.raises(OutputError, match=r"training can't resume from it: .*field_of_next_year"):
+        run(*words(finished[0], tmp_path / "out", *RANDOMNESS, "--resume_from_checkpoint", str(given)))
+
+
+def test_two_processes_both_end_with_the_best_weights(tmp_path: Path):
+    """The best checkpoint is made an early one: its loss is the highest."""
+    corpus = write_corpus(tmp_path / "corpus", num_test=6)
+    out, cache = tmp_path / "out", {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}
+    best = ["--eval_strategy", "steps", "--eval_steps", "2", "--save_steps", "2", "--load_best_model_at_end"]
+    best += ["--metric_for_best_model", "loss", "--greater_is_better", "true", "--max_steps", "6", *CALM]
+    with ForkServer(tmp_path, cache) as server:
+        trained = server.run(["train", *words(corpus, out, *best)], processes=2)
+        assert trained.code == 0, trained.output
+        argv = ["evaluate", str(out), "--dataset_name", str(corpus), "--output_dir", str(tmp_path / "again")]
+        again = server.run([*argv, "--precision", "fp32", "--use_cpu", "true"])
+        assert again.code == 0, again.output
+    state = read_json(out / "trainer_state.json")
+    assert state["best_model_checkpoint"].endswith("checkpoint-2") and state["global_step"] == 6
+    found, alone = (read_json(folder / "eval_results.json")["eval_loss"] for folder in (out, tmp_path / "again"))
+    assert found == pytest.approx(alone, rel=1e-6)

@@ -146,3 +146,15 @@ def test_an_evaluation_says_nothing_of_trained_parameters(model: Path, corpus: P
     evaluated(model, corpus, tmp_path / "out")
     said = capsys.readouterr().err
     assert "M parameters; float32" in said and "trained" not in said
+
+
+def test_an_evaluation_in_half_precision_is_that_of_the_training(corpus: Path, tmp_path: Path):
+    """Also where no training has prepared the model."""
+    half = ["--use_cpu", "true", "--precision", "bf16", "--dataloader_num_workers", "0"]
+    argv = ["train", "--model_config", json.dumps({**MODEL, "num_hidden_layers": 1}), "--dataset_name", str(corpus)]
+    assert main([*argv, "--output_dir", str(tmp_path / "run"), "--max_steps", "1", *half, "--mask_time_prob", "0"]) == 0
+    losses = [read_json(tmp_path / "run" / "eval_results.json")["eval_loss"]]
+    for name, more in (("half", half), ("full", CPU)):
+        evaluated(tmp_path / "run", corpus, tmp_path / name, *more)
+        losses.append(read_json(tmp_path / name / "eval_results.json")["eval_loss"])
+    assert losses[0] == losses[1] != losses[2]

@@ -6,7 +6,6 @@ states. A run may resume with another number of processes, loader workers or utt
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 
 from speechtune.data.batching import BatchSettings, EpochPart
@@ -89,7 +88,7 @@ class ResumingTrainer(Trainer):
         self.skipped = {row.key: row for row in self.data_state.skipped}
         self._check_fits(checkpoint)
         with _explain_bad_checkpoint(checkpoint):
-            step = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"]
+            step = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).global_step
         self._began = (step, self.bad_steps.count)
         if self._is_finished:
             log.info(f"already finished: step {step} of {self.args.max_steps}")
