@@ -188,7 +188,7 @@ def test_a_recording_at_the_limit_is_used(duration_s: float, tmp_path: Path):
 
 
 @pytest.mark.parametrize("rows", [[], [1]])
-def test_a_batch_of_nothing_is_a_second_of_silence_without_weight(rows: list[int], tmp_path: Path):
+def test_a_dummy_batch_is_a_second_of_silence_without_weight(rows: list[int], tmp_path: Path):
     split = split_of(tmp_path, [0.5, 0.25])
     (tmp_path / "1.wav").unlink()
     batch = SpeechDataset(split, maker(Limits())).__getitems__(rows)

@@ -128,7 +128,7 @@ def test_evaluation_gives_a_long_recording_the_text_of_transcription(
     paths = [str(audio_files.write(tmp_path / f"{n}.wav", clip, RATE)) for n, clip in enumerate(clips)]
     with caplog.at_level(logging.INFO, "speechtune"):
         found = evaluated(recogniser, paths, [len(clip) / RATE for clip in clips])
-    assert f"1 recordings over {limit_s} s were cut at pauses" in caplog.text
+    assert f"recordings over {limit_s} s: 1, cut at pauses" in caplog.text
     assert [row.id for row in found.hypotheses] == ["u0", "u1", "u2"]
     rounded = AudioReader(RATE).samples(Utterance("", paths[1], "", "", 0.0, paths[1]))
     assert found.hypotheses[1].hypothesis == transcribe_samples(recogniser, rounded)

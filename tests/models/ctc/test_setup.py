@@ -249,7 +249,7 @@ def test_hub_options_come_along_with_the_name(tmp_path: Path):
 # ---- the head of a checkpoint
 
 
-def test_a_head_that_stood_for_other_letters_starts_anew(
+def test_a_head_trained_for_other_letters_starts_from_random_weights(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     before = load_ctc(Settings(model_name_or_path=str(folder))).model.lm_head
@@ -260,7 +260,7 @@ def test_a_head_that_stood_for_other_letters_starts_anew(
     assert not other.model.lm_head.bias.any() and "head: starts from random weights" in caplog.text
 
 
-def test_a_head_of_which_nobody_knows_the_letters_starts_anew(
+def test_a_head_without_a_tokenizer_starts_from_random_weights(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     bare = tmp_path / "bare"
@@ -275,7 +275,7 @@ def test_a_head_of_which_nobody_knows_the_letters_starts_anew(
     assert "the checkpoint has no tokenizer" in caplog.text
 
 
-def test_a_head_that_stood_for_the_same_letters_is_gone_on_with(folder: Path, tmp_path: Path):
+def test_a_head_trained_for_the_same_letters_is_kept(folder: Path, tmp_path: Path):
     before = load_ctc(Settings(model_name_or_path=str(folder))).model.lm_head
     same = for_training(tmp_path / "same", texts=["ab cd e"], model_name_or_path=folder)
     assert torch.equal(same.model.lm_head.weight, before.weight)

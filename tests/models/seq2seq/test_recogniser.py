@@ -170,7 +170,7 @@ def test_a_reference_longer_than_the_decoder_has_no_loss_and_spoils_no_other():
     assert [row.loss for row in said[:2]] == pytest.approx([row.loss for row in short], rel=1e-5)
 
 
-def test_a_stand_in_of_silence_has_a_loss_of_0_with_gradients():
+def test_a_dummy_batch_has_a_loss_of_0_with_gradients():
     for recogniser in (for_training(), for_training(encoder_context=1.0), for_training(JOINED)):
         losses = recogniser.losses(recogniser.model, batch_of(recogniser, [], training=True))
         assert losses.tolist() == [0.0]
