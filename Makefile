@@ -6,7 +6,7 @@ PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check --constr
 # torch first and pinned, or a package that depends on it would bring another build of it.
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench fuzz clean
 
 setup: $(VENV)/.installed-dev
 
@@ -36,6 +36,10 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(RUN)/python benchmarks/run_all.py
+
+# For example: make fuzz FUZZ='--seconds 60 --seed 7'
+fuzz: $(VENV)/.installed-dev
+	$(RUN)/python -m fuzz.run $(FUZZ)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -12,7 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechtune.data.prepare import REASON_WORDS
+from speechtune.data.prepare import REASON_WORDS, training_limits
+from speechtune.doctor.checks import decode_sample, share_problem
+from speechtune.doctor.roles import Role
+from speechtune.errors import CorpusError
 from speechtune.options.table import Options
 from speechtune.plan.plan import RunPlan, SplitPlan
 from speechtune.plan.resolve import resolve
@@ -42,7 +45,9 @@ def run(options: Options) -> int:
     for note in plan.notes:
         print(visible(note))
     with tempfile.TemporaryDirectory(prefix="speechtune-plan-") as folder, _quiet():
-        session = _build(replace(plan, output_dir=Path(folder), resume_from=None))
+        arguments = {**plan.training_arguments, "output_dir": folder}  # Trainer creates it
+        session = _build(replace(plan, output_dir=Path(folder), resume_from=None, training_arguments=arguments))
+        _check_sample(plan, session)
         lines = _lines(plan, session, measure=not plan.settings.no_measure)
     for name, text in lines:
         print(f"{name:<12}{visible(text)}")
@@ -70,6 +75,24 @@ def _build(plan: RunPlan) -> Session:
     data = read_corpus(plan)
     recogniser = build_recogniser(plan, data, args)
     return Session(plan, args, recogniser, data, build_datasets(plan, data, recogniser, args))
+
+
+def _check_sample(plan: RunPlan, session: Session) -> None:
+    """Decode some recordings of each split.
+
+    Raises:
+        CorpusError: training would stop for what it can't use.
+    """
+    from speechtune.data.dataset import SpeechDataset
+
+    limits = training_limits(plan.settings, session.recogniser)
+    for name, dataset in (("train", session.datasets.train), ("evaluation", session.datasets.evaluation)):
+        if isinstance(dataset, SpeechDataset):
+            split = dataset.split
+            role = Role(name, split.table, split.texts, split, limits if name == "train" else None)
+            decode_sample(role)
+            if problem := share_problem(role, plan.settings, path=""):
+                raise CorpusError(problem)
 
 
 def _lines(plan: RunPlan, session: Session, *, measure: bool) -> list[tuple[str, str]]:

@@ -235,13 +235,18 @@ REASON_WORDS = {
 }
 
 
-def summary_line(name: str, skipped: Sequence[Skipped], *, total: int, path: str = "skipped.jsonl") -> str:
-    """Return `train: skipped 14 of 4361 utterances (0.3%, 0.06 h): 11 too long, 3 ... -> out/skipped.jsonl`."""
+def summary_line(name: str, skipped: Sequence[Skipped], *, total: int, path: str) -> str:
+    """Return `train: skipped 14 of 4361 utterances (0.3%, 0.06 h): 11 too long, 3 ... -> out/skipped.jsonl`.
+
+    Args:
+        path: of the list; empty where none is written.
+    """
     counts = Counter(row.reason for row in skipped)
     reasons = ", ".join(f"{n} {REASON_WORDS.get(reason, reason)}" for reason, n in counts.most_common())
     hours = sum(row.duration_s for row in skipped if row.duration_s == row.duration_s) / 3600
     share = len(skipped) / max(total, 1)
-    return f"{name}: skipped {len(skipped)} of {total} utterances ({share:.1%}, {hours:.2f} h): {reasons} -> {path}"
+    line = f"{name}: skipped {len(skipped)} of {total} utterances ({share:.1%}, {hours:.2f} h): {reasons}"
+    return f"{line} -> {path}" if path else line
 
 
 def check_share_skipped(

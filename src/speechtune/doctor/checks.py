@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from speechtune.audio.decode import read_header
 from speechtune.audio.reader import AudioReader
 from speechtune.audio.samples import signal_problem
-from speechtune.data.prepare import check_decoded
+from speechtune.data.prepare import check_decoded, check_share_skipped
 from speechtune.doctor.roles import SAMPLING_RATE, Role
-from speechtune.errors import AudioError
+from speechtune.errors import AudioError, CorpusError
+from speechtune.options.table import Settings
 from speechtune.text.vocab import count_tokens
 from speechtune.types import Skipped, Utterance
 
@@ -28,6 +29,7 @@ __all__ = [
     "deleted_characters",
     "duration_histogram",
     "find_outliers",
+    "share_problem",
     "shared",
     "signs_in",
 ]
@@ -112,6 +114,29 @@ def decode_sample(role: Role, *, on_clip: Callable[[int], None] = lambda done: N
             role.unusable.append(Skipped(table.split, table.ids[row], file, error.reason, detail, duration_s))
         role.num_decoded += 1
         on_clip(role.num_decoded)
+
+
+def share_problem(role: Role, settings: Settings, *, path: str) -> str:
+    """Return why training would stop for what is skipped, estimated from the decoded sample; empty if it would not.
+
+    Args:
+        path: of the list of what is skipped, for the message; empty where none is written.
+    """
+    unusable, num_decoded = role.unusable, role.num_decoded
+    estimate = round(len(unusable) * len(role.split) / max(num_decoded, 1))  # of the whole split
+    skipped = [*role.split.dropped, *(unusable[i % len(unusable)] for i in range(estimate))]
+    try:
+        check_share_skipped(
+            role.name,
+            skipped,
+            total=len(role.split) + len(role.split.dropped),
+            max_share=settings.max_skipped,
+            strict=settings.strict,
+            path=path,
+        )
+    except CorpusError as error:
+        return (f"estimated from {num_decoded} decoded recordings, " if estimate > len(unusable) else "") + str(error)
+    return ""
 
 
 def _spread(durations_s: NDArray[np.float32]) -> list[int]:

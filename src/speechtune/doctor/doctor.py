@@ -8,15 +8,14 @@ whole split, the share that can't be used is estimated from it.
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
-from speechtune.data.prepare import REASON_WORDS, check_share_skipped
-from speechtune.doctor.checks import decode_sample, deleted_characters, shared, signs_in
+from speechtune.data.prepare import REASON_WORDS
+from speechtune.doctor.checks import decode_sample, deleted_characters, share_problem, shared, signs_in
 from speechtune.doctor.roles import SAMPLING_RATE, Corpus, Role, read_roles
 from speechtune.doctor.tables import show
-from speechtune.errors import CorpusError, OptionError
+from speechtune.errors import OptionError
 from speechtune.files import explain_write_errors
 from speechtune.options.table import Options
 from speechtune.plan.corpus import shared_speech
@@ -46,7 +45,7 @@ def run(options: Options) -> int:
     with progress_bar("decoding a sample", unit="clips") as update:
         for role in corpus.roles:
             decode_sample(role, on_clip=lambda done: update(done, 0))
-    stops = _reasons_to_stop(corpus, folder or Path())
+    stops = _reasons_to_stop(corpus, str(folder / "skipped.jsonl") if folder else "")
     remarks = [*_alphabet(corpus), *_deleted_and_signs(corpus), *_overlap(corpus)]
     remarks += [remark for role in corpus.roles for remark in _audio(role)]
     show(corpus.title, corpus.roles, remarks, stops)
@@ -58,30 +57,15 @@ def run(options: Options) -> int:
     return 2 if stops else 0
 
 
-def _reasons_to_stop(corpus: Corpus, folder: Path) -> list[str]:
+def _reasons_to_stop(corpus: Corpus, path: str) -> list[str]:
     """Apply training's own checks: the vocabulary, shared recordings, and the share of skipped utterances."""
     stops = [corpus.problem] if corpus.problem else []
     try:
         shared_speech(corpus.train.table, corpus.evaluation.table, force=corpus.settings.force)
     except OptionError as error:
         stops.append(str(error))
-    for role in corpus.roles:
-        unusable, num_decoded = role.unusable, role.num_decoded
-        estimate = round(len(unusable) * len(role.split) / max(num_decoded, 1))  # of the whole split
-        skipped = [*role.split.dropped, *(unusable[i % len(unusable)] for i in range(estimate))]
-        try:
-            check_share_skipped(
-                role.name,
-                skipped,
-                total=len(role.split) + len(role.split.dropped),
-                max_share=corpus.settings.max_skipped,
-                strict=corpus.settings.strict,
-                path=str(folder / "skipped.jsonl"),
-            )
-        except CorpusError as error:
-            is_estimate = estimate > len(unusable)
-            stops.append((f"estimated from {num_decoded} decoded recordings, " if is_estimate else "") + str(error))
-    return stops
+    problems = (share_problem(role, corpus.settings, path=path) for role in corpus.roles)
+    return stops + [problem for problem in problems if problem]
 
 
 # ---- remarks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -39,8 +40,9 @@ def inspect_folder(folder: Path, settings: Settings, identity: Mapping[str, Any]
         identity: what makes two runs the same run, as in `RunPlan.identity`.
 
     Raises:
-        OutputError: the folder holds another run, or files that speechtune did not write.
+        OutputError: the folder can't be written, or holds another run, or files that speechtune did not write.
     """
+    _check_writable(folder)
     if settings.overwrite_output_dir:
         return False, True
     found = _read_json(folder / SETTINGS)
@@ -65,6 +67,17 @@ def inspect_folder(folder: Path, settings: Settings, identity: Mapping[str, Any]
         f"{folder}: in use by another run, with --{name} {before[name]} instead of {identity[name]}.\n"
         "Give another --output_dir, or --overwrite_output_dir to replace that run."
     )
+
+
+def _check_writable(folder: Path) -> None:
+    """Check that a folder is there or can be made, without making it."""
+    place = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))  # noqa: PTH110 - no error
+    number = 0 if os.access(place, os.W_OK | os.X_OK) else errno.EACCES
+    number = number if place.is_dir() else errno.ENOTDIR
+    if number:
+        raise OutputError(
+            f"{place}: can't be written: {os.strerror(number)}.\nMake it writable, or give another --output_dir."
+        )
 
 
 @contextmanager
