@@ -200,7 +200,7 @@ def test_losses_without_evaluations_are_a_bounded_number_of_rows(tmp_path: Path)
 
 def test_scores_and_what_was_left_out_are_counted(tmp_path: Path):
     card = model_card(run_folder(tmp_path / "out"))
-    wer = "| common\\_voice/tr test | WER, word error rate | 35.0 % | 30.0 % to 40.0 % | 35 of 100 | 1 | default |"
+    wer = "| common\\_voice/tr test | WER, word error rate | 35.0 % | 30.0 to 40.0 % | 35 of 100 | 1 | default |"
     assert wer in card
     assert "| train | 1 | 0.01 | 1 too long |" in card
 

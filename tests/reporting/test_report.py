@@ -99,7 +99,7 @@ def page_of(folder, **options):
 def test_the_head_says_what_was_measured_how_well_and_how_surely(run_folder):
     text = " ".join(page_of(run_folder).text.split())
     assert "wav2vec2-base on common_voice/tr" in text
-    assert "WER, word error rate, test 37.5 % 95 % interval 30.0 % to 45.0 %" in text
+    assert "WER, word error rate, test 37.5 % 95 % interval 30.0 to 45.0 %" in text
     assert "Of every 100 words spoken, about 62 are recognised correctly; 25 are taken for another word" in text
     assert "The 95 % interval is over 2 speakers only, so it is wide and rough." in text
     assert "12.5 % CER, character error rate" in text

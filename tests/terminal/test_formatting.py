@@ -7,7 +7,15 @@ import math
 
 import pytest
 
-from speechtune.terminal.formatting import character_name, clock_text, duration_text, percent, shorten, visible
+from speechtune.terminal.formatting import (
+    character_name,
+    clock_text,
+    duration_text,
+    interval_text,
+    percent,
+    shorten,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +78,10 @@ def test_json_of_foreign_text_stays_the_same_for_its_reader():
     assert json.loads(line) == record
     assert "şö" in line
     assert not {"\x1b", "\u202e", "\x9b"} & set(line)
+
+
+def test_an_interval_wider_than_all_rates_is_said_to_be_unknown():
+    speakers = {"unit": "speakers", "groups": 2}
+    assert interval_text({"low": 0.148, "high": 0.72, "interval": speakers}) == "14.8 to 72.0 %"
+    assert interval_text({"low": 0.0, "high": 3.94, "interval": speakers}) == "unknown: 2 speakers"
+    assert interval_text({"low": None, "high": None}) == interval_text(None) == interval_text({"rate": 0.1}) == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,11 +17,12 @@ from speechtune.data.prepare import Limits, PreparedSplit, evaluation_limits, pr
 from speechtune.errors import TextError
 from speechtune.models.frames import num_frames
 from speechtune.options.table import Family, Options, Settings
-from speechtune.plan.corpus import choose_train_split, find_corpus, read_split
-from speechtune.plan.text import text_normaliser
-from speechtune.text.languages import find_language, language_of
+from speechtune.plan.plan import RunPlan
+from speechtune.plan.resolve import resolve
+from speechtune.text.languages import find_language
 from speechtune.text.normalise import TextFunction
 from speechtune.text.vocab import Labeller, build_vocabulary
+from speechtune.training.data import read_corpus
 from speechtune.types import Skipped, Utterance
 
 __all__ = ["SAMPLING_RATE", "Corpus", "ModelNeeds", "Role", "model_needs", "read_roles"]
@@ -115,32 +116,25 @@ def read_roles(options: Options) -> Corpus:
     Raises:
         CorpusError, ModelError: the corpus, a split, a column or the model is missing.
     """
-    corpus = find_corpus(options.config)
-    options, model_config, family = _with_model(options)
-    settings = replace(options.config, streaming=False)
-    train_split, note = choose_train_split(corpus, settings.train_split_name, family)
-    for line in filter(None, (*options.notes, note)):
-        log.info(line)
-    language = language_of(
-        corpus.language or settings.dataset_config_name, settings.target_language or settings.language
-    )
-    normalise, _ = text_normaliser(settings, language, family)
-    train = read_split(corpus, settings, train_split, max_samples=settings.max_train_samples)
-    test = read_split(corpus, settings, settings.eval_split_name, max_samples=settings.max_eval_samples)
-    assert isinstance(train, SplitTable) and isinstance(test, SplitTable)
-    texts, test_texts = ([normalise(text).strip() for text in table.texts] for table in (train, test))
+    plan = resolve(options)
+    for note in plan.notes:
+        log.info(note)
+    data, settings = read_corpus(plan), plan.settings
+    train, test = data.train, data.evaluation
+    assert isinstance(train, SplitTable) and isinstance(test, SplitTable)  # the doctor does not stream
+    texts, test_texts = data.train_texts, data.evaluation_texts
     needs, problem, limits, test_limits = ModelNeeds(), "", None, None
     try:
-        where = f"{corpus.label}, {train_split}"
-        needs = model_needs(settings, model_config, family, texts, where=where, raw_texts=train.texts)
+        where = f"{plan.corpus}, {settings.train_split_name}"
+        needs = model_needs(settings, _model_config(plan), plan.family, texts, where=where, raw_texts=train.texts)
         limits, test_limits = training_limits(settings, needs), evaluation_limits(settings)
     except TextError as error:
         problem = str(error)
-    known = find_language(language or "")
+    known = find_language(plan.language or "")
     return Corpus(
-        corpus.label + (f", {known.name}" if known else ""),
+        plan.corpus + (f", {known.name}" if known else ""),
         settings,
-        normalise,
+        data.normalise,
         needs,
         Role("train", train, texts, prepare_split(train, texts, encode=needs.encode, limits=limits), limits),
         Role("evaluation", test, test_texts, prepare_split(test, test_texts, encode=needs.encode, limits=test_limits)),
@@ -148,15 +142,13 @@ def read_roles(options: Options) -> Corpus:
     )
 
 
-def _with_model(options: Options) -> tuple[Options, Any, Family]:
-    """Return the options for the model's family, its config and family; a CTC model if none is given."""
-    if not options.config.model_name_or_path:
-        return options, None, "ctc"
-    from speechtune.models.loading import family_of, model_config_of
+def _model_config(plan: RunPlan) -> Any:
+    """Return the config of the model; None stands for a CTC model of the usual kind."""
+    if not plan.model_type:
+        return None
+    from speechtune.models.loading import model_config_of
 
-    model_config = model_config_of(options.config)
-    family = family_of(model_config)
-    return options.for_family(family), model_config, family
+    return model_config_of(plan.settings)
 
 
 def model_needs(

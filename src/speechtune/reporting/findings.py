@@ -12,10 +12,10 @@ from speechtune.evaluation.confidence import FEW_SPEAKERS
 from speechtune.evaluation.evaluate import Evaluation
 from speechtune.reporting.plots import series_of
 from speechtune.reporting.run_folder import Run
-from speechtune.terminal.formatting import percent
+from speechtune.terminal.formatting import interval_text, percent
 from speechtune.types import EditCounts
 
-__all__ = ["counts_in", "findings", "in_plain_words", "interval_in_words", "interval_text"]
+__all__ = ["counts_in", "findings", "in_plain_words", "interval_in_words"]
 
 FEW_WORDS = 1000  # below, the interval of a WER is some points wide and a ranking of models is mostly luck
 
@@ -49,12 +49,6 @@ def in_plain_words(score: Mapping[str, Any]) -> str:
         f"{added} extra word{' is' if added in ('1', 'fewer than 1') else 's are'} inserted" if added else "",
     ]
     return "; ".join(filter(None, parts)) + "."
-
-
-def interval_text(score: Mapping[str, Any] | None) -> str:
-    """Return "30.0 % to 45.0 %", the 95 % interval of a score; empty where it has none."""
-    low, high = (score or {}).get("low"), (score or {}).get("high")
-    return "" if low is None or high is None else f"{percent(low)} to {percent(high)}"
 
 
 def interval_in_words(score: Mapping[str, Any]) -> str:

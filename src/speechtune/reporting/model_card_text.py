@@ -14,11 +14,11 @@ from speechtune.evaluation.metrics import all_metrics
 from speechtune.options.table import SECRET_OPTIONS
 from speechtune.options.training_arguments import training_options
 from speechtune.reporting.card_facts import CardFacts
-from speechtune.reporting.findings import counts_in, in_plain_words, interval_in_words, interval_text
+from speechtune.reporting.findings import counts_in, in_plain_words, interval_in_words
 from speechtune.reporting.plots import format_value
 from speechtune.reporting.run_folder import Run
 from speechtune.reporting.values import last_name, value_text
-from speechtune.terminal.formatting import percent, visible
+from speechtune.terminal.formatting import interval_text, percent, visible
 from speechtune.types import Skipped
 
 __all__ = ["card_text", "escaped"]

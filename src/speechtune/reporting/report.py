@@ -23,10 +23,11 @@ from speechtune.errors import OutputError
 from speechtune.evaluation.metrics import all_metrics
 from speechtune.files import explain_write_errors, write_atomically
 from speechtune.reporting.details import evaluation_details
-from speechtune.reporting.findings import counts_in, findings, in_plain_words, interval_text
+from speechtune.reporting.findings import counts_in, findings, in_plain_words
 from speechtune.reporting.plots import chart_svg, series_of, template_environment, training_charts
 from speechtune.reporting.run_folder import Run, read_run
 from speechtune.reporting.values import value_text
+from speechtune.terminal.formatting import interval_text
 from speechtune.types import Skipped
 
 __all__ = ["write_report"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["character_name", "clock_text", "duration_text", "percent", "shorten", "visible"]
+__all__ = ["character_name", "clock_text", "duration_text", "interval_text", "percent", "shorten", "visible"]
 
 # Controls, lone surrogates, and characters that reorder or hide their neighbours. Joiners (U+200C, U+200D) stay:
 # Hindi and Persian are spelt with them.
@@ -32,6 +34,20 @@ def percent(rate: float) -> str:
     if value >= 999.5:
         return f"{value:,.0f} %"
     return f"{value:.2f} %" if 0 < value < 1 else f"{value:.1f} %"
+
+
+def interval_text(score: Mapping[str, Any] | None) -> str:
+    """ "14.8 to 72.0 %", the 95 % interval of a score; empty where it has none.
+
+    From two or three speakers an interval can be wider than all rates together: then it is said that it is not known.
+    """
+    low, high = (score or {}).get("low"), (score or {}).get("high")
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    interval = (score or {}).get("interval") or {}
+    if high - low > 1 and interval.get("unit") == "speakers":
+        return f"unknown: {interval.get('groups')} speakers"
+    return f"{percent(low).removesuffix(' %')} to {percent(high)}"
 
 
 def duration_text(seconds: float) -> str:

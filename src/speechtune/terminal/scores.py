@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from speechtune.terminal.formatting import percent, visible
+from speechtune.terminal.formatting import interval_text, percent, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,17 +48,10 @@ def print_scores_table(rows: Sequence[Mapping[str, Any]], *, console: Console | 
                 score = row["scores"][metric]
                 names.append(metric.upper())
                 rates.append(percent(score["rate"]))
-                intervals.append(_interval(score))
+                intervals.append(interval_text(score))
         columns = ("\n".join(column) for column in (names, rates, intervals))
         table.add_row(Text(name), *columns, *_amounts(row))
     console.print(table)
-
-
-def _interval(score: Mapping[str, Any]) -> str:
-    low, high = score.get("low"), score.get("high")
-    if low is None or high is None or low != low or high != high:
-        return ""
-    return f"{percent(low).removesuffix(' %')} to {percent(high)}"
 
 
 def _amounts(row: Mapping[str, Any]) -> list[str]:
