@@ -158,3 +158,20 @@ def test_an_evaluation_in_half_precision_is_that_of_the_training(corpus: Path, t
         evaluated(tmp_path / "run", corpus, tmp_path / name, *more)
         losses.append(read_json(tmp_path / name / "eval_results.json")["eval_loss"])
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_model_that_is_not_finite_is_no_result(corpus: Path, tmp_path: Path, capsys: Any, monkeypatch: Any):
+    from speechtune.training.trainer import SpeechTrainer
+
+    train_from = SpeechTrainer.train_from
+
+    def ruined(self: Any, checkpoint: Path | None) -> Any:
+        metrics = train_from(self, checkpoint)
+        self.recogniser.model.lm_head.bias.data[0] = float("nan")
+        return metrics
+
+    monkeypatch.setattr(SpeechTrainer, "train_from", ruined)
+    argv = ["train", "--model_config", json.dumps({**MODEL, "num_hidden_layers": 1}), "--dataset_name", str(corpus)]
+    assert main([*argv, "--output_dir", str(tmp_path / "out"), "--max_steps", "1", *CPU, "--mask_time_prob", "0"]) == 2
+    assert "lm_head.bias has values that are NaN or infinite" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "model.safetensors").exists()

@@ -179,8 +179,16 @@ class Session:
         return {**self.plan.protocol, "skipped": len(excluded)}
 
     def _save_model(self) -> None:
-        """Write the trained model into the output folder, each file in one move."""
+        """Write the trained model into the output folder, each file in one move.
+
+        Raises:
+            ModelError: a weight is not finite; such a model is no result.
+        """
         from speechtune.models.ctc.adapter import save_adapter
+        from speechtune.models.loading import check_finite
+
+        advice = f"It is not saved; the checkpoints in {self.folder} are kept. Lower --learning_rate, or use fp32."
+        check_finite(self.recogniser.model, where=f"{self.folder}: the trained model", advice=advice)
 
         temporary = self.folder / "tmp-model"
         with explain_disk_full("the model", self.folder):
