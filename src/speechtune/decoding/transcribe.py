@@ -8,7 +8,7 @@ from json import dumps
 from typing import Any
 
 from speechtune.audio.decode import load_audio
-from speechtune.errors import AudioError
+from speechtune.errors import AudioError, OptionError
 from speechtune.options.table import Settings
 from speechtune.terminal.formatting import visible
 
@@ -22,6 +22,10 @@ class Transcriber:
         model: folder or hub name.
         device: "cpu", "cuda", or None for the best available.
         options: others of Settings: `language` and `task` for Whisper, `target_language` for MMS adapters.
+
+    Raises:
+        ModelError: the model can't be loaded.
+        OptionError: there is no such device.
     """
 
     def __init__(self, model: str, *, device: str | None = None, **options: Any) -> None:
@@ -29,8 +33,13 @@ class Transcriber:
 
         from speechtune.models.loading import open_recogniser
 
+        best = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self.device = torch.device(device or best)
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+            raise OptionError(f"Device {device!r}: not on this machine. Its best is {best!r}.") from error
         self.recogniser = open_recogniser(Settings(model_name_or_path=model, **options))
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.recogniser.model.to(self.device).eval()
 
     def __call__(self, audio: str | bytes) -> str:

@@ -37,7 +37,7 @@ log = logging.getLogger("speechtune")
 SUMS = ("hypotheses", "skipped", "loss_sum", "loss_items", "infinite_losses", "nan_losses", "audio_s")
 
 
-@dataclass
+@dataclass(repr=False)
 class Evaluation:
     """Hypotheses of a split, in the corpus' order, and their totals.
 
@@ -81,6 +81,9 @@ class Evaluation:
     def name(self) -> str:
         """Name for people: "test", "unseen voice"."""
         return self.suffix.replace("_", " ").strip() or str(self.results.get("split") or "evaluation")
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.name}: WER {self.wer:.2%}, CER {self.cer:.2%}, {len(self.hypotheses):,} utterances)"
 
     @property
     def wer(self) -> float:

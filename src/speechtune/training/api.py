@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechtune.errors import OptionError
 from speechtune.options.parse import parse_options
 from speechtune.options.table import Command
+from speechtune.plan.hardware import set_up_libraries
 from speechtune.types import Transcript
 
 if TYPE_CHECKING:
@@ -28,21 +30,25 @@ class Model:
 
     Args:
         name: folder of a trained model, or a name on the hub.
-        device: "cpu", "cuda", or None for the best at hand.
-        options: of `speechtune transcribe`: `language` and `task` for Whisper, `target_language` for MMS adapters.
-        evaluation: what the training that made it found, or None.
+        device: "cpu", "cuda", or None for the best available.
+        options: of `speechtune evaluate`, such as `language`; may hold a token.
+        evaluation: the evaluation at the end of the training that made it, or None.
     """
 
     name: str
     device: str | None = None
-    options: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     evaluation: Evaluation | None = None
 
     @cached_property
     def _transcriber(self) -> Transcriber:
+        set_up_libraries()
+        # Checked as for `speechtune evaluate`, which has all options of a model, but needs a corpus too.
+        named = {"model_name_or_path": self.name, "dataset_name": "none"}
+        options = parse_options(as_words(named | {**self.options}), command="evaluate", prog="speechtune evaluate")
         from speechtune.decoding.transcribe import Transcriber
 
-        return Transcriber(self.name, device=self.device, **(self.options or {}))
+        return Transcriber(self.name, device=self.device, **{key: getattr(options.config, key) for key in self.options})
 
     def transcribe(self, audio: str | Path | bytes) -> Transcript:
         """Recognise one recording of any length.
@@ -63,11 +69,12 @@ def load(name: str | Path, *, device: str | None = None, **options: Any) -> Mode
 
     Args:
         name: folder of a trained model, or a name on the hub.
-        device: "cpu", "cuda", or None for the best at hand.
-        options: of `speechtune transcribe`: `language`, `task`, `target_language`, `encoder_context`.
+        device: "cpu", "cuda", or None for the best available.
+        options: of `speechtune evaluate`, such as `language`, `task`, `target_language` or `encoder_context`.
 
     Raises:
         ModelError: there is no such model, or it can't recognise speech.
+        OptionError: there is no such option or device.
     """
     model = Model(str(name), device, options)
     model._transcriber  # noqa: B018 - a misspelt name is an error here, not at the first recording
@@ -99,29 +106,18 @@ def evaluate(
     """
     from speechtune.evaluation.evaluate import Evaluation
 
-    if isinstance(model, Model):
-        options = {**(model.options or {}), **options}
-    name = model.name if isinstance(model, Model) else str(model)
     with tempfile.TemporaryDirectory(prefix="speechtune-") as temporary:
         folder = Path(output_dir or temporary)
-        _run(
-            "evaluate",
-            {
-                "model_name_or_path": name,
-                "dataset_name": corpus,
-                "eval_split_name": split,
-                "output_dir": folder,
-                **options,
-            },
-        )
+        named = {"dataset_name": corpus, "eval_split_name": split, "output_dir": folder}
+        _run("evaluate", {**_model_options(model), **named, **options})
         return Evaluation.read(folder)
 
 
-def fine_tune(model: str | Path, corpus: str | Path, *, output_dir: str | Path, **options: Any) -> Model:
+def fine_tune(model: Model | str | Path, corpus: str | Path, *, output_dir: str | Path, **options: Any) -> Model:
     """Fine-tune a model on a corpus and evaluate it, as `speechtune train` does; called again, it resumes.
 
     Args:
-        model: folder or hub name to start from.
+        model: of `load`, a folder, or a name on the hub, to start from.
         corpus: as --dataset_name takes it.
         output_dir: everything is written there.
         options: any option of `speechtune train`, such as `num_train_epochs=3` or `learning_rate=1e-4`.
@@ -135,17 +131,32 @@ def fine_tune(model: str | Path, corpus: str | Path, *, output_dir: str | Path, 
     """
     from speechtune.evaluation.evaluate import Evaluation
 
-    named = {"model_name_or_path": model, "dataset_name": corpus, "output_dir": output_dir}
-    _run("train", {**named, **options})
     folder = Path(output_dir)
+    options = {**_model_options(model), **options}
+    _run("train", {"dataset_name": corpus, "output_dir": folder, **options})
     evaluated = (folder / "eval_results.json").is_file()
-    return Model(str(folder), evaluation=Evaluation.read(folder) if evaluated else None)
+    return Model(
+        str(folder),
+        device="cpu" if options.get("use_cpu") is True else None,
+        options={name: options[name] for name in ("language", "task", "target_language") if name in options},
+        evaluation=Evaluation.read(folder) if evaluated else None,
+    )
+
+
+def _model_options(model: Model | str | Path) -> dict[str, Any]:
+    """Return the options by which a command loads the model in the same way."""
+    if not isinstance(model, Model):
+        return {"model_name_or_path": model}
+    on_cpu = {"use_cpu": True} if model.device == "cpu" else {}
+    return {"model_name_or_path": model.name, **on_cpu, **model.options}
 
 
 def _run(command: Command, options: Mapping[str, Any]) -> None:
+    set_up_libraries()
+    parsed = parse_options(as_words(options), command=command, prog=f"speechtune {command}")
     from speechtune.training.run import run
 
-    code = run(parse_options(as_words(options), command=command, prog=f"speechtune.{command}"))
+    code = run(parsed)
     if code:
         raise KeyboardInterrupt(f"stopped with exit code {code}")
 
@@ -164,9 +175,9 @@ def as_words(options: Mapping[str, Any]) -> list[str]:
             values = [str(item) for item in value]
         elif isinstance(value, Mapping):
             values = [json.dumps(value)]
-        elif isinstance(value, (bool, int, float, str, Path)):
+        elif isinstance(value, (Real, str, Path)):
             values = [str(value)]
         else:
-            raise OptionError(f"{name}: expected a number, a string, a list or a mapping, found {value!r}.")
+            raise OptionError(f"--{name}: expected a number, a string, a list or a mapping, found {value!r}.")
         words += [f"--{name}", *values]
     return words
