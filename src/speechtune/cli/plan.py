@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import tempfile
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-ADAMW_BYTES = 8  # two moments in float32, a trained parameter
+ADAMW_BYTES = 8  # of a trained parameter: two moments in float32
+ORDERS = {"bucketed": "of similar length", "random": "in random order", "sequential": "in the corpus' order"}
 
 
 def run(options: Options) -> int:
@@ -42,28 +45,39 @@ def run(options: Options) -> int:
         SpeechtuneError: the training could not start.
     """
     plan = resolve(options)
-    for note in plan.notes:
-        print(visible(note))
-    with tempfile.TemporaryDirectory(prefix="speechtune-plan-") as folder, _quiet():
-        arguments = {**plan.training_arguments, "output_dir": folder}  # Trainer creates it
-        session = _build(replace(plan, output_dir=Path(folder), resume_from=None, training_arguments=arguments))
+    measures = not plan.settings.no_measure
+    with tempfile.TemporaryDirectory(prefix="speechtune-plan-") as folder, _without_mention(folder):
+        session = _build(_aside(plan, folder, measure=measures))
         _check_sample(plan, session)
-        lines = _lines(plan, session, measure=not plan.settings.no_measure)
-    for name, text in lines:
-        print(f"{name:<12}{visible(text)}")
+        lines = _lines(plan, session, measure=measures)
+    width = min(shutil.get_terminal_size().columns, 110)
+    for name, text in [*lines, *(("note", note) for note in plan.notes)]:
+        words = visible(f"{name:<12}{text}")
+        # Paths and options stay whole, to be copied.
+        print(textwrap.fill(words, width, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False))
     return 0
 
 
+def _aside(plan: RunPlan, folder: str, *, measure: bool) -> RunPlan:
+    """Return the plan of the same training in a temporary folder, so that nothing is written into the real one."""
+    settings = plan.settings
+    if settings.batch_seconds == "auto" and not measure:
+        settings = replace(settings, batch_seconds=None)  # it is found by trial steps
+    arguments = {**plan.training_arguments, "output_dir": folder}
+    return replace(plan, settings=settings, output_dir=Path(folder), training_arguments=arguments, resume_from=None)
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back log lines that name the temporary folder; what they say is part of the plan."""
+def _without_mention(folder: str) -> Iterator[None]:
+    """Drop log lines about files in the temporary folder, and its path from errors: what they say is in the plan."""
     log = logging.getLogger("speechtune")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    log.addFilter(about := lambda record: folder not in record.getMessage())
     try:
         yield
+    except CorpusError as error:
+        raise CorpusError(str(error).replace(f" -> {folder}/skipped.jsonl", "")) from error
     finally:
-        log.setLevel(level)
+        log.removeFilter(about)
 
 
 def _build(plan: RunPlan) -> Session:
@@ -105,23 +119,27 @@ def _lines(plan: RunPlan, session: Session, *, measure: bool) -> list[tuple[str,
     if trainer.sampler is None:
         lines.append(("steps", f"{args.max_steps} of a stream; its length is not known"))
         return [*lines, ("output", _output_line(plan))]
+    if plan.settings.batch_seconds == "auto" and not measure:
+        lines.append(
+            ("batches", "all the audio that fits (--batch_seconds auto): found by trial steps when training starts")
+        )
+        return [*lines, ("output", _output_line(plan))]
     per_epoch = trainer.sampler.num_steps
     num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+    done = _steps_done(plan)
     lines.append(("batches", _batch_line(session)))
-    lines.append(("steps", f"{per_epoch:,} an epoch, {num_steps:,} in all"))
+    lines.append(("steps", f"{per_epoch:,} per epoch, {num_steps:,} in all" + (f", {done:,} done" if done else "")))
     if measure:
         from speechtune.training.measure import measure_steps
 
         found = measure_steps(trainer)
-        total_s = found.epoch_s * num_steps / per_epoch
-        where = "of the GPU" if args.device.type == "cuda" else "of the process"
-        lines.append(("memory", f"{found.peak_bytes / 1e9:.1f} GB {where}, at the batch with the most audio"))
+        left_s = found.epoch_s * max(num_steps - done, 0) / per_epoch
+        memory = "GPU memory" if args.device.type == "cuda" else "memory"
+        lines.append(("memory", f"{found.peak_bytes / 1e9:.1f} GB of {memory}, for the batch with the most audio"))
+        whole = f"{duration_text(left_s)} {'left' if done else 'in all'}"
+        measured = f"measured on {_count(found.num_steps, 'step')}"
         lines.append(
-            (
-                "time",
-                f"about {duration_text(found.epoch_s)} an epoch, {duration_text(total_s)} of training in all, without "
-                f"evaluation (from {found.num_steps} measured steps)",
-            )
+            ("time", f"about {duration_text(found.epoch_s)} per epoch, {whole}, without evaluation; {measured}")
         )
     lines.append(("disk", _disk_line(plan, session, num_steps, per_epoch)))
     return [*lines, ("output", _output_line(plan))]
@@ -142,8 +160,8 @@ def _split_line(split: SplitPlan, dropped: Sequence[Skipped]) -> str:
     if split.num_utterances is None or split.hours is None:
         return f"{split.name}: a stream"
     total = split.num_utterances + split.num_unreadable
-    used = total - len(dropped)
-    text = f"{split.name}: {used:,} utterances, {split.hours:.2f} h"
+    hours = split.hours - sum(row.duration_s for row in dropped if not math.isnan(row.duration_s)) / 3600
+    text = f"{split.name}: {_count(total - len(dropped), 'utterance')}, {_hours(max(hours, 0.0))}"
     if dropped:
         counts = Counter(row.reason for row in dropped).most_common()
         reasons = ", ".join(f"{count} {REASON_WORDS.get(reason, reason)}" for reason, count in counts)
@@ -156,8 +174,8 @@ def _model_line(plan: RunPlan, session: Session) -> str:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     family = "sequence to sequence" if plan.is_seq2seq else "CTC"
     source = plan.settings.model_name_or_path or "random weights"
-    size = f"{model.num_parameters() / 1e6:.1f} M parameters, {trained / 1e6:.1f} M trained"
-    return f"{plan.model_type} ({family}) from {source}, {size}, {len(session.recogniser.tokenizer)} tokens"
+    size = f"{_millions(model.num_parameters())} parameters, {_millions(trained)} trained"
+    return f"{plan.model_type} ({family}) from {source}: {size}, {len(session.recogniser.tokenizer):,} tokens"
 
 
 def _batch_line(session: Session) -> str:
@@ -165,12 +183,12 @@ def _batch_line(session: Session) -> str:
     assert sampler is not None
     settings = sampler.settings
     if settings.utterances_per_step is not None:
-        size = f"{settings.utterances_per_step} utterances a step"
+        size = f"{_count(settings.utterances_per_step, 'utterance')} per step"
     else:
-        size = f"{settings.seconds_per_step:.0f} s of padded audio a step"
+        size = f"{settings.seconds_per_step:.0f} s of audio per step, padding included"
     parts = [f"{args.world_size} processes"] if args.world_size > 1 else []
     parts += [f"{args.gradient_accumulation_steps} rounds"] if args.gradient_accumulation_steps > 1 else []
-    return size + (f" over {' and '.join(parts)}" if parts else "") + f", {settings.order}"
+    return size + (f" over {' and '.join(parts)}" if parts else "") + f", {ORDERS[settings.order]}"
 
 
 def _disk_line(plan: RunPlan, session: Session, num_steps: int, per_epoch: int) -> str:
@@ -193,15 +211,31 @@ def _disk_line(plan: RunPlan, session: Session, num_steps: int, per_epoch: int) 
         count = min(count, args.save_total_limit)
     if count:
         each = weights + (0 if args.save_only_model else ADAMW_BYTES * trained)
-        parts.append(f"{count} checkpoints of {_size(each / 1e9)}")
+        parts.append(f"{_count(count, 'checkpoint')} of {_size(each / 1e9)}")
     return ", ".join(parts)
 
 
+def _steps_done(plan: RunPlan) -> int:
+    return int(plan.resume_from.name.rpartition("-")[2]) if plan.resume_from is not None else 0
+
+
 def _size(gigabytes: float) -> str:
-    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{gigabytes * 1e3:.0f} MB"
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{max(1.0, gigabytes * 1e3):.0f} MB"
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:,.1f} M" if number >= 1e5 else f"{number:,}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours >= 1 else duration_text(hours * 3600)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _output_line(plan: RunPlan) -> str:
     if plan.resume_from is not None:
         return f"{plan.folder}: resumes from {plan.resume_from.name}"
-    return f"{plan.folder}" + (": results of an earlier run are replaced" if plan.clears_output else "")
+    return f"{plan.folder}" + (": replaces the results of an earlier run" if plan.clears_output else "")
