@@ -6,6 +6,7 @@ from typing import Any
 
 from evaluations import hypothesis
 
+from speechtune.evaluation.edits import EditOp
 from speechtune.evaluation.error_analysis import (
     by_duration,
     by_num_errors,
@@ -17,7 +18,6 @@ from speechtune.evaluation.error_analysis import (
     word_confusions,
     worst_first,
 )
-from speechtune.evaluation.metrics.edit import EditOp
 from speechtune.types import Hypothesis
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from evaluations import hypothesis
 
+from speechtune.evaluation.edits import EditOp
 from speechtune.evaluation.evaluate import Evaluation
-from speechtune.evaluation.metrics.edit import EditOp
 from speechtune.reporting.details import MAX_SPEAKERS, MAX_WORST, _cut, evaluation_details
 from speechtune.types import Hypothesis
 

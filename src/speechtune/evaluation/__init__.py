@@ -1,0 +1,1 @@
+"""Hypotheses of a split, error rates and their intervals."""

@@ -1,4 +1,4 @@
-"""How sure a corpus' error rate is: a 95 % confidence interval.
+"""Confidence intervals (95 %) of a corpus' error rate.
 
 The rate is a ratio of sums, so its variance is that of the residuals `edits - rate * tokens` (Taylor linearisation;
 Cochran 1977, "Sampling Techniques", sections 6.4 and 9A). Utterances of one speaker have similar errors: where there

@@ -1,4 +1,4 @@
-"""Which words and characters are wrong, at which lengths, with which speakers.
+"""Error analysis: the words, characters, lengths and speakers with the most errors.
 
 Counts of whole utterances are those of the rows (`Hypothesis.words`); only confusions are aligned here.
 """
@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from speechtune.evaluation.edits import EditOp, align
 from speechtune.evaluation.metrics.cer import characters_of
-from speechtune.evaluation.metrics.edit import EditOp, align
 from speechtune.types import EditCounts, Hypothesis
 
 __all__ = [

@@ -16,7 +16,7 @@ from speechtune.errors import OptionError
 from speechtune.options.option import Option, own_options
 from speechtune.options.options_file import check_json_file, read_options_file
 from speechtune.options.renamed import OLD_NAMES, Old
-from speechtune.options.table import SECRET_OPTIONS, Command, Kind, Options, Settings
+from speechtune.options.table import METRICS, SECRET_OPTIONS, Command, Kind, Options, Settings
 from speechtune.options.training_arguments import LIMITS, TRACKERS, training_options
 from speechtune.options.words import Given, Words, split_words
 
@@ -183,8 +183,9 @@ def _imply(command: Command, values: dict[str, Any]) -> None:
     elif command == "evaluate":
         values |= {"do_train": False, "do_eval": True}
         values.setdefault("output_dir", _evaluation_folder(values))
-    if str(values.get("metric_for_best_model")).endswith("per"):
-        values["eval_metrics"] = tuple(dict.fromkeys((*values.get("eval_metrics", ("wer",)), "per")))
+    best = str(values.get("metric_for_best_model")).removeprefix("eval_")
+    if best in METRICS:
+        values["eval_metrics"] = tuple(dict.fromkeys((*values.get("eval_metrics", ("wer",)), best)))
 
 
 def _evaluation_folder(values: Mapping[str, Any]) -> str:

@@ -18,12 +18,20 @@ from typing import Any, Literal
 
 from speechtune.errors import OptionError
 
-__all__ = ["SECRET_OPTIONS", "Command", "Family", "Kind", "Options", "Settings"]
+__all__ = ["METRICS", "SECRET_OPTIONS", "Command", "Family", "Kind", "Options", "Settings"]
 
 Kind = Literal["ctc", "ctc_streaming", "ctc_adapter", "seq2seq"]  # one for each of the original scripts
 Family = Literal["ctc", "seq2seq"]  # what a model is
 # "script": an original script's name was called. "plan" and "script" take the options of "train".
 Command = Literal["train", "plan", "script", "evaluate", "doctor", "vocab"]
+
+# A metric is a file of evaluation/metrics/. They are listed, not imported, so a new one is an option at once.
+METRICS = tuple(
+    sorted(
+        (path.stem for path in (Path(__file__).parents[1] / "evaluation/metrics").glob("[!_]*.py")),
+        key=lambda name: (name != "wer", name),
+    )
+)
 
 SECRET_OPTIONS = frozenset({"token", "hub_token"})  # never in a message, log, card or file
 SEQ2SEQ_TRAINING = frozenset(
@@ -48,6 +56,7 @@ def _option(
     *,
     only_for: str = "",
     limits: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
     secret: bool = False,
 ) -> Any:
     """Return a field of `Settings`.
@@ -55,9 +64,10 @@ def _option(
     Args:
         only_for: "ctc", "seq2seq", "adapter" or "streaming": an error with any other model or corpus.
         limits: smallest and largest number.
+        choices: the only words allowed, where the annotation does not list them.
     """
-    metadata = {"group": group, "commands": commands, "help": help, "only_for": only_for}
-    return field(default=default, repr=not secret, metadata=metadata | {"limits": limits, "secret": secret})
+    facts = {"group": group, "commands": commands, "help": help, "only_for": only_for, "limits": limits}
+    return field(default=default, repr=not secret, metadata={**facts, "choices": choices, "secret": secret})
 
 
 _model = partial(_option, "Model", commands=_WITH_MODEL)
@@ -185,9 +195,7 @@ class Settings:
         False, "keep the output of a frozen encoder on disk, by utterance", commands="train", only_for="seq2seq"
     )
 
-    eval_metrics: tuple[Literal["wer", "cer", "per"], ...] = _scores(
-        ("wer",), "error rates of words, characters, phones"
-    )
+    eval_metrics: tuple[str, ...] = _scores(("wer",), "error rates of words, characters, phones", choices=METRICS)
     protocol: Literal["default", "readme"] = _scores(
         "default",
         "normalisation, filter and score; readme: as the original scripts did, errors included",

@@ -15,6 +15,7 @@ from typing import Any
 
 from speechtune.errors import OptionError
 from speechtune.options.option import Option
+from speechtune.options.table import METRICS
 
 __all__ = ["HELP", "LIMITS", "TRACKERS", "training_options"]
 
@@ -47,7 +48,7 @@ TRACKERS = {
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
     "train_sampling_strategy": ("random", "sequential", "group_by_length"),
-    "metric_for_best_model": tuple(f"{prefix}{m}" for prefix in ("", "eval_") for m in ("loss", "wer", "cer", "per")),
+    "metric_for_best_model": tuple(f"{prefix}{m}" for prefix in ("", "eval_") for m in ("loss", *METRICS)),
     "report_to": ("none", "all", *TRACKERS),
     "torch_compile_backend": (
         *(

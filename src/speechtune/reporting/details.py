@@ -9,6 +9,7 @@ from typing import Any
 
 import markupsafe
 
+from speechtune.evaluation.edits import EditOp
 from speechtune.evaluation.error_analysis import (
     Group,
     by_duration,
@@ -22,7 +23,6 @@ from speechtune.evaluation.error_analysis import (
     worst_first,
 )
 from speechtune.evaluation.evaluate import Evaluation
-from speechtune.evaluation.metrics.edit import EditOp
 from speechtune.reporting.plots import template_environment
 from speechtune.terminal.formatting import shorten
 from speechtune.types import Hypothesis

@@ -1,0 +1,1 @@
+"""Progress, tables of scores, and text made safe to print."""

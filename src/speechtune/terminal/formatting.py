@@ -1,4 +1,4 @@
-"""Figures as people read them, and strangers' text made harmless."""
+"""Format numbers and durations for people, and make foreign text safe to print."""
 
 from __future__ import annotations
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["print_scores_table", "results_console"]
 
-METRICS = ("wer", "cer", "per")
-
 
 def results_console() -> Console:
     """Return a console on stdout; in a file, a line may be as long as it must."""
@@ -43,12 +41,10 @@ def print_scores_table(rows: Sequence[Mapping[str, Any]], *, console: Console | 
     for row in rows:
         name = visible(str(row.get("name", ""))).encode(console.encoding, "backslashreplace").decode(console.encoding)
         names, rates, intervals = [], [], []
-        for metric in METRICS:
-            if metric in row.get("scores", {}):
-                score = row["scores"][metric]
-                names.append(metric.upper())
-                rates.append(percent(score["rate"]))
-                intervals.append(interval_text(score))
+        for metric, score in row.get("scores", {}).items():
+            names.append(metric.upper())
+            rates.append(percent(score["rate"]))
+            intervals.append(interval_text(score))
         columns = ("\n".join(column) for column in (names, rates, intervals))
         table.add_row(Text(name), *columns, *_amounts(row))
     console.print(table)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args, get_type_hints
-
 import pytest
 
 from speechtune.errors import OptionError
 from speechtune.evaluation.metrics import all_metrics, metric_named
-from speechtune.options.table import Settings
+from speechtune.options.parse import parse_options
+from speechtune.options.table import METRICS
 
 
 def test_metrics_are_found_by_themselves():
@@ -25,6 +24,9 @@ def test_an_unknown_metric_is_one_message():
         metric_named("bleu")
 
 
-def test_every_metric_can_be_asked_for():
-    names = get_args(get_args(get_type_hints(Settings)["eval_metrics"])[0])
-    assert set(names) == set(all_metrics())
+def test_every_metric_can_be_asked_for_and_choose_the_best_checkpoint():
+    assert list(METRICS) == list(all_metrics())
+    for name in METRICS:
+        words = ["--model_name_or_path", "m", "--dataset_name", "d", "--output_dir", "o"]
+        options = parse_options([*words, "--metric_for_best_model", f"eval_{name}"])
+        assert name in options.config.eval_metrics

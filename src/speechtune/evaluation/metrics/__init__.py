@@ -1,4 +1,4 @@
-"""Error rates. One file a metric: a module here with a `METRIC` is found by itself."""
+"""Error rates, one file each: options, scores and reports find a module here by its `METRIC`, named as the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Metric:
 def all_metrics() -> dict[str, Metric]:
     """Return the metrics by name, WER first."""
     names = [info.name for info in pkgutil.iter_modules(__path__, f"{__name__}.")]
-    metrics = [module.METRIC for module in map(importlib.import_module, names) if hasattr(module, "METRIC")]
+    metrics = [importlib.import_module(name).METRIC for name in names]
     return {metric.name: metric for metric in sorted(metrics, key=lambda m: (m.name != "wer", m.name))}
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
+from speechtune.evaluation.edits import count_edits
 from speechtune.evaluation.metrics import Metric
-from speechtune.evaluation.metrics.edit import count_edits
 from speechtune.types import EditCounts
 
 __all__ = ["METRIC", "word_edits"]

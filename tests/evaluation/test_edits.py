@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechtune.evaluation.edits import EditOp, align, count_edits
 from speechtune.evaluation.metrics import metric_named
 from speechtune.evaluation.metrics.cer import character_edits
-from speechtune.evaluation.metrics.edit import EditOp, align, count_edits
 from speechtune.evaluation.metrics.wer import word_edits
 from speechtune.types import EditCounts
 
