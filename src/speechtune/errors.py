@@ -1,4 +1,4 @@
-"""Errors a user can meet. Each carries one message: where, what was found, what to do.
+"""User-facing exceptions. Each carries one message: where, what was found, what to do.
 
     SpeechtuneError             exit code 2, printed without a traceback
     ├── OptionError             an option is unknown, misspelt, missing or contradicts another

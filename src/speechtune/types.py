@@ -1,4 +1,4 @@
-"""What crosses the borders between modules: small frozen records, no behaviour beyond sums."""
+"""Dataclasses shared between modules: small, frozen, without behaviour beyond sums."""
 
 from __future__ import annotations
 

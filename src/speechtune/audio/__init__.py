@@ -1,0 +1,1 @@
+"""Audio files: decode, read durations, and cache decoded samples."""

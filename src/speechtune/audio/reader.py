@@ -1,4 +1,4 @@
-"""An utterance's samples at the model's rate: from the decoded-audio cache, else decoded from its file."""
+"""Read an utterance's samples at the model's rate: from the decoded-audio cache, else decoded from its file."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The commands: dispatch, exit codes and messages."""

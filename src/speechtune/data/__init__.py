@@ -1,0 +1,1 @@
+"""Rows of a corpus to batches: what is skipped, which utterances form a step, and loading them."""

@@ -1,4 +1,4 @@
-"""Which utterances form which optimiser step, known before the epoch starts.
+"""Plan an epoch before it starts: which utterances form which optimiser step.
 
 The plan of an epoch is a pure function of (durations, settings, epoch): every rank computes the same one without
 communication, and a resumed run seeks to step s by indexing. A *step* is what one optimiser update sees over all

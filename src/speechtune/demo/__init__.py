@@ -1,0 +1,1 @@
+"""The synthetic corpus of `speechtune demo`, and its small base model."""

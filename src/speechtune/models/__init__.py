@@ -1,0 +1,1 @@
+"""Everything that differs between kinds of models, behind one interface: `Recogniser`."""

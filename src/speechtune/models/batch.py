@@ -1,4 +1,4 @@
-"""What goes through a model at once: padded inputs and the utterances they belong to."""
+"""A batch: padded inputs and labels, with the utterances they belong to."""
 
 from __future__ import annotations
 

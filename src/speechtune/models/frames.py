@@ -1,4 +1,4 @@
-"""How many frames an encoder makes of an input, and how many a transcript needs.
+"""Count the frames that an encoder makes of an input, and the frames that a transcript needs.
 
 Both are known before training, from durations and labels alone: utterances whose labels don't fit their frames have an
 infinite CTC loss, and are found here instead. Computed from the config, without building the model: transformers' own

@@ -1,4 +1,4 @@
-"""From samples to the padded inputs of a model.
+"""Turn samples into the padded inputs of a model.
 
 Equal to transformers' own feature extractors to the bit (tests hold it), but for one recording at a time, so that
 loader workers do it and no statistic depends on padding.

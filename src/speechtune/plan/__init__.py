@@ -1,0 +1,1 @@
+"""`Options` to `RunPlan`: every default and fallback is decided here, once."""

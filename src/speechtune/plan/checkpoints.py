@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: written aside, synced, listed in a manifest, then renamed.
+"""Checkpoints that are complete or absent: written to a temporary folder, synced, listed in a manifest, renamed.
 
     OUT/tmp-checkpoint-400/     being written; removed by the next start
     OUT/checkpoint-400/         whole: every file has the size and checksum that manifest.json says

@@ -1,4 +1,4 @@
-"""What this machine does best: precision, matrix products, loader workers."""
+"""Precision, matrix products and loader workers, chosen for this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The output folder of a run: whether the run may use it, resumes in it or is refused; and the records kept there."""
+"""The output folder of a run: may the run use it, resume in it, or must it refuse; and the records kept there."""
 
 from __future__ import annotations
 

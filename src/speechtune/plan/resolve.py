@@ -1,5 +1,6 @@
-"""Options -> RunPlan: the one place where defaults and fallbacks are decided, in the order in which they depend on each
-other. Nothing is written, built or trained here.
+"""Resolve Options into a RunPlan: the one place where defaults and fallbacks are decided.
+
+In the order in which they depend on each other. Nothing is written, built or trained here.
 """
 
 from __future__ import annotations

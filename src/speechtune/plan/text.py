@@ -1,4 +1,4 @@
-"""What is done to transcripts and hypotheses before they are learnt and scored."""
+"""The normalisers of transcripts and hypotheses."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Upload a trained model to the hub, or export it."""

@@ -1,0 +1,1 @@
+"""report.html and the model card, from the files of an output folder."""

@@ -1,4 +1,4 @@
-"""What a model card states, read from the folder of a trained model."""
+"""The facts of a model card, read from the folder of a trained model."""
 
 from __future__ import annotations
 

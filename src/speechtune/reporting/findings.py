@@ -1,4 +1,4 @@
-"""What a run's figures mean, in sentences, so that a reader need not know what a WER is.
+"""Sentences that explain a run's figures to a reader who does not know what a WER is.
 
 Each rule states one fact that the files hold and says no more than they do.
 """

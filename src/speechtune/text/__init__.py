@@ -1,0 +1,1 @@
+"""Transcripts: normalisation, vocabularies, phonemes, languages."""

@@ -1,4 +1,4 @@
-"""Languages by any of their spellings: `tr`, `sv-SE`, `tr_tr`, `german`, `tur`, `<|hi|>` -> one short code.
+"""Recognise languages by any of their names: `tr`, `sv-SE`, `tr_tr`, `german`, `tur`, `<|hi|>` -> one short code.
 
 Corpora and models spell languages in many ways (Common Voice locales, FLEURS, MLS' English names, MMS' ISO 639-3,
 Whisper's names). Lower-casing, phonemes and messages need one spelling: the ISO 639-1 code, or the 639-3 code of a

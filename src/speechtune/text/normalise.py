@@ -1,4 +1,4 @@
-"""Transcript of the corpus -> text that the model learns and is scored on.
+"""Normalise transcripts: the text that the model learns and is scored on.
 
 Two protocols. `default` deletes the literal characters of `--chars_to_ignore`, lower-cases by the rules of the language
 and keeps everything else that is audible: digits, apostrophes, the combining marks of Hindi. `readme` repeats the

@@ -1,4 +1,4 @@
-"""Text -> phonemes by libespeak-ng, and TIMIT's phone labels folded to the 39 classes that papers score.
+"""Phonemes of a text by libespeak-ng, and TIMIT's phone labels folded to the 39 classes that papers score.
 
 Phonemes have the form of `transformers`' `Wav2Vec2PhonemeCTCTokenizer` (no stress marks, no language flags). Rejected:
 the `phonemizer` package, see docs/dependencies.md.

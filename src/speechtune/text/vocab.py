@@ -1,4 +1,4 @@
-"""Vocabularies of CTC models, and transcripts -> token ids.
+"""Vocabularies of CTC models, and the token ids of transcripts.
 
 Ids are in the order of the original scripts (sorted characters, the word delimiter in the position of the space, then
 the unknown and the padding token), so the same text gives the same file. Unlike theirs, a vocabulary has the characters

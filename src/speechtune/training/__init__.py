@@ -1,0 +1,1 @@
+"""Build and run a plan: train, evaluate, save. And the Python API."""

@@ -1,4 +1,4 @@
-"""Builders: RunPlan -> training arguments, recogniser, batch sizes, trainer."""
+"""Builders: from a RunPlan to training arguments, recogniser, batch sizes and trainer."""
 
 from __future__ import annotations
 

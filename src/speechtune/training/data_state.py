@@ -1,4 +1,4 @@
-"""What of the data a run was trained on, kept in a checkpoint: a resumed epoch sees each of the rest once.
+"""The position in the data, kept in a checkpoint: a resumed epoch sees each of the remaining utterances once.
 
 checkpoint-400/data_state.json
     {"epoch": 1, "done": [{"settings": {"utterances_per_step": 16, ...}, "num_steps": 112}], "seconds": 8123.4,

@@ -1,4 +1,4 @@
-"""A few training steps, measured: what an epoch will take in time and memory."""
+"""Measure a few training steps to estimate the time and memory of an epoch."""
 
 from __future__ import annotations
 

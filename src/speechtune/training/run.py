@@ -1,4 +1,4 @@
-"""A run from options to scores: `run` resolves the plan, `execute` reads as the table of contents."""
+"""Run a training or evaluation: resolve the plan, build what it names, train, evaluate, save, publish."""
 
 from __future__ import annotations
 

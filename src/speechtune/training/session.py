@@ -1,4 +1,4 @@
-"""A built run: train, evaluate, save."""
+"""Train, evaluate and save what was built for a run."""
 
 from __future__ import annotations
 

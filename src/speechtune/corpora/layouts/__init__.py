@@ -1,0 +1,1 @@
+"""One file for each corpus or table format: a module here with a `LAYOUT` is found."""

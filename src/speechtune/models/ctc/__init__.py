@@ -1,0 +1,1 @@
+"""CTC models, and MMS adapters."""

@@ -1,0 +1,1 @@
+"""Changes to built speech encoders: padding, attention, SpecAugment."""

@@ -1,0 +1,1 @@
+"""What only Whisper has: its input, prompt, context, and a cache of its encoder."""
