@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from speechtune.errors import ModelError
 from speechtune.models.ctc.adapter import choose_adapter, freeze_all_but_adapters, prepare_adapter_config
+from speechtune.models.ctc.head import HEADS, find_head, start_from_prior
 from speechtune.models.ctc.recogniser import CtcRecogniser
 from speechtune.models.ctc.tokenizer import make_tokenizer, report_missing
 from speechtune.models.encoder.padding import make_padding_invariant
@@ -55,7 +56,8 @@ def ctc_for_training(
 
     Args:
         model_config: of the checkpoint, already loaded; changed in place by the settings.
-        vocabulary_texts: normalised texts that a vocabulary is made from.
+        vocabulary_texts: normalised texts that a vocabulary is made from, and a new head's first weights; empty for a
+            stream.
         eval_texts: normalised; characters that the vocabulary lacks are reported.
         folder: output folder; a vocabulary made here is kept there.
         where: names the training text in messages.
@@ -77,14 +79,17 @@ def ctc_for_training(
     report_missing(tokenizer, eval_texts, phones=settings.phones)
     _apply_settings(settings, model_config)
     feature_extractor = feature_extractor_of(source and source.named(settings.feature_extractor_name), model_config)
-    model = ctc_model(source, model_config, tokenizer=tokenizer, head_may_change=makes_vocabulary)
-    if source and makes_vocabulary and language is None:
-        _reset_foreign_head(source, model, tokenizer)
+    model, is_new = ctc_model(source, model_config, tokenizer=tokenizer, head_may_change=makes_vocabulary)
+    if source and makes_vocabulary and language is None and not is_new:
+        is_new = _reset_foreign_head(source, model, tokenizer)
     if language is not None:
         freeze_all_but_adapters(model)
     elif settings.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
         model.freeze_feature_encoder()
-    return _recogniser(settings, model, tokenizer, feature_extractor)
+    recogniser = _recogniser(settings, model, tokenizer, feature_extractor)
+    if is_new or language is not None:  # an adapter's head is always new
+        start_from_prior(find_head(model), vocabulary_texts, encode=recogniser.encode, blank=recogniser.blank)
+    return recogniser
 
 
 def load_ctc(settings: Settings) -> CtcRecogniser:
@@ -105,8 +110,8 @@ def ctc_model(
     *,
     tokenizer: PreTrainedTokenizerBase,
     head_may_change: bool,
-) -> PreTrainedModel:
-    """Build an AutoModelForCTC whose head fits the tokenizer.
+) -> tuple[PreTrainedModel, bool]:
+    """Build an AutoModelForCTC whose head fits the tokenizer, and return whether that head has random weights.
 
     Args:
         source: checkpoint, or None for random weights.
@@ -132,11 +137,18 @@ def ctc_model(
         )
     config.update({"vocab_size": num_labels, "pad_token_id": tokenizer.pad_token_id})
     if source is None:
-        return random_model(AutoModelForCTC, config)
+        return random_model(AutoModelForCTC, config), True
     # float32 whatever the checkpoint was saved in: mixed precision keeps its master weights so.
-    return source.load(
-        "CTC model", AutoModelForCTC.from_pretrained, config=config, ignore_mismatched_sizes=True, dtype=torch.float32
+    model, loaded = source.load(
+        "CTC model",
+        AutoModelForCTC.from_pretrained,
+        config=config,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
     )
+    not_loaded = [*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])]
+    return model, any(name.startswith(HEADS) for name in not_loaded)
 
 
 def _apply_settings(settings: Settings, model_config: PreTrainedConfig) -> None:
@@ -154,22 +166,27 @@ def _has_trained_head(config: PreTrainedConfig) -> bool:
     return any("CTC" in name for name in config.architectures or ())
 
 
-def _reset_foreign_head(source: Source, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give the model a random head where its checkpoint's was trained for other letters, or nothing says for which."""
+def _reset_foreign_head(source: Source, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Give the model a random head where its checkpoint's was trained for other letters, or nothing says for which.
+
+    Returns:
+        Whether it did.
+    """
     from transformers import AutoTokenizer
 
     if not _has_trained_head(model.config) or not hasattr(model, "lm_head"):
-        return
+        return False
     try:
         trained_with = source.load("tokenizer", AutoTokenizer.from_pretrained).get_vocab()
     except ModelError:
         reason = "the checkpoint has no tokenizer that says which letters its head was trained for"
     else:
         if trained_with == tokenizer.get_vocab():
-            return
+            return False
         reason = "the checkpoint's was trained for other letters"
     log.info(f"head: starts from random weights, since {reason}")
     initialise(model, ["lm_head"])
+    return True
 
 
 def _recogniser(
