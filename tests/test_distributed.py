@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.utils.data
 
-from speechtune.distributed import from_first, gathered, lost_process_means
+from speechtune.distributed import explain_lost_process, from_first, gathered, on_first
 from speechtune.errors import TrainingError
 
 
@@ -35,7 +35,7 @@ def one_of_two(rank: int, meeting: Path) -> None:
 
 
 def with_error(error: Exception) -> None:
-    with lost_process_means():
+    with explain_lost_process():
         raise error
 
 
@@ -56,7 +56,7 @@ def test_two_processes_are_told_what_both_said_in_their_order(tmp_path: Path):
 
 def test_a_lost_loader_is_a_message_in_one_process_too():
     said = r"(?s)A loader process .*\(pid\(s\) 12\).*--dataloader_num_workers"
-    with pytest.raises(TrainingError, match=said), lost_process_means():
+    with pytest.raises(TrainingError, match=said), explain_lost_process():
         raise RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly\nmore lines")
 
 
@@ -83,28 +83,56 @@ def test_a_loader_lost_while_its_batch_is_taken_over_is_the_same_message(error: 
     loader = torch.utils.data.DataLoader(Tensors(), num_workers=1, multiprocessing_context="fork")
     batches = iter(loader)
     monkeypatch.setattr(multiprocessing.resource_sharer._ResourceSharer, "get_connection", ended)
-    with pytest.raises(TrainingError, match="A loader process of this run was lost"), lost_process_means():
+    with pytest.raises(TrainingError, match="A loader process of this run was lost"), explain_lost_process():
         next(batches)
 
 
 def test_an_error_of_the_data_itself_passes_as_it_is():
-    with pytest.raises(FileNotFoundError, match="nosuch"), lost_process_means():
+    with pytest.raises(FileNotFoundError, match="nosuch"), explain_lost_process():
         next(iter(torch.utils.data.DataLoader(Tensors(FileNotFoundError("nosuch")))))
 
 
 def test_alone_a_broken_connection_is_not_of_another_process():
-    with pytest.raises(RuntimeError, match="Connection reset by peer"), lost_process_means():
+    with pytest.raises(RuntimeError, match="Connection reset by peer"), explain_lost_process():
         raise RuntimeError("Connection reset by peer")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), ValueError("Broken pipe"), KeyboardInterrupt()])
 def test_other_errors_pass_as_they_are(error: BaseException):
-    with pytest.raises(type(error)) as caught, lost_process_means():
+    with pytest.raises(type(error)) as caught, explain_lost_process():
         raise error
     assert caught.value is error
 
 
 def test_without_an_error_nothing_happens():
-    with lost_process_means():
+    with explain_lost_process():
         done = True
     assert done
+
+
+def refused(rank: int, meeting: Path) -> None:
+    """The first process raises its error; the others exit with its code and say nothing."""
+    import os
+
+    import torch.distributed as distributed
+
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    assert on_first(lambda: {"plan": 1}) == {"plan": 1}
+
+    def fail() -> None:
+        raise TrainingError("the plan can't be made")
+
+    with pytest.raises(TrainingError if rank == 0 else SystemExit) as caught:
+        on_first(fail)
+    assert rank == 0 or caught.value.code == TrainingError.exit_code  # type: ignore[attr-defined]
+
+
+def test_what_the_first_process_decides_holds_for_all(tmp_path: Path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=refused, args=(rank, tmp_path / "meeting")) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]

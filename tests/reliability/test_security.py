@@ -108,7 +108,7 @@ def test_any_file_name_works(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     write_manifest(corpus, "test", rows)
     output = tmp_path / "an output\n✓"
     with caplog.at_level(logging.INFO, "speechtune"):
-        assert run(*words(corpus, output, "--num_train_epochs", "1")) == 0
+        assert run(*words(corpus, output, "--num_train_epochs", "1", "--force")) == 0
     assert read_rows(output / "skipped.jsonl") == []
     found = {Path(row["file"]).name for row in read_rows(output / "hypotheses.jsonl")}
     assert found == set(NAMES)
