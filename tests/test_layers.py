@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,34 @@ def test_folders_import_downwards_only(path):
 
 def test_at_most_six_modules_stand_beside_the_packages():
     assert len(list(SOURCE.glob("*.py"))) <= 6
+
+
+def modules_imported(path: Path, modules: set[str]) -> set[str]:
+    """Modules of speechtune that a file imports anywhere, also within functions, but not for types only."""
+    tree = ast.parse(path.read_text("utf-8"))
+    types_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").startswith("speechtune")
+            and id(node) not in types_only
+        ):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & modules) or ({str(node.module)} & modules)
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    paths = {
+        ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in sorted(SOURCE.rglob("*.py"))
+    }
+    graph = {name: modules_imported(path, set(paths)) for name, path in paths.items()}
+    order = graphlib.TopologicalSorter(graph)
+    order.prepare()  # raises CycleError, which names the circle
+    assert order.is_active()

@@ -24,9 +24,9 @@ from speechtune.models.loading import (
     feature_extractor_of,
     load_config,
     model_config_of,
-    open_recogniser,
     random_config,
 )
+from speechtune.models.opening import open_recogniser
 from speechtune.options.table import Settings
 
 TOKENS = {"unk_token": "[UNK]", "pad_token": "[PAD]", "word_delimiter_token": "|"}

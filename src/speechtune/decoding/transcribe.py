@@ -31,7 +31,7 @@ class Transcriber:
     def __init__(self, model: str, *, device: str | None = None, **options: Any) -> None:
         import torch
 
-        from speechtune.models.loading import open_recogniser
+        from speechtune.models.opening import open_recogniser
 
         best = "cuda" if torch.cuda.is_available() else "cpu"
         try:

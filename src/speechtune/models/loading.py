@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from speechtune.errors import ModelError, OptionError
-from speechtune.models.recogniser import Recogniser
 from speechtune.options.table import Family, Settings
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Source", "check_finite", "checkpoint_of", "family_of", "feature_extractor_of", "given_tokenizer", "initialise",
-    "load_config", "model_config_of", "open_recogniser", "quiet_transformers", "random_config", "random_model",
+    "load_config", "model_config_of", "quiet_transformers", "random_config", "random_model",
     "source_of",
 ]  # fmt: skip
 
@@ -196,21 +195,6 @@ def family_of(model_config: PreTrainedConfig) -> Family:
     from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
     return "seq2seq" if model_config.model_type in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES else "ctc"
-
-
-def open_recogniser(settings: Settings) -> Recogniser:
-    """Load a model as it is, for evaluation and transcription.
-
-    Raises:
-        ModelError: it is not there, or can't recognise speech.
-    """
-    if family_of(model_config_of(settings)) == "seq2seq":
-        from speechtune.models.seq2seq.setup import load_seq2seq
-
-        return load_seq2seq(settings)
-    from speechtune.models.ctc.setup import load_ctc
-
-    return load_ctc(settings)
 
 
 # ---- parts of a checkpoint
