@@ -2,16 +2,16 @@
 
     SpeechtuneError             exit code 2, printed without a traceback
     ├── OptionError             an option is unknown, misspelt, missing or contradicts another
-    ├── CorpusError             a corpus, split or column is not there or can't be read
-    │   └── ArchiveError        an archive is torn or unsafe (.., links, bombs)
-    ├── AudioError              one recording can't be used; caught per utterance, which is then skipped and listed
-    ├── TextError               transcripts can't be used: empty vocabulary, unknown language, labels too long
+    ├── CorpusError             a corpus, split or column is missing or can't be read
+    │   └── ArchiveError        an archive is damaged or unsafe (.., links, bombs)
+    ├── AudioError              one recording is unusable; caught per utterance, which is then skipped and listed
+    ├── TextError               transcripts are unusable: empty vocabulary, unknown language, labels too long
     ├── ModelError              a model, tokenizer or checkpoint doesn't fit
     ├── OutputError             the output folder is in use, not writable, or full
-    ├── TrainingError           training can't go on: too many non-finite steps, a lost process
+    ├── TrainingError           training can't continue: too many non-finite steps, a lost process
     └── PublishError            the hub refuses: token, name, reach
 
-`assert` is for our own bugs; these are for what a user can mend.
+`assert` is for our own bugs; these are for mistakes and conditions that a user can fix.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class SpeechtuneError(Exception):
-    """Base of every error that is the user's to mend. `str(error)` is the whole message."""
+    """Base of every error that a user can fix. `str(error)` is the whole message."""
 
     exit_code = 2
 
@@ -41,15 +41,15 @@ class OptionError(SpeechtuneError):
 
 
 class CorpusError(SpeechtuneError):
-    """A corpus, split or column is not there or can't be read."""
+    """A corpus, split or column is missing or can't be read."""
 
 
 class ArchiveError(CorpusError):
-    """An archive is torn or unsafe."""
+    """An archive is damaged or unsafe."""
 
 
 class AudioError(SpeechtuneError):
-    """One recording can't be used. `reason` is a short slug that is counted (`undecodable`, `no_frames`, ...)."""
+    """One recording is unusable. `reason` is a short slug that is counted (`undecodable`, `no_frames`, ...)."""
 
     def __init__(self, message: str, *, reason: str = "undecodable") -> None:
         super().__init__(message)
@@ -57,7 +57,7 @@ class AudioError(SpeechtuneError):
 
 
 class TextError(SpeechtuneError):
-    """Transcripts can't be used."""
+    """Transcripts are unusable."""
 
 
 class ModelError(SpeechtuneError):
@@ -69,7 +69,7 @@ class OutputError(SpeechtuneError):
 
 
 class TrainingError(SpeechtuneError):
-    """Training can't go on. The state was saved before this was raised."""
+    """Training can't continue. Its state was saved before this was raised."""
 
     exit_code = 1
 

@@ -18,14 +18,14 @@ class Utterance:
     audio_key: str  # names the audio's content (path, size, mtime or a hash): key of the decoded-audio cache
     text: str  # transcript as the corpus has it, not normalised
     duration_s: float  # from the header or the corpus' own table; nan where unknown
-    file: str  # where it lies, for messages: a path, or "archive.tar:member", or "data.parquet:row"
+    file: str  # for messages: a path, or "archive.tar:member", or "data.parquet:row"
     speaker: str | None = None
     language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """One utterance that is not used, and why. Counted, listed in skipped.jsonl, never silent."""
+    """One utterance that is not used, and why. Counted and listed in skipped.jsonl."""
 
     split: str
     id: str
@@ -87,7 +87,7 @@ class EditCounts:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What the model said of one utterance, beside what should have been said (both normalised)."""
+    """The model's text for one utterance beside its reference; both normalised."""
 
     id: str
     reference: str
