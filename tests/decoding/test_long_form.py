@@ -19,11 +19,21 @@ from trained_folders import ctc_folder
 from speechtune.audio.reader import AudioReader
 from speechtune.data.dataset import BatchMaker
 from speechtune.decoding import long_form
-from speechtune.decoding.long_form import ENERGY_FRAME_S, SEARCH_S, WINDOW_S, cut_at_pauses, transcribe_samples
+from speechtune.decoding.long_form import (
+    ENERGY_FRAME_S,
+    MIN_ADVANCE_S,
+    SEARCH_S,
+    TEMPERATURES,
+    WINDOW_S,
+    cut_at_pauses,
+    transcribe_samples,
+)
 from speechtune.decoding.transcribe import Transcriber
 from speechtune.errors import ModelError
 from speechtune.evaluation.evaluate import Evaluation, recognise_split
+from speechtune.evaluation.metrics.cer import character_edits
 from speechtune.models.batch import Item
+from speechtune.models.frames import num_frames
 from speechtune.models.recogniser import Recogniser
 from speechtune.types import Utterance
 
@@ -87,13 +97,13 @@ def test_a_recording_of_a_minute_is_recognised_in_one_piece(transcriber: Transcr
     assert transcribe_samples(transcriber.recogniser, voices(31.0, 27.0))
 
 
-def test_the_text_of_a_long_recording_is_that_of_its_pieces(transcriber: Transcriber):
+def test_a_model_without_timestamps_gets_pieces_cut_at_pauses():
+    recogniser = tiny_seq2seq.loaded("whisper without timestamps", language="tr")
     samples = voices(26, 27, 5)
-    assert len(samples) > 60 * RATE
     pieces = list(cut_at_pauses(samples, RATE))
     assert [round(len(piece) / RATE) for piece in pieces] == [26, 28, 7]
-    texts = [transcribe_samples(transcriber.recogniser, piece) for piece in pieces]
-    assert transcribe_samples(transcriber.recogniser, samples) == " ".join(text for text in texts if text)
+    texts = [transcribe_samples(recogniser, piece) for piece in pieces]
+    assert transcribe_samples(recogniser, samples) == " ".join(text for text in texts if text)
 
 
 def test_the_longest_input_of_a_model_does_not_grow_with_the_recording(transcriber: Transcriber):
@@ -104,6 +114,158 @@ def test_the_longest_input_of_a_model_does_not_grow_with_the_recording(transcrib
     transcribe_samples(transcriber.recogniser, np.tile(voices(20.0), 8))
     hook.remove()
     assert len(seen) >= 6 and max(seen) <= WINDOW_S * RATE
+
+
+# ---- CTC: overlapping windows
+
+
+def in_windows_and_in_one_pass(recogniser: Recogniser, samples: np.ndarray, patch: pytest.MonkeyPatch) -> list[str]:
+    in_windows = transcribe_samples(recogniser, samples)
+    patch.setattr(recogniser.model_input, "max_duration_s", 1000.0)
+    return [in_windows, transcribe_samples(recogniser, samples)]
+
+
+@pytest.mark.parametrize("duration_s", [70, 97.3])
+def test_windows_give_the_text_of_one_pass(
+    duration_s: float, transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch
+):
+    samples = np.tile(voices(9, 13.3, 11), 3)[: int(duration_s * RATE)]
+    in_windows, in_one_pass = in_windows_and_in_one_pass(transcriber.recogniser, samples, monkeypatch)
+    assert in_windows == in_one_pass != ""
+
+
+def test_norms_over_time_see_a_window_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """wav2vec2-base normalises its first convolution over time: a few labels differ."""
+    recogniser = Transcriber(str(ctc_folder(tmp_path / "run", group_norm=True)), device="cpu").recogniser
+    in_windows, in_one_pass = in_windows_and_in_one_pass(recogniser, np.tile(voices(9, 13.3, 11), 2), monkeypatch)
+    assert character_edits(in_one_pass, in_windows).rate < 0.1
+
+
+@pytest.mark.parametrize("seconds", [60.01, 65.0, 65.02, 80.0, 84.99, 85.01])
+def test_each_frame_of_a_recording_has_one_label(seconds: float, transcriber: Transcriber):
+    recogniser, samples = transcriber.recogniser, np.tile(voices(20.0), 5)[: int(seconds * RATE)]
+    with torch.inference_mode():
+        labels = long_form._ctc_labels(recogniser, samples, recogniser.model)  # type: ignore[arg-type]
+    assert len(labels) == num_frames(recogniser.model.config, len(samples))
+
+
+# ---- Whisper: windows by timestamps
+
+
+class Written:
+    """Whisper whose generations are given: a list of texts and seconds for each; and what it was asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *generations: list[str | float], probability: float = 0.9):
+        self.recogniser = tiny_seq2seq.whisper()
+        self.generations, self.probability = list(generations), probability
+        self.starts_s: list[float] = []
+        self.temperatures: list[float] = []
+        model_input = self.recogniser.model_input
+        features = model_input.features
+
+        def start_of(piece: np.ndarray) -> Any:
+            self.starts_s.append(round(float(piece[0]) * 1000, 2))  # see `ramp`
+            return features(piece)
+
+        monkeypatch.setattr(model_input, "features", start_of)
+        monkeypatch.setattr(self.recogniser.model, "generate", self.generate)
+
+    def generate(self, *, temperature: float, **options: Any) -> Any:
+        from transformers.generation.utils import GenerateEncoderDecoderOutput
+
+        self.temperatures.append(temperature)
+        generation = self.generations.pop(0) if len(self.generations) > 1 else self.generations[0]
+        first = self.recogniser.model.generation_config.no_timestamps_token_id + 1
+        tokens: list[int] = []
+        for part in generation:
+            if isinstance(part, str):
+                tokens += self.recogniser.tokenizer(part, add_special_tokens=False).input_ids
+            else:
+                tokens.append(first + round(part / 0.02))
+        tokens.append(self.recogniser.end)
+        vocabulary = self.recogniser.model.config.vocab_size
+        rest = np.log((1 - self.probability) / (vocabulary - 1))
+        scores = torch.full((len(tokens), 1, vocabulary), rest)
+        scores[range(len(tokens)), 0, tokens] = np.log(self.probability)
+        prompt = [self.recogniser.start]
+        return GenerateEncoderDecoderOutput(
+            sequences=torch.tensor([prompt + tokens]), scores=tuple(scores / (temperature or 1.0))
+        )
+
+
+def ramp(seconds: float) -> np.ndarray:
+    """Samples that tell their place: thousandths of a second."""
+    return (np.arange(int(seconds * RATE)) / RATE / 1000 + 0.0).astype(np.float32)
+
+
+def test_the_next_window_starts_where_the_last_finished_segment_ended(monkeypatch: pytest.MonkeyPatch):
+    written = Written(
+        monkeypatch,
+        [0.0, " bir", 6.0, 6.0, " iki", 10.0, 10.0, " üç"],  # unfinished: heard again
+        [0.0, " üç", 9.0, 9.0, " dört", 20.0],  # nothing after 20 s: the next window follows
+        [0.0, " beş", 2.0],
+    )
+    assert transcribe_samples(written.recogniser, ramp(42)) == "bir iki üç dört beş"
+    first, second, third = written.starts_s
+    assert (first, second) == (0.0, 10.0) and 35.0 <= third <= 40.0
+
+
+def test_a_window_that_would_hardly_advance_is_taken_whole(monkeypatch: pytest.MonkeyPatch):
+    written = Written(monkeypatch, [0.0, " bir", 0.5, 0.5, " iki"])
+    assert transcribe_samples(written.recogniser, ramp(58)) == "bir iki bir iki bir iki"
+    assert len(written.starts_s) == 3
+
+
+def test_a_loop_is_generated_again_at_higher_temperatures_and_then_left(monkeypatch: pytest.MonkeyPatch):
+    loop: list[str | float] = [0.0, " de pa" * 40]
+    written = Written(monkeypatch, loop, [0.0, " bir", 20.0])
+    assert transcribe_samples(written.recogniser, ramp(31)) == "bir bir"
+    assert written.temperatures == [*TEMPERATURES[:2], 0.0]
+    written = Written(monkeypatch, loop)
+    transcribe_samples(written.recogniser, ramp(31))
+    assert written.temperatures == [*TEMPERATURES, *TEMPERATURES]
+
+
+def test_an_improbable_text_without_speech_is_dropped(monkeypatch: pytest.MonkeyPatch):
+    written = Written(monkeypatch, [0.0, " bir", 20.0], probability=0.01)
+    monkeypatch.setattr(long_form._WhisperWindows, "_no_speech", lambda self, hidden: 0.7)
+    assert transcribe_samples(written.recogniser, ramp(31)) == ""
+    assert written.temperatures == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("options", [{}, {"generation": {"generation_max_length": 6, "generation_num_beams": 2}}])
+def test_random_weights_cost_a_bounded_number_of_generations(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    recogniser = tiny_seq2seq.whisper(**options)
+    calls: list[float] = []
+    generate = recogniser.model.generate
+
+    def counted(**inputs: Any) -> Any:
+        calls.append(inputs["temperature"])
+        return generate(**inputs)
+
+    monkeypatch.setattr(recogniser.model, "generate", counted)
+    samples = np.tile(voices(19.0), 4)
+    text = transcribe_samples(recogniser, samples)
+    assert 0 < len(calls) <= (80 / MIN_ADVANCE_S + 1) * len(TEMPERATURES)
+    assert text == transcribe_samples(recogniser, samples)  # sampling included
+
+
+def test_silence_is_no_text_and_no_generation(monkeypatch: pytest.MonkeyPatch):
+    recogniser = tiny_seq2seq.whisper()
+    monkeypatch.setattr(recogniser.model, "generate", None)
+    assert transcribe_samples(recogniser, np.zeros(70 * RATE, np.float32)) == ""
+
+
+def test_the_language_is_detected_once(monkeypatch: pytest.MonkeyPatch):
+    recogniser = tiny_seq2seq.whisper(language=None)
+    found: list[Any] = []
+    detect = recogniser.model.detect_language
+    monkeypatch.setattr(recogniser.model, "detect_language", lambda **given: found.append(detect(**given)) or found[-1])
+    transcribe_samples(recogniser, voices(31, 31))
+    assert len(found) == 1
+
+
+# ---- evaluation
 
 
 def evaluated(recogniser: Recogniser, paths: list[str], durations_s: list[float]) -> Evaluation:
@@ -128,7 +290,7 @@ def test_evaluation_gives_a_long_recording_the_text_of_transcription(
     paths = [str(audio_files.write(tmp_path / f"{n}.wav", clip, RATE)) for n, clip in enumerate(clips)]
     with caplog.at_level(logging.INFO, "speechtune"):
         found = evaluated(recogniser, paths, [len(clip) / RATE for clip in clips])
-    assert f"recordings over {limit_s} s: 1, cut at pauses" in caplog.text
+    assert f"recordings over {limit_s} s: 1, recognised window by window" in caplog.text
     assert [row.id for row in found.hypotheses] == ["u0", "u1", "u2"]
     rounded = AudioReader(RATE).samples(Utterance("", paths[1], "", "", 0.0, paths[1]))
     assert found.hypotheses[1].hypothesis == transcribe_samples(recogniser, rounded)

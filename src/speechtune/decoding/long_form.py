@@ -1,33 +1,64 @@
-"""Recognition of recordings of any length: long ones are cut at pauses, and memory does not grow with them.
+"""Recognition of recordings of any length, with memory that does not grow with them.
 
-`transcribe` and `evaluate` both use it, so they give the same text.
+`transcribe` and `evaluate` both use it, so they give the same text. A recording of up to `max_whole_s` is one pass. A
+longer one is recognised
 
-Rejected: Whisper's own long-form generation, which continues at the timestamps that it writes: it needs a model that
-writes sensible ones, and one clip can cost 150 generations.
+- by CTC in overlapping windows: each frame's label is taken from the window that has most context around it, and the
+  labels are collapsed once, over the whole recording;
+- by Whisper in windows that start where the last finished segment ended, by the timestamps that it writes;
+- by other models in pieces that are cut at pauses.
+
+Sources: Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", section 4.5, and
+openai/whisper's transcribe.py. Windows differ from theirs: they end at a pause, have their own mel normalisation (as
+in training), and advance by MIN_ADVANCE_S at least, so that the number of generations is bounded by the duration.
+
+Rejected: transformers' own long-form generation, whose cost has no bound (a random model needs 150 generations for one
+window), and which computes the features of the whole recording at once.
 """
 
 from __future__ import annotations
 
+import itertools
+import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
-from speechtune.audio.samples import Samples
+from speechtune.audio.samples import Samples, signal_problem
 from speechtune.errors import ModelError
 from speechtune.models.batch import Batch
+from speechtune.models.ctc.recogniser import CtcRecogniser
+from speechtune.models.frames import input_stride
 from speechtune.models.recogniser import Recogniser, is_sharded
+from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 from speechtune.types import Utterance
 
 __all__ = ["cut_at_pauses", "transcribe_samples"]
 
-WINDOW_S = 30.0  # longest piece of a recording that is cut
+WINDOW_S = 30.0  # longest piece of a recording that a model is given
 SEARCH_S = 5.0  # a cut is at the quietest place in the last this many seconds of a window
 ENERGY_FRAME_S = 0.05
+CONTEXT_S = 5.0  # of a CTC window on each side, of which no labels are taken
+
+# Whisper's safeguards. A generation that fails is repeated at the next temperature; the last one counts anyway.
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+MAX_COMPRESSION_RATIO = 2.4  # of the text: more is a loop
+MIN_LOG_PROB = -1.0  # mean of the tokens
+MAX_NO_SPEECH = 0.6  # probability of <|nospeech|>; over it, a text under MIN_LOG_PROB is dropped
+MIN_ADVANCE_S = 5.0  # a window whose finished segments are shorter is taken whole
+MAX_NEW_TOKENS = 224
+SEED = 0  # of sampling, for each window: the text does not depend on what was recognised before
+TIMESTAMP_S = 0.02
+NUM_TIMESTAMPS = 1501
+UNSPACED = ("zh", "ja", "th", "lo", "my", "yue", "km")  # Whisper's languages without spaces between words
 
 
 def transcribe_samples(recogniser: Recogniser, samples: Samples, *, model: torch.nn.Module | None = None) -> str:
-    """Return the text of one recording; one longer than `max_whole_s` is cut, and the pieces' texts are joined.
+    """Return the text of one recording.
 
     Args:
         recogniser: its model in evaluation mode.
@@ -41,13 +72,19 @@ def transcribe_samples(recogniser: Recogniser, samples: Samples, *, model: torch
     duration_s = len(samples) / recogniser.sampling_rate
     if duration_s <= recogniser.model_input.max_whole_s:
         return _transcribe_piece(recogniser, samples, model)
-    if is_sharded(model):  # all processes would have to run the same number of pieces
+    if is_sharded(model):  # all processes would have to run the same number of windows
         raise ModelError(
             f"A recording of {duration_s:.0f} s got into an evaluation with --fsdp, which takes "
             f"{recogniser.model_input.max_whole_s:g} s.\nEvaluate without --fsdp."
         )
-    texts = (_transcribe_piece(recogniser, piece, model) for piece in cut_at_pauses(samples, recogniser.sampling_rate))
-    return " ".join(text for text in texts if text)
+    with torch.inference_mode():
+        if isinstance(recogniser, CtcRecogniser):
+            return " ".join(recogniser.decoder(_ctc_labels(recogniser, samples, model)).split())
+        if isinstance(recogniser, Seq2SeqRecogniser) and _writes_timestamps(recogniser):
+            with recogniser.autocast():
+                return _WhisperWindows(recogniser, samples).text()
+    pieces = cut_at_pauses(samples, recogniser.sampling_rate)
+    return " ".join(text for piece in pieces if (text := _transcribe_piece(recogniser, piece, model)))
 
 
 def _transcribe_piece(recogniser: Recogniser, samples: Samples, model: torch.nn.Module) -> str:
@@ -81,3 +118,157 @@ def cut_at_pauses(samples: Samples, sampling_rate: int) -> Iterator[Samples]:
         yield samples[start:cut]
         start = cut
     yield samples[start:]
+
+
+# ---- CTC
+
+
+def _ctc_labels(recogniser: CtcRecogniser, samples: Samples, model: torch.nn.Module) -> np.ndarray[Any, Any]:
+    """Return the most probable label of each frame, (num_frames,), as of one pass.
+
+    The input is normalised over the whole recording, and windows start at whole frames: a frame is computed from the
+    same samples as in one pass, and only what lies further away than CONTEXT_S may be missing.
+    """
+    model_input, name = recogniser.model_input, recogniser.model_input.name
+    values = torch.from_numpy(model_input.pad([model_input.features(samples)])[name])
+    stride = input_stride(recogniser.model.config)
+    units_per_s = values.shape[1] * recogniser.sampling_rate / len(samples)
+    context, hop = (int(seconds * units_per_s) // stride * stride for seconds in (CONTEXT_S, WINDOW_S - 2 * CONTEXT_S))
+    device = next(recogniser.model.parameters()).device
+    labels = []
+    for start in range(0, values.shape[1], hop):
+        left, right = max(0, start - context), start + hop + context
+        found = model(**{name: values[:, left:right].to(device)}).logits[0].argmax(-1).cpu().numpy()
+        is_last = right >= values.shape[1]
+        first = (start - left) // stride
+        labels.append(found[first:] if is_last else found[first : first + hop // stride])
+        if is_last:
+            break
+    return np.concatenate(labels)
+
+
+# ---- Whisper
+
+
+def _writes_timestamps(recogniser: Seq2SeqRecogniser) -> bool:
+    """Return whether the model is a Whisper whose vocabulary has timestamps that generation may write."""
+    generation = recogniser.model.generation_config
+    last_other = getattr(generation, "no_timestamps_token_id", None)
+    if recogniser.context is None or last_other is None:
+        return False
+    has_timestamps = last_other + NUM_TIMESTAMPS < recogniser.model.config.vocab_size
+    return has_timestamps and last_other + 1 not in (generation.suppress_tokens or ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What Whisper wrote for one window: tokens without the prompt, and how sure it is of them."""
+
+    tokens: list[int]
+    text: str
+    log_prob: float
+
+    @property
+    def is_loop(self) -> bool:
+        written = self.text.encode("utf-8")
+        return len(written) > MAX_COMPRESSION_RATIO * len(zlib.compress(written))
+
+
+class _WhisperWindows:
+    """Goes over one recording by the timestamps that Whisper writes."""
+
+    def __init__(self, recogniser: Seq2SeqRecogniser, samples: Samples) -> None:
+        self.recogniser = recogniser
+        self.samples = samples
+        self.generation: Any = recogniser.model.generation_config
+        self.device = next(recogniser.model.parameters()).device
+        self.first_timestamp = self.generation.no_timestamps_token_id + 1
+        self.detected: str | None = None  # token of the language, where none is given
+
+    def text(self) -> str:
+        rate, start = self.recogniser.sampling_rate, 0
+        texts: list[str] = []
+        while start < len(self.samples):
+            piece = next(cut_at_pauses(self.samples[start:], rate))
+            advance = len(piece)
+            if signal_problem(piece, rate) not in ("silent", "too_short"):
+                texts_of_window, advance_s = self._segments(self._recognised(piece))
+                texts += texts_of_window
+                advance = min(advance, int(advance_s * rate)) if advance_s >= MIN_ADVANCE_S else advance
+            start += advance
+        language = str(self.detected or getattr(self.generation, "language", None) or "").strip("<|>")
+        separator = "" if language in UNSPACED else " "
+        return " ".join(separator.join(texts).split())
+
+    def _segments(self, window: _Window | None) -> tuple[list[str], float]:
+        """Return the texts of a window's finished segments, and where the last one ends; 0.0 means the window's end.
+
+        A window without two timestamps in a row, or that ends with one, is finished as a whole.
+        """
+        tokens = [] if window is None else window.tokens
+        is_time = [self._is_timestamp(token) for token in tokens]
+        starts = [i + 1 for i in range(len(tokens) - 1) if is_time[i] and is_time[i + 1]]
+        end_s = 0.0
+        if starts and is_time[-2:] != [False, True]:
+            end_s = (tokens[starts[-1] - 1] - self.first_timestamp) * TIMESTAMP_S
+            if end_s >= MIN_ADVANCE_S:
+                tokens = tokens[: starts[-1]]
+        bounds = [0, *starts, len(tokens)]
+        texts = [self._decoded(tokens[i:j]) for i, j in itertools.pairwise(bounds)]
+        return [text for text in texts if text], end_s
+
+    def _recognised(self, piece: Samples) -> _Window | None:
+        """Return what is said in a piece of at most 30 s, None for no speech."""
+        recogniser = self.recogniser
+        features = recogniser.model_input.features(piece)
+        values = torch.from_numpy(recogniser.model_input.pad([features])["input_features"]).to(self.device)
+        hidden = recogniser.encoder_outputs({"input_features": values}).last_hidden_state
+        if self.generation.is_multilingual and getattr(self.generation, "language", None) is None and not self.detected:
+            outputs = BaseModelOutput(last_hidden_state=hidden)
+            (language,) = recogniser.model.detect_language(encoder_outputs=outputs).tolist()
+            self.detected = next(token for token, i in self.generation.lang_to_id.items() if i == language)
+        for temperature in TEMPERATURES:
+            window = self._generated(hidden, temperature)
+            if window.log_prob < MIN_LOG_PROB and self._no_speech(hidden) > MAX_NO_SPEECH:
+                return None
+            if not window.is_loop and window.log_prob >= MIN_LOG_PROB:
+                break
+        return window
+
+    def _generated(self, hidden: torch.Tensor, temperature: float) -> _Window:
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(SEED)
+            made = self.recogniser.model.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
+                return_timestamps=True,
+                force_unique_generate_call=True,
+                return_dict_in_generate=True,
+                output_scores=True,
+                temperature=temperature,
+                top_k=0,
+                max_length=min(MAX_NEW_TOKENS, self.generation.max_length or MAX_NEW_TOKENS),
+                **({"language": self.detected} if self.detected else {}),
+            )
+        written = made.sequences[0].tolist()
+        end = self.recogniser.end
+        tokens = [token for token in written if token < end or token >= self.first_timestamp]
+        if "sequences_scores" in made:  # of beams
+            log_prob = float(made.sequences_scores[0])
+        else:
+            scores = torch.stack(made.scores)[:, 0].float() * (temperature or 1.0)
+            chosen = torch.tensor(written[-len(scores) :], device=scores.device)
+            log_prob = float(scores.log_softmax(-1).gather(1, chosen[:, None]).mean())
+        return _Window(tokens, self._decoded(tokens), log_prob)
+
+    def _no_speech(self, hidden: torch.Tensor) -> float:
+        start = torch.tensor([[self.generation.decoder_start_token_id]], device=self.device)
+        logits = self.recogniser.model(encoder_outputs=(hidden,), decoder_input_ids=start, use_cache=False).logits
+        return float(logits[0, 0].float().softmax(-1)[self.generation.no_timestamps_token_id - 1])
+
+    def _is_timestamp(self, token: int) -> bool:
+        return self.first_timestamp <= token < self.first_timestamp + NUM_TIMESTAMPS
+
+    def _decoded(self, tokens: list[int]) -> str:
+        text = [token for token in tokens if not self._is_timestamp(token)]
+        return str(self.recogniser.tokenizer.decode(text, skip_special_tokens=True)).strip()

@@ -201,7 +201,7 @@ def recognise_split(
     model.train(was_training)
     if num_long:
         limit_s = recogniser.model_input.max_whole_s
-        log.info(f"recordings over {limit_s:g} s: {num_long}, cut at pauses to be recognised; they have no loss")
+        log.info(f"recordings over {limit_s:g} s: {num_long}, recognised window by window; they have no loss")
     result, rows = _gathered(result, rows)
     order = sorted(range(len(rows)), key=rows.__getitem__)
     result.hypotheses = [result.hypotheses[i] for i in order]

@@ -8,6 +8,7 @@ infinite CTC loss, and are found here instead. Computed from the config, without
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ from speechtune.errors import ModelError, TextError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["min_ctc_frames", "min_input_length", "num_encoder_frames", "num_frames", "spec_augment_frames"]
+__all__ = [
+    "input_stride", "min_ctc_frames", "min_input_length", "num_encoder_frames", "num_frames", "spec_augment_frames",
+]  # fmt: skip
 
 Lengths = NDArray[np.int64]
 
@@ -79,6 +82,14 @@ def num_encoder_frames(config: PreTrainedConfig, lengths: Lengths) -> Lengths:
     for kernel_size, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         lengths = np.maximum(_convolved(lengths, kernel_size, stride), 0)
     return lengths
+
+
+def input_stride(config: PreTrainedConfig) -> int:
+    """Return the samples (or feature frames) from one frame of a CTC model's output to the next."""
+    stride = 1 if config.model_type == "wav2vec2-bert" else math.prod(config.conv_stride)
+    if getattr(config, "add_adapter", False):
+        stride *= config.adapter_stride**config.num_adapter_layers
+    return int(stride)
 
 
 def _convolved(lengths: Lengths, kernel_size: int, stride: int) -> Lengths:

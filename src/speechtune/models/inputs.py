@@ -43,7 +43,7 @@ class ModelInput:
 
     @property
     def max_whole_s(self) -> float:
-        """Longest recording that is recognised in one piece; longer ones are cut at pauses."""
+        """Longest recording that is recognised in one piece; longer ones window by window."""
         return self.max_duration_s or MAX_WHOLE_S
 
     def features(self, samples: Samples) -> Any:

@@ -189,7 +189,7 @@ class Seq2SeqRecogniser(Recogniser):
         found: dict[int, Recognised] = {}
         for frames, places in groups:
             inputs = _select(batch.inputs, places, frames)
-            encoded = self._encoder_outputs(inputs)
+            encoded = self.encoder_outputs(inputs)
             lengths = [batch.label_lengths[place] for place in places]
             losses = [NAN] * len(places)
             mask = {} if self.context is not None else {k: v for k, v in inputs.items() if k == "attention_mask"}
@@ -224,7 +224,8 @@ class Seq2SeqRecogniser(Recogniser):
         texts = self._texts(model, **batch.inputs, synced_gpus=True)
         return [Recognised(*row) for row in zip(texts, losses, batch.label_lengths, strict=True)]
 
-    def _encoder_outputs(self, inputs: dict[str, torch.Tensor]) -> BaseModelOutput:
+    def encoder_outputs(self, inputs: dict[str, torch.Tensor]) -> BaseModelOutput:
+        """Run the encoder on padded inputs; Whisper's on as many frames as they have, at most its 30 s."""
         from transformers.modeling_outputs import BaseModelOutput
 
         values = inputs[self.model_input.name]
