@@ -115,3 +115,9 @@ def test_a_folder_that_can_not_be_written_is_one_message(corpus: Path, tmp_path:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"file.*can't be written: .*\n.*give another --output_dir"):
         vocab(corpus, tmp_path / "file" / "out")
+
+
+def test_what_a_terminal_would_act_on_is_written_out(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    vocab(corpus, tmp_path / "\x1b[31mred")
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and f"{tmp_path}/[U+001B][31mred" in shown

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from reliability.tiny import MODEL, write_clip
 from speechtune.audio.cache import AudioCache
 from speechtune.audio.reader import AudioReader
 from speechtune.data.batching import BatchSettings, EpochPart
-from speechtune.data.dataset import BatchMaker, Item, SpeechDataset, StepSampler, evaluation_loader
+from speechtune.data.dataset import BatchMaker, Item, SpeechDataset, StepSampler, evaluation_loader, stream_loader
 from speechtune.data.prepare import Limits, PreparedSplit
 from speechtune.errors import AudioError
 from speechtune.evaluation.evaluate import Evaluation, recognise_split
@@ -272,3 +275,41 @@ def test_scores_do_not_depend_on_batches_and_processes(recogniser, durations_s, 
     assert [said.hypothesis for said in found.hypotheses] == [said.hypothesis for said in alone.hypotheses]
     assert [said.id for said in found.hypotheses] == [f"id{index}" for index in range(len(durations_s))]
     assert found.loss_items == alone.loss_items and found.loss_sum == pytest.approx(alone.loss_sum, rel=1e-4)
+
+
+# ---- loader workers
+
+
+class _CannotBeSent:
+    """A batch for which the queue between processes has no room."""
+
+    def __reduce__(self) -> Any:
+        raise OSError(28, "No space left on device")
+
+
+class _OneBatch(torch.utils.data.IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        yield _CannotBeSent()
+
+
+@pytest.mark.timeout(60)
+def test_a_batch_that_a_worker_cannot_send_ends_the_run_instead_of_waiting():
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        next(iter(stream_loader(_OneBatch(), num_workers=1, pin_memory=False)))
+
+
+def test_workers_that_cannot_be_started_leave_no_traceback(monkeypatch: pytest.MonkeyPatch):
+    """Without room in /dev/shm for a queue, only the error is raised: what torch had begun is dropped quietly."""
+    ignored: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+
+    def no_room(*args: Any, **kwargs: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(multiprocessing.get_context("fork"), "Queue", no_room)
+    monkeypatch.setattr(multiprocessing.context.ForkContext, "Queue", no_room)
+    monkeypatch.setattr(torch.multiprocessing, "Queue", no_room)
+    with pytest.raises(OSError):
+        iter(stream_loader(_OneBatch(), num_workers=1, pin_memory=False))
+    gc.collect()
+    assert ignored == []

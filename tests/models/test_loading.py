@@ -281,3 +281,17 @@ def test_a_model_of_text_is_refused(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelError):
         open_recogniser(Settings(model_name_or_path=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("padding_value", ""), ("padding_value", float("nan")), ("sampling_rate", 0)]
+)
+def test_numbers_of_the_feature_extractor_that_make_no_sense_are_refused(name: str, value: Any, tmp_path: Path):
+    folder = ctc_folder(tmp_path / "model")
+    for path in (folder / "preprocessor_config.json", folder / "processor_config.json"):
+        if path.exists():
+            config = json.loads(path.read_text())
+            config.get("feature_extractor", config)[name] = value
+            path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=f"preprocessor_config.json: {name} is"):
+        open_recogniser(Settings(model_name_or_path=str(folder)))

@@ -51,6 +51,11 @@ def test_float32_weights_are_the_trained_ones_to_the_bit(tmp_path: Path, capsys:
     assert "wav2vec2, 0.0 M parameters as float32, 0.1 MB" in capsys.readouterr().out
 
 
+def test_what_a_terminal_would_act_on_is_written_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run(ctc_folder(tmp_path / "run"), tmp_path / "\x1b[31mred")
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/[U+001B][31mred: wav2vec2")
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_formats_halve_the_file_and_are_the_dtype_that_transformers_loads(tmp_path: Path, dtype: str):
     from transformers import AutoModelForCTC

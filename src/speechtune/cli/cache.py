@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from speechtune.terminal.formatting import visible
+
 __all__ = ["run"]
 
 PARTS = {
@@ -32,7 +34,7 @@ def run(cache_dir: str | None = None, *, clear: Sequence[str] | None = None) -> 
     for part in ("index", "unpacked"):
         if part in removed:
             shutil.rmtree(folder / part, ignore_errors=True)
-    print(folder)
+    print(visible(str(folder)))
     for part, what in PARTS.items():
         places = audio_cache_folders(folder) if part == "audio" else [folder / part]
         num_bytes = sum(_num_bytes(path) for place in places for path in place.rglob("*"))

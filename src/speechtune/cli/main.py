@@ -114,7 +114,7 @@ def _speechtune(argv: Sequence[str]) -> int | None:
         result = _call(SMALL_COMMANDS[name].target, **parse_small(name, rest))
         if isinstance(result, int):
             return result
-        print(result)
+        print(visible(str(result)))
         return 0
     if name in COMMANDS:
         return _with_options(name, rest, prog=f"speechtune {name}")  # type: ignore[arg-type]

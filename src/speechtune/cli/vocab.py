@@ -59,8 +59,8 @@ def run(options: Options) -> int:
     with explain_write_errors("the tokenizer", folder):
         ctc_tokenizer(tokens, folder, phones=settings.phones, **special).save_pretrained(folder)
     for line in _counts(texts, tokens, phones=settings.phones):
-        print(line)
-    print(f"{folder}: {len(tokens)} tokens. Use it with --tokenizer_name_or_path {folder}")
+        print(visible(line))
+    print(visible(f"{folder}: {len(tokens)} tokens. Use it with --tokenizer_name_or_path {folder}"))
     return 0
 
 

@@ -12,12 +12,14 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from multiprocessing.queues import Queue
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from speechtune.audio.reader import AudioReader
 from speechtune.data.batching import BatchSettings, EpochPart, plan_epoch, split_step
@@ -225,15 +227,29 @@ def _workers(num_workers: int) -> dict[str, Any]:
         # Its own generator: making an iterator must not advance the training's.
         "generator": torch.Generator().manual_seed(0),
         "multiprocessing_context": "fork" if num_workers else None,
-        "worker_init_fn": _leave_signals_to_parent,
+        "worker_init_fn": _begin_worker,
     }
+
+
+# Of iterators whose start failed, as with a full /dev/shm: else torch's __del__ prints a traceback
+_MultiProcessingDataLoaderIter._shutdown = True
 
 
 def _as_is(batch: Batch) -> Batch:
     return batch
 
 
-def _leave_signals_to_parent(worker_id: int) -> None:
+def _begin_worker(worker_id: int) -> None:
+    Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
+    _leave_signals_to_parent()
+
+
+def _end_worker(error: Exception, batch: Any) -> NoReturn:
+    """End a loader worker that can't send a batch, as with a full /dev/shm: the parent would wait for it forever."""
+    os._exit(1)
+
+
+def _leave_signals_to_parent() -> None:
     """Keep a loader worker alive when a terminal or a scheduler signals all processes of a run.
 
     The parent handles the signal, and needs batches to finish its step and save; so the worker leaves the parent's

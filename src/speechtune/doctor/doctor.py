@@ -53,7 +53,7 @@ def run(options: Options) -> int:
         skipped = [row for role in corpus.roles for row in role.skipped]
         with explain_write_errors("skipped.jsonl", folder):
             write_skipped(folder, skipped)
-        print(f"{len(skipped)} utterances in {folder / 'skipped.jsonl'}")
+        print(visible(f"{len(skipped)} utterances in {folder / 'skipped.jsonl'}"))
     return 2 if stops else 0
 
 

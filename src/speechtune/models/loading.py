@@ -6,6 +6,7 @@ Whatever transformers raises on the way becomes one ModelError that says what is
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping
@@ -218,7 +219,12 @@ def feature_extractor_of(source: Source | None, config: PreTrainedConfig) -> Seq
     from transformers import AutoFeatureExtractor, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
     if source is not None:
-        return source.load("feature extractor (preprocessor_config.json)", AutoFeatureExtractor.from_pretrained)
+        extractor = source.load("feature extractor (preprocessor_config.json)", AutoFeatureExtractor.from_pretrained)
+        for name, low in (("sampling_rate", 1), ("padding_value", -math.inf), ("feature_size", 1)):
+            value = getattr(extractor, name, 1)
+            if not isinstance(value, (int, float)) or not math.isfinite(value) or value < low:
+                raise ModelError(f"{source.name}, preprocessor_config.json: {name} is {value!r}.")
+        return extractor
     if config.model_type == "wav2vec2-bert":
         return SeamlessM4TFeatureExtractor()
     return Wav2Vec2FeatureExtractor(

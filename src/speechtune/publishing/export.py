@@ -17,6 +17,7 @@ from speechtune.errors import ModelError, OutputError
 from speechtune.files import explain_write_errors
 from speechtune.models.loading import Source, check_finite, family_of, load_config
 from speechtune.publishing.publish import WEIGHTS, uploaded_files
+from speechtune.terminal.formatting import visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,7 +61,7 @@ def run(model: str | Path, output_dir: Path, *, dtype: Dtype = "float32") -> int
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     size_mb = sum(path.stat().st_size for path in output_dir.iterdir()) / 1e6
-    print(f"{output_dir}: {facts}, {size_mb:,.1f} MB")
+    print(visible(f"{output_dir}: {facts}, {size_mb:,.1f} MB"))
     return 0
 
 
