@@ -32,7 +32,7 @@ STEPS = [
 ]
 ARROWS = [("parse", "options"), ("resolve", "plan"), ("run", "training")]
 WIDTH, MARGIN, GAP = 860, 20, 10
-STEP_WIDTH, STEP_HEIGHT, ROW_HEIGHT = 160, 74, 44
+STEP_WIDTH, STEP_HEIGHT, ROW_HEIGHT = 154, 74, 44
 INK, PALE, BLUE, FILL, DEEP = "#1f2937", "#6b7280", "#1d4ed8", "#eff6ff", "#dbeafe"
 
 
