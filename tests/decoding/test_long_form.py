@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import audio_files
 import numpy as np
 import pytest
+import tiny_families
 import tiny_seq2seq
 import torch
 from hypothesis import given, settings
@@ -147,6 +149,24 @@ def test_each_frame_of_a_recording_has_one_label(seconds: float, transcriber: Tr
     with torch.inference_mode():
         labels = long_form._ctc_labels(recogniser, samples, recogniser.model)  # type: ignore[arg-type]
     assert len(labels) == num_frames(recogniser.model.config, len(samples))
+
+
+@pytest.mark.parametrize("family", tiny_families.FAMILIES)
+def test_windows_of_each_family_have_the_frames_of_one_pass(family: str):
+    model = tiny_families.tiny_model(family)
+    is_bert = model.config.model_type == "wav2vec2-bert"
+    name, rate = ("input_features", 10) if is_bert else ("input_values", 400)
+    values = np.random.default_rng(0).standard_normal((73 * rate + 7, *([16] if is_bert else []))).astype(np.float32)
+    recogniser: Any = SimpleNamespace(
+        model=model,
+        sampling_rate=rate,
+        model_input=SimpleNamespace(name=name, features=lambda s: s, pad=lambda rows: {name: rows[0][None]}),
+    )
+    with torch.inference_mode():
+        labels = long_form._ctc_labels(recogniser, values, model)
+        one_pass = model(torch.from_numpy(values[None])).logits[0].argmax(-1).numpy()
+    assert len(labels) == len(one_pass)
+    assert (labels == one_pass).mean() > 0.6  # random attention looks further than CONTEXT_S
 
 
 # ---- Whisper: windows by timestamps
