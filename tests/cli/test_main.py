@@ -333,3 +333,12 @@ def test_a_script_called_without_words_says_what_is_missing():
 def test_a_scripts_help_carries_its_own_name():
     done = subprocess.run([sys.executable, str(SCRIPTS[0]), "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage: run_speech_recognition_ctc.py --model_name_or_path MODEL")
+
+
+def test_what_messages_about_models_suggest_is_an_option_of_transcribe(capsys: pytest.CaptureFixture[str]):
+    """A private model needs a token, one with code of its own needs --trust_remote_code."""
+    for option in (["--token", "hf_secret"], ["--trust_remote_code"], ["--model_revision", "v2"]):
+        assert cli.main(["transcribe", "/no/model", "a.wav", *option]) == 2
+        assert "/no/model: no such folder" in capsys.readouterr().err
+    assert cli.main(["transcribe", "/no/model", "a.wav", "--token", "A", "hf_secret"]) == 2
+    assert "hf_secret" not in capsys.readouterr().err

@@ -52,7 +52,7 @@ class _Parser(argparse.ArgumentParser):
 
             name = unknown[0].partition("=")[0]
             message = f"{name}: no such option. {nearest(name, known)}"
-        elif words and "--hub_token" in known:  # they may be parts of a token
+        elif words and any("token" in option for option in known):  # they may be parts of a token
             message = f"{len(words)} of the words belong to no option"
         raise OptionError(f"{message[:1].upper()}{message[1:]}\n`{self.prog} --help` lists the options.")
 
@@ -83,6 +83,9 @@ def _transcribe(parser: argparse.ArgumentParser) -> None:
         help="Whisper: seconds of silence after each clip, or 'full'; by default as the model was fine-tuned",
     )
     parser.add_argument("--force", action="store_true", help="allow a context that the model was not fine-tuned with")
+    parser.add_argument("--model_revision", help="version of the model on the hub: a branch, tag or commit")
+    parser.add_argument("--token", help="for a private model; default: the token of `hf auth login`")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
