@@ -106,6 +106,11 @@ class ResumingTrainer(Trainer):
         self._resumed = (epoch, offset, step)
 
     @property
+    def num_steps_taken(self) -> int:
+        """Steps that this run of the command has taken."""
+        return int(self.state.global_step - self._began[0])
+
+    @property
     def _is_finished(self) -> bool:
         """Whether the checkpoint that was resumed has all the steps of --max_steps."""
         return 0 < self.args.max_steps <= self._began[0]

@@ -122,7 +122,8 @@ class Session:
             metrics["skipped_steps"] = self.trainer.bad_steps.count
             if isinstance(self.datasets.train, SpeechDataset):
                 metrics["train_samples"] = len(self.datasets.train)
-            write_train_results(self.folder, metrics)
+            if self.trainer.num_steps_taken or not (self.folder / "train_results.json").exists():
+                write_train_results(self.folder, metrics)
             state.save_to_json(str(self.folder / "trainer_state.json"))
         if self.stop.stopped:
             log.warning(f"trained and saved in {self.folder}; the same command continues with what comes after.")
