@@ -94,6 +94,14 @@ def test_unsafe_zip_members_are_refused(tmp_path):
             unpack(tmp_path / f"{number}.zip", tmp_path / "cache")
 
 
+def test_zip_member_without_a_name_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.writestr(zipfile.ZipInfo("a.txt"), "1")
+        packed.writestr(zipfile.ZipInfo(""), "2")
+    with pytest.raises(ArchiveError, match="a member has no name"):
+        unpack(tmp_path / "x.zip", tmp_path / "cache")
+
+
 def test_bomb_is_stopped_before_it_fills_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "RATIO_COUNTS_FROM", 1 << 20)
     tar = write_tar(tmp_path / "x.tar.gz", [("zeros", bytes(8 << 20), FILE)])

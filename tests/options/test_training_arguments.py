@@ -104,6 +104,8 @@ def test_a_sampling_strategy_reaches_training(strategy: str):
         "--metric_for_best_model nope",
         "--train_sampling_strategy nope",
         "--report_to nope",
+        "--log_level nope",
+        "--log_level_replica 30",
         '--lr_scheduler_kwargs {"eta":1e999}',
         '--lr_scheduler_kwargs {"eta":' + "[" * 100_000,
     ],

@@ -152,6 +152,8 @@ def _extract_zip(archive: Path, file: IO[bytes], folder: Path, budget: _Budget, 
             if info.flag_bits & 1:
                 raise ArchiveError(f"{archive}: it is encrypted.\nUnpack it yourself and give the folder.")
             budget.add(info.file_size)
+            if not info.filename:
+                raise ArchiveError(f"{archive}: a member has no name.")
             info.filename = _safe_name(archive, info.filename) + ("/" if info.is_dir() else "")
             try:
                 packed.extract(info, folder)

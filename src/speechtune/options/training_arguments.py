@@ -50,6 +50,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "train_sampling_strategy": ("random", "sequential", "group_by_length"),
     "metric_for_best_model": tuple(f"{prefix}{m}" for prefix in ("", "eval_") for m in ("loss", *METRICS)),
     "report_to": ("none", "all", *TRACKERS),
+    **dict.fromkeys(
+        ("log_level", "log_level_replica"), ("detail", "debug", "info", "warning", "error", "critical", "passive")
+    ),
     "torch_compile_backend": (
         *(
             "inductor",
