@@ -32,7 +32,7 @@ def planned(capsys: pytest.CaptureFixture[str], argv: list[str]) -> dict[str, st
     assert main(["plan", *argv]) == 0
     said = capsys.readouterr()
     assert "Traceback" not in said.err and "speechtune-plan-" not in said.out + said.err
-    assert max(map(len, said.out.splitlines())) <= 80
+    assert max(len(line) for line in said.out.splitlines() if "/" not in line) <= 80  # a long path is not broken
     text = re.sub(r"\n {12}", " ", said.out)
     return {line[:12].strip(): line[12:] for line in text.splitlines()}
 

@@ -95,7 +95,11 @@ class ForkServer:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(timeout=60)
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # a process that outlived its test holds the other end of the pipe
+            self._process.kill()
+            self._process.wait(timeout=60)
         self._process.stdout.close()
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
