@@ -34,7 +34,7 @@ def planned(capsys: pytest.CaptureFixture[str], argv: list[str]) -> dict[str, st
     assert "Traceback" not in said.err and "speechtune-plan-" not in said.out + said.err
     assert max(len(line) for line in said.out.splitlines() if "/" not in line) <= 80  # a long path is not broken
     text = re.sub(r"\n {12}", " ", said.out)
-    return {line[:12].strip(): line[12:] for line in text.splitlines()}
+    return {name: rest.strip() for name, _, rest in (line.partition(" ") for line in text.splitlines())}
 
 
 def test_a_plan_has_splits_model_batches_and_steps(
