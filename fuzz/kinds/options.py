@@ -122,7 +122,7 @@ def _options_file(place: Place, rng: Random) -> Path:
 def _small_command(place: Place, rng: Random) -> list[str]:
     """A command with few options of its own, with odd words."""
     words = [word for word in NASTY_WORDS if "\0" not in word]
-    word, model = rng.choice(words), str(place.material / CTC)
+    word, model = _plain(rng.choice(words)), str(place.material / CTC)
     clip = str(place.material / CORPUS / "test" / "000.wav")
     return rng.choice(
         [
