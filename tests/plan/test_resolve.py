@@ -149,6 +149,24 @@ def test_recordings_and_sentences_of_a_speaker_in_both_splits_are_counted(tmp_pa
 # ---- the plan
 
 
+def test_an_evaluation_says_nothing_of_splits_to_train_on(corpus: Path, tmp_path: Path):
+    model = ctc_folder(tmp_path / "model", letters="abc")
+    assert plan_for(corpus, command="evaluate", model=str(model)).notes == ()
+
+
+@pytest.mark.parametrize(("tuned", "context"), [(0.0, 0.0), (1.0, 1.0), ("full", "full"), (None, "full")])
+def test_whisper_is_given_the_context_that_it_was_tuned_with(corpus: Path, tuned: Any, context: Any):
+    """Also where that is no silence at all."""
+    model = {"model_type": "whisper"} | ({} if tuned is None else {"speechtune_encoder_context": tuned})
+    assert plan_for(corpus, model=json.dumps(model)).settings.encoder_context == context
+
+
+def test_what_only_a_decoder_uses_is_no_part_of_the_protocol_of_ctc(corpus: Path):
+    plans = [plan_for(corpus, "--precision", "fp32", *words) for words in ([], ["--dataloader_num_workers", "0"])]
+    assert plans[0].protocol["decoding"] == {"precision": "fp32"}
+    assert plans[0].protocol["hash"] == plans[1].protocol["hash"]
+
+
 def test_a_plan_can_be_sent_and_stored_without_its_secrets(corpus: Path):
     plan = plan_for(corpus, "--token", "hf_secret", "--hub_token", "hf_other", "--learning_rate", "1e-3")
     assert pickle.loads(pickle.dumps(plan)) == plan

@@ -100,10 +100,10 @@ def shared_speech(train: SplitTable, evaluation: SplitTable, *, force: bool) -> 
             f"({train.split}), so its score would say nothing about new speech.\n"
             "Give another --eval_split_name or --train_split_name, or --force to do it all the same."
         )
-    said = set(zip(train.speakers, train.texts, strict=True))
-    pairs = zip(keys, evaluation.speakers, evaluation.texts, strict=True)
+    pairs = list(zip(evaluation.speakers, evaluation.texts, strict=True))
+    said = set(pairs).intersection(zip(train.speakers, train.texts, strict=True))
     num_pairs = sum(
-        key not in trained and speaker is not None and (speaker, text) in said for key, speaker, text in pairs
+        key not in trained and pair[0] is not None and pair in said for key, pair in zip(keys, pairs, strict=True)
     )
     parts = []
     if num_recordings:

@@ -32,6 +32,8 @@ __all__ = ["resolve"]
 
 log = logging.getLogger("speechtune")
 
+WITHOUT_MODEL = ("doctor", "vocab")  # commands that run no model, and need no output folder
+
 
 def resolve(options: Options) -> RunPlan:
     """Decide everything about a run.
@@ -47,13 +49,13 @@ def resolve(options: Options) -> RunPlan:
     family = _family(model_config)
     if model_config is not None:
         options = options.for_family(family)
-    settings, notes = _resolved(options.config, corpus, model_config, family)
+    settings, notes = _resolved(options, corpus, model_config, family)
     train, evaluation, warnings = _splits(options, settings, corpus)
     language = language_of(
         corpus.language or settings.dataset_config_name, settings.target_language or settings.language
     )
     normaliser, _ = text_normaliser(settings, language, family)
-    if options.command in ("doctor", "vocab"):  # nothing is computed: no torch is loaded
+    if options.command in WITHOUT_MODEL:  # nothing is computed: no torch is loaded
         arguments: dict[str, Any] = {}
         precision = Precision(False, False, "highest", "none", True)
     else:
@@ -72,7 +74,7 @@ def resolve(options: Options) -> RunPlan:
         train=train,
         evaluation=evaluation,
         model_type=model_config.model_type if model_config is not None else "",
-        protocol=_protocol(settings, normaliser, language, precision, arguments),
+        protocol=_protocol(settings, family, normaliser, language, precision, arguments),
         training_arguments=arguments,
         given=options.shareable(),
         output_dir=output_dir,
@@ -87,7 +89,7 @@ def resolve(options: Options) -> RunPlan:
 
 def _output_dir(options: Options) -> Path | None:
     folder = options.output_dir
-    if folder is None and options.command not in ("doctor", "vocab"):
+    if folder is None and options.command not in WITHOUT_MODEL:
         raise OptionError("--output_dir is missing: where should the results go?")
     return folder
 
@@ -109,20 +111,20 @@ def _family(model_config: Any) -> Family:
     return family_of(model_config)
 
 
-def _resolved(settings: Settings, corpus: Corpus, model_config: Any, family: Family) -> tuple[Settings, list[str]]:
+def _resolved(options: Options, corpus: Corpus, model_config: Any, family: Family) -> tuple[Settings, list[str]]:
     """Fill in the defaults that depend on the corpus or the model; notes for the user beside them."""
-    notes = []
+    settings, notes = options.config, []
     streaming = settings.streaming and corpus.layout.stream is not None
     if settings.streaming and not streaming:
         notes.append(f"--streaming: {corpus.label} is local and is read in place; nothing is decoded ahead")
     train_split, note = choose_train_split(corpus, settings.train_split_name, family)
-    if note:
+    if note and (options.do_train or options.command in WITHOUT_MODEL):
         notes.append(note)
     context = settings.encoder_context
     if model_config is not None and model_config.model_type == "whisper" and context is None:
-        from speechtune.models.whisper.context import CONFIG_KEY
+        from speechtune.models.whisper.context import tuned_context
 
-        context = getattr(model_config, CONFIG_KEY, None) or "full"
+        context = tuned_context(model_config)
     return replace(settings, streaming=streaming, train_split_name=train_split, encoder_context=context), notes
 
 
@@ -131,7 +133,7 @@ def _splits(
 ) -> tuple[SplitPlan | None, SplitPlan | None, list[str]]:
     """Read the splits that the command uses; warn where they share speech."""
     trains, evaluates = options.do_train, options.do_eval
-    if options.command in ("doctor", "vocab"):
+    if options.command in WITHOUT_MODEL:
         # The original scripts' vocabulary has the evaluation text's characters too.
         trains, evaluates = True, options.command == "doctor" or settings.protocol == "readme"
     assert settings.train_split_name is not None
@@ -144,12 +146,9 @@ def _splits(
         split_plan(part[1], split) if split is not None else None for part, split in zip(parts, rows, strict=True)
     )
     warnings = []
-    if (
-        isinstance(rows[0], SplitTable)
-        and isinstance(rows[1], SplitTable)
-        and options.command not in ("doctor", "vocab")
-    ):
-        warnings = [shared_speech(rows[0], rows[1], force=settings.force)]
+    tables = [split for split in rows if isinstance(split, SplitTable)]
+    if len(tables) == 2 and options.command not in WITHOUT_MODEL:  # the doctor reports it itself
+        warnings = [shared_speech(tables[0], tables[1], force=settings.force)]
     return train, evaluation, [f"warning: {text}" for text in warnings if text]
 
 
@@ -161,6 +160,7 @@ def _ignored_letters(normaliser: TextFunction) -> list[str]:
 
 def _protocol(
     settings: Settings,
+    family: Family,
     normaliser: TextFunction,
     language: str | None,
     precision: Precision,
@@ -179,14 +179,15 @@ def _protocol(
         "filters": filters,
         "padding": settings.padding,
     }
-    decoding = {
-        "language": settings.language or language,
-        "task": settings.task,
-        "encoder_context": settings.encoder_context,
-        "num_beams": arguments.get("generation_num_beams"),
-        "max_length": arguments.get("generation_max_length"),
-        "precision": "bf16" if precision.bf16 else "fp16" if precision.fp16 else "fp32",
-    }
+    decoding: dict[str, Any] = {"precision": "bf16" if precision.bf16 else "fp16" if precision.fp16 else "fp32"}
+    if family == "seq2seq":
+        decoding |= {
+            "language": settings.language or language,
+            "task": settings.task,
+            "encoder_context": settings.encoder_context,
+            "num_beams": arguments.get("generation_num_beams"),
+            "max_length": arguments.get("generation_max_length"),
+        }
     protocol["decoding"] = {name: value for name, value in decoding.items() if value is not None}
     return {**protocol, "hash": protocol_hash({**protocol, "normalizer_hash": normaliser.hash()})}
 

@@ -30,7 +30,7 @@ from speechtune.errors import OptionError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["EncoderContext", "choose_context", "encode_frames", "remember_context"]
+__all__ = ["EncoderContext", "choose_context", "encode_frames", "remember_context", "tuned_context"]
 
 log = logging.getLogger("speechtune")
 
@@ -67,6 +67,12 @@ class EncoderContext:
         return sorted(groups.items())
 
 
+def tuned_context(model_config: PreTrainedConfig) -> float | Literal["full"]:
+    """Return the context that a model was tuned with: seconds after the clip, 0 among them, or "full"."""
+    tuned = getattr(model_config, CONFIG_KEY, None)
+    return "full" if tuned is None else tuned
+
+
 def choose_context(
     requested: float | Literal["full"] | None, model_config: PreTrainedConfig, *, training: bool, force: bool = False
 ) -> EncoderContext:
@@ -81,8 +87,8 @@ def choose_context(
         OptionError: a margin too short for a model that was not tuned for it.
     """
     max_frames = 2 * int(model_config.max_source_positions)
-    tuned = getattr(model_config, CONFIG_KEY, None)
-    chosen = requested if requested is not None else tuned if tuned is not None else "full"
+    tuned = tuned_context(model_config)
+    chosen = tuned if requested is None else requested
     if chosen == "full":
         return EncoderContext(None, max_frames)
     margin_s = float(chosen)
