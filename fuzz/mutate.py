@@ -1,4 +1,4 @@
-"""Damaged bytes, and JSON whose values are replaced."""
+"""Odd values, flipped bits, and JSON whose values are replaced. Damaged bytes are those of the tests (damage.py)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-__all__ = ["NASTY_NUMBERS", "NASTY_VALUES", "NASTY_WORDS", "damage_json", "damaged", "flip_bits"]
+__all__ = ["NASTY_NUMBERS", "NASTY_VALUES", "NASTY_WORDS", "damage_json", "flip_bits"]
 
-PIECES = [
-    b"\x00", b"\xff\xfe", b'"', b"\t", b",", b"\n", b"\r", b"{", b"}", b"[", b"]", b"\\", b"/../", b"'", b":", b"~/",
-    b"null", b"NaN", b"-1", b"1e999", b"9" * 400, b'"\\ud83d"', b"\xf0\x9f", b"\x1b[2J", b"%s", b"=cmd()", b"[" * 5000,
-    b" " * 50, b"true", b"{}", "\ufeff".encode(), "\u2028".encode(), "\u202e".encode(),
-]  # fmt: skip
 NASTY_NUMBERS = [
     0,
     -1,
@@ -39,34 +34,6 @@ NASTY_WORDS = [
     "\ttab", "\u202ereversed", "\udcff", "x" * 5000, "../../..", "~", "/dev/null", "/proc/self/environ", "%s%n", "--",
 ]  # fmt: skip
 NASTY_VALUES: list[Any] = [*NASTY_NUMBERS, *NASTY_WORDS[:12], None, True, False, [], {}, [[]], {"a": None}, [1, "a"]]
-
-
-def damaged(data: bytes, rng: Random, *, most: int = 5) -> bytes:
-    """Return `data` after a few edits: pieces inserted, spans removed, doubled or overwritten, digits changed, cut."""
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, most)):
-        start = rng.randrange(len(changed) + 1)
-        stop = min(len(changed), start + rng.randint(0, 40))
-        what = rng.randrange(7)
-        if what == 0:
-            changed[start:start] = rng.choice(PIECES)
-        elif what == 1:
-            del changed[start:stop]
-        elif what == 2:
-            changed[start:start] = changed[start:stop]
-        elif what == 3:
-            changed[start:stop] = rng.randbytes(stop - start)
-        elif what == 4:
-            digits = [index for index, byte in enumerate(changed[:20_000]) if chr(byte).isdigit()]
-            for index in rng.sample(digits, min(2, len(digits))):
-                changed[index] = ord(rng.choice("0123456789"))
-        elif what == 5:
-            header = min(len(changed), 64)  # sizes and rates of binary formats
-            if header:
-                changed[rng.randrange(header)] = rng.choice((0, 1, 0x7F, 0x80, 0xFF))
-        elif rng.random() < 0.3:
-            del changed[start:]
-    return bytes(changed)
 
 
 def flip_bits(path: Path, rng: Random, number: int = 1) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from damage import damaged
 from reliability.tiny import read_rows
 from standins.shards import audio_bytes, write_tar
 
@@ -20,7 +21,6 @@ from fuzz.case import Case, Place
 from fuzz.commands import any_command, evaluate, train
 from fuzz.kinds.tables import outside_names
 from fuzz.material import CORPUS, NUM_TEST
-from fuzz.mutate import damaged
 
 __all__ = ["make"]
 

@@ -11,12 +11,12 @@ from random import Random
 
 import numpy as np
 from audio_files import FORMATS, encode, voice
+from damage import damaged
 from reliability.tiny import read_rows, write_manifest
 
 from fuzz.case import Case, Place
 from fuzz.commands import any_command, evaluate, train
 from fuzz.material import CORPUS, CTC, NUM_TEST, NUM_TRAIN, WHISPER
-from fuzz.mutate import damaged
 
 __all__ = ["flac_of_silence", "make"]
 

@@ -8,11 +8,12 @@ import zlib
 from pathlib import Path
 from random import Random
 
+from damage import damaged
 from reliability.tiny import words
 
 from fuzz.case import Case, Place
 from fuzz.material import CORPUS, CTC
-from fuzz.mutate import damage_json, damaged, flip_bits
+from fuzz.mutate import damage_json, flip_bits
 
 __all__ = ["make"]
 

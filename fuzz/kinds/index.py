@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 from random import Random
 
+from damage import damaged
+
 from fuzz.case import Case, Place
 from fuzz.commands import evaluate
 from fuzz.material import CORPUS
-from fuzz.mutate import damaged, flip_bits
+from fuzz.mutate import flip_bits
 
 __all__ = ["make"]
 

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 from random import Random
 
+from damage import damaged
+
 from fuzz.case import Case, Place
 from fuzz.commands import SHORT, evaluate, train
 from fuzz.material import CORPUS, CTC, WHISPER
-from fuzz.mutate import damage_json, damaged, flip_bits
+from fuzz.mutate import damage_json, flip_bits
 
 __all__ = ["make"]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from damage import damaged
 from reliability.tiny import read_rows
 from standins.corpora import write_audio, write_librispeech, write_mls, write_timit
 
 from fuzz.case import Case, Place
 from fuzz.commands import any_command, evaluate, train
 from fuzz.material import CORPUS, NUM_TEST, NUM_TRAIN
-from fuzz.mutate import damaged
 
 __all__ = ["make", "outside_names"]
 

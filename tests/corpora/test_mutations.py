@@ -9,36 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from damage import damaged
 from standins.corpora import write_audio, write_librispeech, write_mls, write_timit
 from standins.shards import rows_of, write_parquet, write_tar
 
 from speechtune.corpora import open_corpus
 from speechtune.corpora.archive import unpack
 from speechtune.errors import CorpusError
-
-PIECES = [
-    b"\x00", b"\xff\xfe", b'"', b"\t", b",", b"\n", b"\r", b"\r\n", b"{", b"}", b"[", b"]", b"\\", b"/../", b"'", b";",
-    "\ufeff".encode(), "\u2028".encode(), "ı\u0307".encode(), b'\\ud800', b"9" * 400, b"-1", b"NaN", b"<b>", b"\x1b[2J",
-    b"%s", b"=cmd()", b"#id", b"null", b"\xf0\x9f", b"~/", b" " * 50,
-]  # fmt: skip
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """A few random edits: pieces put in, spans cut, doubled, or overwritten."""
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, 6)):
-        start = rng.randrange(len(changed) + 1)
-        stop = min(len(changed), start + rng.randint(0, 40))
-        what = rng.randrange(4)
-        if what == 0:
-            changed[start:start] = rng.choice(PIECES)
-        elif what == 1:
-            del changed[start:stop]
-        elif what == 2:
-            changed[start:start] = changed[start:stop]
-        else:
-            changed[start:stop] = rng.randbytes(stop - start)
-    return bytes(changed)
 
 
 def manifest(name: str, content: str) -> Callable[[Path], Path]:
@@ -92,7 +69,7 @@ def test_mutated_tables(kind, tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(40):
-            victim.write_bytes(mutated(original, rng))
+            victim.write_bytes(damaged(original, rng))
             try:
                 config = "clean" if kind == "librispeech" else None
                 corpus = open_corpus(str(root), config)
@@ -115,7 +92,7 @@ def test_mutated_archives(ending, tmp_path):
     rng = random.Random(ending)
     for number in range(20):
         path = tmp_path / f"{number}.{ending}"
-        path.write_bytes(mutated(original, rng))
+        path.write_bytes(damaged(original, rng))
         try:
             files = unpack(path, tmp_path / "cache")
             assert all(file.is_relative_to(files) for file in files.rglob("*"))
@@ -131,7 +108,7 @@ def test_mutated_shards(ending, tmp_path):
     original = (write_tar if ending == "tar" else write_parquet)(path, rows_of(0)).read_bytes()
     rng = random.Random(ending)
     for _ in range(20):
-        path.write_bytes(mutated(original, rng))
+        path.write_bytes(damaged(original, rng))
         try:
             corpus = open_corpus(str(path.parent))
             assert len(list(corpus.stream("train"))) <= 8

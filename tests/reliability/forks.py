@@ -94,12 +94,10 @@ class ForkServer:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
+        # Said, not only closed: a loader process forked meanwhile by a test has a copy of this end of the pipe.
+        self._process.stdin.write(json.dumps({"stop": True}) + "\n")
         self._process.stdin.close()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:  # a process that outlived its test holds the other end of the pipe
-            self._process.kill()
-            self._process.wait(timeout=60)
+        self._process.wait(timeout=60)
         self._process.stdout.close()
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +162,7 @@ class ForkServer:
 
 
 def serve() -> None:
-    """Answer questions on stdin until it is closed."""
+    """Answer questions on stdin until told to stop."""
     import accelerate  # noqa: F401
     import torch.distributed  # noqa: F401
     import transformers.models.wav2vec2.modeling_wav2vec2  # noqa: F401
@@ -179,6 +177,8 @@ def serve() -> None:
     number = 0
     for line in sys.stdin:
         question = json.loads(line)
+        if "stop" in question:
+            return
         if "wait" in question:
             started_s, pids = children.pop(question["wait"])
             codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import soundfile as sf
+from damage import damaged
 from reliability.tiny import MODEL, read_json, read_rows, run, words, write_corpus
 
 from speechtune.data.dataset import SpeechDataset
@@ -32,34 +33,6 @@ MODEL_FILES = [
     "processor_config.json",
     "model.safetensors",
 ]
-PIECES = [
-    b"\x00", b"\xff\xfe", b'"', b",", b"\n", b"{", b"}", b"[", b"]", b"\\", b"null", b"NaN", b"-1", b"1e999", b"9" * 30,
-    b'"\\ud83d"', b"true", b"\xf0\x9f", "\u2028".encode(), b":", b"[]", b"{}", b'""',
-]  # fmt: skip
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """One to four random edits: pieces put in, spans cut, doubled, overwritten, numbers changed, the end cut off."""
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        start = rng.randrange(len(changed) + 1)
-        stop = min(len(changed), start + rng.randint(0, 30))
-        what = rng.randrange(6)
-        if what == 0:
-            changed[start:start] = rng.choice(PIECES)
-        elif what == 1:
-            del changed[start:stop]
-        elif what == 2:
-            changed[start:start] = changed[start:stop]
-        elif what == 3:
-            changed[start:stop] = rng.randbytes(stop - start)
-        elif what == 4:
-            digits = [index for index, byte in enumerate(changed[:20_000]) if chr(byte).isdigit()]
-            for index in rng.sample(digits, min(2, len(digits))):
-                changed[index] = ord(rng.choice("0123456789"))
-        elif rng.random() < 0.3:
-            del changed[start:]
-    return bytes(changed)
 
 
 @contextmanager
@@ -103,7 +76,7 @@ def test_damaged_recordings(tmp_path: Path, used: set[str]):
             kind = rng.choice(list(FORMATS))
             path = corpus / "train" / f"{victim:03}.wav"  # the name's ending says nothing
             sf.write(path, samples, rate, format=FORMATS[kind])
-            path.write_bytes(mutated(path.read_bytes(), rng))
+            path.write_bytes(damaged(path.read_bytes(), rng))
         used.clear()
         output = tmp_path / str(number)
         more = ["--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--save_strategy", "no"]
@@ -130,7 +103,7 @@ def test_damaged_tables(name: str, tmp_path: Path):
     original = (corpus / name).read_bytes()
     outcomes = set()
     for number in range(NUM_RUNS["table"] // 3):
-        (corpus / name).write_bytes(mutated(original, rng))
+        (corpus / name).write_bytes(damaged(original, rng))
         output = tmp_path / str(number)
         more = ["--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--save_strategy", "no"]
         with at_most(60):
@@ -155,7 +128,7 @@ def test_damaged_model_folders(tmp_path: Path):
         model = tmp_path / f"model-{number}"
         shutil.copytree(tmp_path / "trained", model)
         victim = model / MODEL_FILES[number % len(MODEL_FILES)]
-        victim.write_bytes(mutated(victim.read_bytes(), rng))
+        victim.write_bytes(damaged(victim.read_bytes(), rng))
         argv = ["--model_name_or_path", str(model), "--dataset_name", str(corpus), "--output_dir", f"{model}-out"]
         with at_most(60):
             try:
@@ -173,7 +146,7 @@ def test_damaged_model_folders(tmp_path: Path):
 def test_damaged_model_settings_of_the_command(number: int, tmp_path: Path):
     rng = random.Random(number)
     corpus = write_corpus(tmp_path / "corpus", num_train=4, num_test=2)
-    (tmp_path / "model.json").write_bytes(mutated(str(MODEL).replace("'", '"').replace("True", "true").encode(), rng))
+    (tmp_path / "model.json").write_bytes(damaged(str(MODEL).replace("'", '"').replace("True", "true").encode(), rng))
     argv = words(corpus, tmp_path / "out", "--max_steps", "1", "--save_strategy", "no")
     argv[1] = str(tmp_path / "model.json")
     with at_most(60):
