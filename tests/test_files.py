@@ -36,3 +36,19 @@ def test_a_folder_that_cannot_be_written_is_named_not_the_temporary_file(tmp_pat
     with pytest.raises(OutputError, match=rf"^{tmp_path}/out: can't be written: Permission denied"):  # noqa: SIM117
         with explain_write_errors("the report", folder):
             raise OSError(errno.EACCES, "Permission denied", path)
+
+
+def test_a_folder_that_cannot_be_made_is_one_message_but_a_file_that_vanished_is_a_fault_of_ours(tmp_path: Path):
+    folder = tmp_path / "new" / "out"
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / "new"))
+    with pytest.raises(OutputError, match="new: can't be written: No such file"), explain_write_errors("it", folder):
+        raise missing
+    inside = FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder / "model.safetensors"))
+    with pytest.raises(FileNotFoundError), explain_write_errors("it", folder):
+        raise inside
+
+
+def test_a_folder_with_a_similar_name_is_another_one(tmp_path: Path):
+    refused = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "out-of-mine"))
+    with pytest.raises(PermissionError), explain_write_errors("it", tmp_path / "out"):
+        raise refused

@@ -108,7 +108,10 @@ def explain_write_errors(
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
         name = str(getattr(error, "filename", "") or "")
-        if number in _REFUSED and name and (name.startswith(str(folder)) or str(folder).startswith(name)):
+        is_above = bool(name) and folder.is_relative_to(name)  # or the folder itself
+        is_inside = bool(name) and Path(name).is_relative_to(folder)
+        # A missing file inside is our fault; a folder that can't be made (under /proc) is for the user to change.
+        if (number in _REFUSED and (is_above or is_inside)) or (number == errno.ENOENT and is_above):
             assert isinstance(error, OSError)
             path = error.filename2 or (folder if name.endswith(".tmp") else name)
             message = f"{path}: can't be written: {error.strerror}.\nMake it writable, or give another --output_dir."
