@@ -20,7 +20,7 @@ from statistics import NormalDist
 
 from speechtune.types import EditCounts
 
-__all__ = ["FEW_SPEAKERS", "Interval", "confidence_interval"]
+__all__ = ["FEW_SPEAKERS", "LEVEL", "Interval", "confidence_interval", "quantile_of_t"]
 
 LEVEL = 0.95
 FEW_SPEAKERS = 10  # below, an interval is wide, and it rests on the assumption that speakers' rates are near normal
@@ -55,11 +55,11 @@ def confidence_interval(counts: Sequence[EditCounts], speakers: Sequence[Hashabl
         return Interval(math.nan, math.nan, unit, len(groups))
     residuals = [sum(c.edits - total.rate * c.reference_length for c in group) for group in groups.values()]
     variance = math.fsum(r * r for r in residuals) * len(groups) / max(len(groups) - 1, 1)
-    half = _quantile_of_t(len(groups) - 1) * math.sqrt(variance) / total.reference_length
+    half = quantile_of_t(len(groups) - 1) * math.sqrt(variance) / total.reference_length
     return Interval(max(0.0, total.rate - half), total.rate + half, unit, len(groups))
 
 
-def _quantile_of_t(degrees: int) -> float:
+def quantile_of_t(degrees: int) -> float:
     """Return the 0.975 quantile of Student's t, to three digits (Abramowitz & Stegun 26.7.5 beyond the table)."""
     if degrees <= len(_T_OF_FEW):
         return _T_OF_FEW[max(degrees, 1) - 1]
