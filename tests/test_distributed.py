@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.utils.data
 
-from speechtune.distributed import explain_lost_process, from_first, gathered, on_first
+from speechtune.distributed import explain_lost_process, from_first, gathered, leave_processes, on_first
 from speechtune.errors import TrainingError
 
 
@@ -126,6 +126,8 @@ def refused(rank: int, meeting: Path) -> None:
     with pytest.raises(TrainingError if rank == 0 else SystemExit) as caught:
         on_first(fail)
     assert rank == 0 or caught.value.code == TrainingError.exit_code  # type: ignore[attr-defined]
+    leave_processes()
+    assert not distributed.is_initialized()
 
 
 def test_what_the_first_process_decides_holds_for_all(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,15 @@ from typing import TypeVar
 
 from speechtune.errors import SpeechtuneError, TrainingError
 
-__all__ = ["explain_lost_process", "from_first", "gathered", "is_first_process", "join_processes", "on_first"]
+__all__ = [
+    "explain_lost_process",
+    "from_first",
+    "gathered",
+    "is_first_process",
+    "join_processes",
+    "leave_processes",
+    "on_first",
+]
 
 T = TypeVar("T")
 DEFAULT_TIMEOUT_S = 1800.0  # of TrainingArguments' --ddp_timeout
@@ -48,6 +57,20 @@ def join_processes(*, timeout_s: float = DEFAULT_TIMEOUT_S, use_cpu: bool = Fals
     from accelerate import PartialState
 
     PartialState(cpu=use_cpu, timeout=timeout, **({"backend": backend} if backend else {}))
+
+
+def leave_processes() -> None:
+    """Close the connections that join_processes opened, so that the interpreter can end.
+
+    With gloo's threads still running it may abort (SIGABRT) at its end, and the exit code is lost. NCCL's groups are
+    left as they are: closing one waits for the other processes, which may have failed.
+    """
+    if "torch.distributed" not in sys.modules:
+        return
+    import torch.distributed as distributed
+
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
 
 
 def _are_several() -> bool:

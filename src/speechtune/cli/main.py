@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from speechtune.cli.commands import SMALL_COMMANDS, parse_small
+from speechtune.distributed import leave_processes
 from speechtune.errors import OptionError, SpeechtuneError
 from speechtune.options.table import Command, Kind
 from speechtune.plan.hardware import set_up_libraries
@@ -78,6 +79,8 @@ def run_cli(command: Callable[[Sequence[str]], int | None], argv: Sequence[str])
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
         return PIPE_CLOSED
+    finally:
+        leave_processes()
     return code or 0
 
 

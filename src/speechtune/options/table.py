@@ -133,7 +133,9 @@ class Settings:
 
     chars_to_ignore: tuple[str, ...] | None = _text(None, "characters to remove from the transcripts: , ? . ! -")
     do_lower_case: bool = _text(True, "convert the transcripts to lower case, by the rules of their language")
-    language: str | None = _text(None, "language of the transcripts: hindi, hi; by default the corpus'")
+    language: str | None = _text(
+        None, "language of the transcripts: hindi, hi; by default the corpus', else detected by Whisper"
+    )
     task: Literal["transcribe", "translate"] = _text(
         "transcribe", "Whisper's task", commands="train evaluate", only_for="seq2seq"
     )

@@ -21,6 +21,7 @@ from speechtune.plan.corpus import choose_train_split, find_corpus, read_split, 
 from speechtune.plan.hardware import Precision
 from speechtune.plan.output_folder import inspect_folder
 from speechtune.plan.plan import IDENTITY, RunPlan, SplitPlan
+from speechtune.plan.spoken_language import needs_detection, spoken_language
 from speechtune.plan.text import text_normaliser
 from speechtune.text.languages import language_of
 from speechtune.text.normalise import TextFunction
@@ -54,6 +55,9 @@ def resolve(options: Options) -> RunPlan:
     language = language_of(
         corpus.language or settings.dataset_config_name, settings.target_language or settings.language
     )
+    if options.do_train and language is None and needs_detection(settings, model_config):
+        language, note = _spoken_language(options, settings, corpus)
+        settings, notes = replace(settings, language=language), [*notes, *note]
     normaliser, _ = text_normaliser(settings, language, family)
     if options.command in WITHOUT_MODEL:  # nothing is computed: no torch is loaded
         arguments: dict[str, Any] = {}
@@ -150,6 +154,14 @@ def _splits(
     if len(tables) == 2 and options.command not in WITHOUT_MODEL:  # the doctor reports it itself
         warnings = [shared_speech(tables[0], tables[1], force=settings.force)]
     return train, evaluation, [f"warning: {text}" for text in warnings if text]
+
+
+def _spoken_language(options: Options, settings: Settings, corpus: Corpus) -> tuple[str | None, list[str]]:
+    """Return the language that a multilingual Whisper hears in the training data, and a note."""
+    assert settings.train_split_name is not None
+    rows = read_split(corpus, settings, settings.train_split_name, max_samples=settings.max_train_samples)
+    language, note = spoken_language(settings, rows, on_cpu=bool(options.training.get("use_cpu")))
+    return language, [note] if note else []
 
 
 def _ignored_letters(normaliser: TextFunction) -> list[str]:
