@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
 from html.parser import HTMLParser
 
 import evaluations
 import pytest
-from evaluations import hypothesis
+from evaluations import hypothesis, whole_run, write_rows
 
 from speechtune.errors import OutputError
 from speechtune.reporting.report import write_report
 
-WORDS = {"hits": 5, "substitutions": 2, "deletions": 1, "insertions": 0}
 ALIEN = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> \x00\x1b \u202etxet {{ 7*7 }} </textarea>]]>"
 
 
@@ -50,42 +48,6 @@ class Page(HTMLParser):
             self.text += data
 
 
-def write(folder, name, *rows):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def whole_run(folder, *, text="bir iki üç", alien=""):
-    """A small run with every file that a report reads."""
-    reference = f"{text} dört {alien}"
-    facts = {"file": f"clips/u1.mp3{alien}", "speaker": f"s{alien}", "duration_s": 3.5}
-    wrong = hypothesis(f"u1{alien}", reference, f"{text} dord {alien[::-1]}", **facts)
-    right = hypothesis("u2", reference, reference, speaker="other", duration_s=9.0)
-    score = {**WORDS, "rate": 0.375, "low": 0.3, "high": 0.45, "interval": {"unit": "speakers", "groups": 2}}
-    filters = {"name": f"default{alien}", "normalizer": "lower", "filters": {f"f{alien}": 1}}
-    evaluations.write(
-        folder,
-        wrong,
-        right,
-        scores={"wer": score, "cer": {**score, "rate": 0.125}},
-        protocol={**filters, "skipped": 3, "precision": "bf16", "language": None, "hash": "ab12"},
-        dataset=f"common_voice/tr{alien}",
-        split="test",
-    )
-    evaluations.write(folder, wrong, suffix="_unseen_voice")
-    skipped = {"split": "train", "id": f"x{alien}", "file": f"f{alien}", "reason": f"too_long{alien}"}
-    write(folder, "skipped.jsonl", *[skipped] * 2)
-    write(
-        folder,
-        "bad_steps.jsonl",
-        {"step": 7, "non_finite": "loss", "utterances": [{"id": f"bad{alien}", "loss": "nan"}]},
-    )
-    history = [{"step": 5, "loss": 2.0, "learning_rate": 1e-4}, {"step": 10, "eval_wer": 0.4, "eval_loss": 1.0}]
-    write(folder, "trainer_state.json", {"global_step": 10, "max_steps": 10, "epoch": 1.0, "log_history": history})
-    write(folder, "train_results.json", {"train_runtime": 65.0, "train_samples": 63})
-    write(folder, "settings.json", {"model_name_or_path": f"facebook/wav2vec2-base{alien}", f"odd{alien}": [alien]})
-
-
 @pytest.fixture
 def run_folder(tmp_path):
     whole_run(tmp_path / "run")
@@ -109,7 +71,7 @@ def test_the_head_says_what_was_measured_how_well_and_how_surely(run_folder):
 def test_every_part_of_a_whole_run_has_its_section(run_folder):
     page = page_of(run_folder)
     ids = [value for tag, name, value in page.attributes if name == "id" and tag == "section"]
-    assert ids == ["summary", "training", "errors", "worst", "utterances", "skipped", "settings"]
+    assert ids == ["summary", "training", "errors", "samples", "utterances", "skipped", "settings"]
     text = " ".join(page.text.split())
     assert "10 steps 1 epoch 1 min 5 s training time 63 training utterances" in text
     assert "2 too long train 2" in text
@@ -131,7 +93,8 @@ def test_text_of_strangers_stays_text(run_folder):
     whole_run(run_folder, alien=ALIEN)
     whole_run(run_folder.parent / "tame")
     page, tame = page_of(run_folder), page_of(run_folder.parent / "tame")
-    assert page.tags.count("script") == 1
+    assert [value for tag, _, value in page.attributes if tag == "script"].count("application/json") == 2
+    assert page.tags.count("script") == 3
     assert set(page.tags) == set(tame.tags)
     assert "img" not in page.tags
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
@@ -158,7 +121,7 @@ def test_the_hash_in_the_policy_is_that_of_the_script(run_folder):
     import hashlib
 
     text = write_report(run_folder).read_text(encoding="utf-8")
-    script = re.search(r"<script>(.*)</script>", text, re.S)[1]
+    script = re.search(r"<script>(.*)</script>", text, re.S)[1]  # the one that runs; the others are data
     assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in text
 
 
@@ -182,7 +145,7 @@ def test_every_text_of_a_corpus_finds_its_own_direction(tmp_path):
 def test_a_run_cut_short_before_its_evaluation_shows_the_last_one_of_the_training(tmp_path):
     history = [{"step": 100, "loss": 3.0}, {"step": 100, "eval_wer": 0.5}]
     state = {"global_step": 100, "max_steps": 900, "log_history": history}
-    write(tmp_path / "checkpoint-100", "trainer_state.json", state)
+    write_rows(tmp_path / "checkpoint-100", "trainer_state.json", state)
     text = " ".join(page_of(tmp_path).text.split())
     assert "WER, word error rate, at step 100 50.0 %" in text
     assert "the run holds no final scores" in text
@@ -191,7 +154,7 @@ def test_a_run_cut_short_before_its_evaluation_shows_the_last_one_of_the_trainin
 
 
 def test_a_run_without_any_score_still_gets_a_report(tmp_path):
-    write(tmp_path, "settings.json", {"seed": 1})
+    write_rows(tmp_path, "settings.json", {"seed": 1})
     assert "This run holds no scores yet." in page_of(tmp_path).text
 
 
@@ -202,7 +165,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_an_evaluation_without_hypotheses_and_one_without_errors_are_shown(tmp_path):
-    write(tmp_path, "eval_results.json", {"eval_wer": 0.25, "eval_samples": 8})
+    write_rows(tmp_path, "eval_results.json", {"eval_wer": 0.25, "eval_samples": 8})
     evaluations.write(tmp_path, hypothesis("1", "a", "a"), suffix="_good")
     text = " ".join(page_of(tmp_path).text.split())
     assert "Of every 100 words, about 25 are wrong." in text
@@ -216,15 +179,43 @@ def test_an_empty_reference_has_no_rate(tmp_path):
     assert "inf" not in text.replace("information", "")
 
 
-def test_ten_thousand_utterances_stay_below_two_megabytes_and_the_cut_is_said(tmp_path):
-    facts = {"speaker": "s" * 128, "duration_s": 5.0}
-    reference = "नमस्ते दुनिया यह एक वाक्य है " * 3
-    rows = (hypothesis(f"{i}", reference, f"नमस्ते {i} " * (1 + i % 7), **facts) for i in range(10_000))
-    evaluations.write(tmp_path, *rows)
+def test_rows_beyond_the_size_of_the_table_are_said_to_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("speechtune.reporting.report.TABLE_BYTES", 20_000)
+    evaluations.write(tmp_path, *(hypothesis(f"{i}", "bir iki üç", "x " * (1 + i % 7)) for i in range(1_000)))
     path = write_report(tmp_path)
-    assert 1_000_000 < path.stat().st_size < 2_000_000
+    assert path.stat().st_size < 120_000
     text = " ".join(Page(path.read_text(encoding="utf-8")).text.split())
-    assert re.search(r"The [\d,]+ utterances with the most word errors, of 10,000; .* in hypotheses.jsonl", text)
+    assert re.search(r"The [\d,]+ utterances with the most word errors, of 1,000; .* in hypotheses.jsonl", text)
+
+
+def test_what_was_before_training_stands_before_what_is_now(run_folder):
+    old = hypothesis("u2", "bir iki üç dört", "bir")
+    evaluations.write(run_folder / "old", old, hypothesis("u1", "bir iki üç dört ", "bir iki üç dort"))
+    for name in ("eval_results.json", "hypotheses.jsonl"):
+        (run_folder / "old" / name).rename(run_folder / ("baseline_" + name.replace("eval_", "")))
+    text = " ".join(page_of(run_folder).text.split())
+    assert "50.0 % before training, after it: 37.5 %" in text
+    assert "WER before training" in text and "better than before training" in text
+    assert "before training, 3 word errors bir iki üç dört" in text
+
+
+def test_the_recordings_of_a_corpus_can_be_heard_and_left_out(run_folder):
+    import numpy as np
+    import soundfile
+
+    clip = run_folder / "clip.wav"
+    soundfile.write(clip, np.sin(np.arange(16_000) / 10) / 2, 16_000)
+    evaluations.write(run_folder, hypothesis("u1", "bir", "iki", file=str(clip), duration_s=1.0))
+    text = write_report(run_folder).read_text(encoding="utf-8")
+    assert "Audio of 1 utterance is in this page; " in text and '<div class="player" data-clip="0"' in text
+    silent = write_report(run_folder, report_audio_mb=0.0).read_text(encoding="utf-8")
+    assert 'class="player"' not in silent and '<script type="application/json" id="audio">[]</script>' in silent
+
+
+def test_a_report_whose_recordings_are_gone_says_that_it_is_without_audio(run_folder, caplog):
+    caplog.set_level("INFO", logger="speechtune")
+    assert "Without audio: the recordings were not found" in page_of(run_folder).text
+    assert "report without audio" in caplog.text
 
 
 def test_an_endless_hypothesis_is_cut_and_the_cut_is_said(tmp_path):

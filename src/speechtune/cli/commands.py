@@ -106,6 +106,12 @@ def _as_in_training(name: str) -> Callable[[str], Any]:
 @_command("speechtune.reporting.report:write_report", "write report.html of a run again, from the files in its folder")
 def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output_dir", metavar="FOLDER", type=Path, help="output folder of the run")
+    parser.add_argument(
+        "--report_audio_mb",
+        type=_as_in_training("report_audio_mb"),
+        metavar="MB",
+        help="recordings that the page may hold; who gets it hears them; 0: none; default: 5",
+    )
 
 
 @_command("speechtune.publishing.export:run", "copy a trained model, without training state, into a new folder")

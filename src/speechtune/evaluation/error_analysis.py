@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from speechtune.evaluation.confidence import confidence_interval
 from speechtune.evaluation.edits import EditOp, align
 from speechtune.evaluation.metrics.cer import characters_of
 from speechtune.types import EditCounts, Hypothesis
@@ -41,6 +42,8 @@ class Group:
     name: str
     num_utterances: int
     words: EditCounts
+    low: float = math.nan  # 95 % interval of the word error rate, over the group's speakers or utterances
+    high: float = math.nan
 
 
 def diff(reference: str, hypothesis: str) -> list[EditOp]:
@@ -118,7 +121,15 @@ def median_rate(groups: Sequence[Group]) -> float:
 
 def _grouped(rows: Sequence[Hypothesis], places: Sequence[int], names: Sequence[str]) -> list[Group]:
     """Return the groups that have members, by their place in `names`."""
-    members: dict[int, list[EditCounts]] = {}
+    members: dict[int, list[Hypothesis]] = {}
     for row, place in zip(rows, places, strict=True):
-        members.setdefault(place, []).append(row.words)
-    return [Group(names[place], len(words), EditCounts.total(words)) for place, words in sorted(members.items())]
+        members.setdefault(place, []).append(row)
+    return [_group(names[place], found) for place, found in sorted(members.items())]
+
+
+def _group(name: str, rows: Sequence[Hypothesis]) -> Group:
+    """Return a group with its interval, which a single utterance has none of."""
+    counts = [row.words for row in rows]
+    bounds = confidence_interval(counts, [row.speaker or None for row in rows]) if len(rows) > 1 else None
+    ends = (math.nan, math.nan) if bounds is None else (bounds.low, bounds.high)
+    return Group(name, len(rows), EditCounts.total(counts), *ends)

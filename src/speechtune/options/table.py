@@ -208,6 +208,12 @@ class Settings:
     )
 
     overwrite_output_dir: bool = _run(False, "start again, even if the output folder holds a run to resume")
+    report_audio_mb: float = _run(
+        5.0,
+        "MB of recordings that report.html may hold: who gets the report hears them; 0: none",
+        commands="train evaluate",
+        limits=(0, 1000),
+    )
     preprocessing_only: bool = _run(False, "read and check the corpus, then stop")
     no_measure: bool = _run(False, "do not run trial steps: no measured memory and time", commands="plan")
 

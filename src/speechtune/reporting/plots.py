@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from speechtune.evaluation.metrics import all_metrics
-from speechtune.terminal.formatting import character_name, duration_text, percent, shorten, visible
+from speechtune.terminal.formatting import character_name, duration_text, interval_text, percent, shorten, visible
 
 if TYPE_CHECKING:
     import jinja2
@@ -81,6 +81,7 @@ def template_environment() -> jinja2.Environment:
         shorten=shorten,
         character=character_name,
     )
+    environment.globals["interval_of"] = interval_text
     return environment
 
 

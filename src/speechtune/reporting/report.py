@@ -4,13 +4,17 @@ Everything is computed here and laid out by templates/report.html, which escapes
 strangers. The page's only script is ours and is allowed by its hash, so that injected markup could not run. The same
 folder gives the same bytes: no date, no random number, no dictionary order.
 
-Rejected: rows as JSON drawn by a script (smaller, but nothing to see without a script or on paper), and a framework.
+What a reader should see without a script and on paper is HTML: figures, curves, groups, utterances worth a look. The
+table of all utterances and their audio are JSON, drawn a screen at a time (table.py).
+
+Rejected: all rows as HTML (20,000 rows took seconds to open, so the table was cut), and a framework.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,28 +26,37 @@ import markupsafe
 from speechtune.errors import OutputError
 from speechtune.evaluation.metrics import all_metrics
 from speechtune.files import explain_write_errors, write_atomically
+from speechtune.reporting.audio import Clips, ReadPcm, read_file
 from speechtune.reporting.details import evaluation_details
 from speechtune.reporting.findings import counts_in, findings, in_plain_words
 from speechtune.reporting.plots import chart_svg, series_of, template_environment, training_charts
 from speechtune.reporting.run_folder import Run, read_run
+from speechtune.reporting.table import page_json, table_rows
 from speechtune.reporting.values import value_text
 from speechtune.terminal.formatting import interval_text
 from speechtune.types import Skipped
 
-__all__ = ["write_report"]
+__all__ = ["AUDIO_MB", "write_report"]
 
-TABLE_BYTES = 1_200_000  # of the rows of all tables of utterances together, so that the page stays below 2 MB
+log = logging.getLogger("speechtune")
+
+TABLE_BYTES = 12_000_000  # of the rows of all tables of utterances together
+AUDIO_MB = 5.0  # of the audio in the page: about 15 minutes
 MAX_EVALUATIONS = 8  # shown in detail
 MAX_LISTED = 100  # skipped utterances of one reason, non-finite steps
 KINDS = {"hits": "correct", "substitutions": "substituted", "deletions": "deleted", "insertions": "inserted"}
 
 
-def write_report(output_dir: Path, *, title: str | None = None) -> Path:
+def write_report(
+    output_dir: Path, *, title: str | None = None, report_audio_mb: float = AUDIO_MB, read_audio: ReadPcm = read_file
+) -> Path:
     """Write `output_dir`/report.html from the files in that folder; parts that are missing are not shown.
 
     Args:
         output_dir: output folder of a training or evaluation run, finished or not.
         title: heading; without one, the names of model and dataset.
+        report_audio_mb: size of the audio in the page, in MB; what does not fit is linked. 0: no audio.
+        read_audio: returns the samples of an utterance; by default from the file that hypotheses.jsonl names.
 
     Returns:
         Path of the file.
@@ -60,18 +73,22 @@ def write_report(output_dir: Path, *, title: str | None = None) -> Path:
             "Looked for eval_results.json, trainer_state.json, train_results.json, settings.json, skipped.jsonl.\n"
             "Give the --output_dir of a training or evaluation run."
         )
-    text = template_environment().get_template("report.html").render(_page(run, title))
+    clips = Clips(report_audio_mb * 1e6, read_audio)
+    text = template_environment().get_template("report.html").render(_page(run, title, clips))
+    if clips.num_missing and not clips.facts:
+        log.info("report without audio: the recordings are not where hypotheses.jsonl says, or inside archives")
     path = output_dir / "report.html"
     with explain_write_errors("the report", output_dir):
         write_atomically(path, text)
     return path
 
 
-def _page(run: Run, title: str | None) -> dict[str, Any]:
+def _page(run: Run, title: str | None, clips: Clips) -> dict[str, Any]:
     """Return every value that report.html names."""
     script, style = _source("report.js"), _source("report.css") + _source("chart.css")
-    shown = run.evaluations[:MAX_EVALUATIONS]
-    num_rows = max(1, sum(len(evaluation.hypotheses) for evaluation in shown))
+    before = {suffix: {row.id: row for row in old.hypotheses} for suffix, old in run.baselines.items()}
+    evaluations = [evaluation_details(e, before.get(e.suffix)) for e in run.evaluations[:MAX_EVALUATIONS]]
+    data, audio = _data(evaluations, clips)
     logged = [row["step"] for row in run.log_history if "step" in row and not math.isfinite(row.get("loss", 0.0))]
     charts = training_charts(run.log_history, bad_steps=[row["step"] for row in run.bad_steps] or logged)
     return {
@@ -87,7 +104,10 @@ def _page(run: Run, title: str | None) -> dict[str, Any]:
         "interval": interval_text,
         "metrics": list(all_metrics().values()),
         "findings": findings(run),
-        "evaluations": [evaluation_details(e, TABLE_BYTES * len(e.hypotheses) // num_rows) for e in shown],
+        "evaluations": evaluations,
+        "clips": clips,
+        "data": markupsafe.Markup(data),
+        "audio": markupsafe.Markup(audio),
         "charts": [(chart, markupsafe.Markup(chart_svg(chart))) for chart in charts],
         "skipped": _skipped(run.skipped),
         "bad_steps": [_bad_step(row) for row in run.bad_steps[:MAX_LISTED]],
@@ -97,6 +117,24 @@ def _page(run: Run, title: str | None) -> dict[str, Any]:
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "style": markupsafe.Markup(style),
     }
+
+
+def _data(evaluations: Sequence[dict[str, Any]], clips: Clips) -> tuple[str, str]:
+    """Return (tables, audio) as JSON. Audio is first that of the utterances shown, then of the others, worst first."""
+    for details in evaluations:
+        for sample in details["samples"]:
+            for utterance in sample["utterances"]:
+                clips.add(utterance["row"])
+    for details in evaluations:
+        for row in details["rows"]:
+            clips.add(row)
+    num_rows = max(1, sum(details["num_rows"] for details in evaluations))
+    tables = {}
+    for details in evaluations:
+        max_bytes = TABLE_BYTES * details["num_rows"] // num_rows
+        texts = tables[details["key"]] = table_rows(details["rows"], clips, max_bytes, details["before"])
+        details["num_in_table"] = len(texts)
+    return page_json(tables, clips)
 
 
 def _title(run: Run) -> str:
@@ -137,13 +175,19 @@ def _head(run: Run) -> dict[str, Any]:
     if run.evaluations:
         wer = run.evaluations[0].score("wer")
         sentence = in_plain_words(wer) if wer else "This evaluation holds no word error rate."
-        return {"label": run.evaluations[0].name, "wer": wer, "sentence": sentence}
+        old = run.baselines.get(run.evaluations[0].suffix)
+        return {
+            "label": run.evaluations[0].name,
+            "wer": wer,
+            "before": old.score("wer") if old is not None else None,
+            "sentence": sentence,
+        }
     rates = series_of(run.log_history, "eval_wer")
     if not rates:
-        return {"wer": None, "sentence": "This run holds no scores yet."}
+        return {"wer": None, "before": None, "sentence": "This run holds no scores yet."}
     step, rate = rates[-1]
     sentence = "The last evaluation while training; the run holds no final scores. " + in_plain_words({"rate": rate})
-    return {"label": f"at step {step:,.0f}", "wer": {"rate": rate}, "sentence": sentence}
+    return {"label": f"at step {step:,.0f}", "wer": {"rate": rate}, "before": None, "sentence": sentence}
 
 
 def _skipped(rows: Sequence[Skipped]) -> list[dict[str, Any]]:

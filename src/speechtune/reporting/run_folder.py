@@ -9,7 +9,7 @@ from typing import Any
 
 from speechtune.evaluation.evaluate import Evaluation
 from speechtune.files import read_json, read_jsonl
-from speechtune.types import Skipped
+from speechtune.types import Hypothesis, Skipped
 
 __all__ = ["Run", "read_run"]
 
@@ -23,6 +23,7 @@ class Run:
 
     folder: Path
     evaluations: list[Evaluation] = field(default_factory=list)
+    baselines: dict[str, Evaluation] = field(default_factory=dict)  # of the starting model, by suffix
     log_history: list[dict[str, Any]] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)  # trainer_state.json without its log_history
     train_results: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +62,7 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         evaluations=[Evaluation.read(folder, suffix) for suffix in suffixes],
+        baselines={suffix: _read_baseline(folder, suffix) for suffix in suffixes},
         log_history=history,
         state=state,
         train_results=read_json(folder / "train_results.json"),
@@ -69,6 +71,12 @@ def read_run(folder: Path) -> Run:
         skipped=[Skipped.from_json(row) for row in read_jsonl(folder / "skipped.jsonl")],
         bad_steps=list(read_jsonl(folder / "bad_steps.jsonl")),
     )
+
+
+def _read_baseline(folder: Path, suffix: str) -> Evaluation:
+    """Read the starting model's evaluation of one set; empty where it was not evaluated."""
+    rows = [Hypothesis.from_json(row) for row in read_jsonl(folder / f"baseline_hypotheses{suffix}.jsonl")]
+    return Evaluation(rows, results=read_json(folder / f"baseline_results{suffix}.json"), suffix=suffix)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -30,10 +30,14 @@ from speechtune.plan.text import text_normaliser
 from speechtune.text.normalise import TextFunction
 
 if TYPE_CHECKING:  # a corpus alone, as `speechtune doctor` reads it, needs no torch
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import TrainingArguments
 
     from speechtune.data.dataset import SpeechDataset
     from speechtune.data.streaming import StreamDataset
+    from speechtune.reporting.audio import ReadPcm
+    from speechtune.types import Hypothesis
 
     AnyDataset = SpeechDataset | StreamDataset
 
@@ -43,6 +47,7 @@ __all__ = [
     "audio_reader",
     "build_datasets",
     "encoder_store",
+    "evaluation_audio",
     "read_corpus",
 ]
 
@@ -170,6 +175,23 @@ def audio_reader(settings: Settings, sampling_rate: int) -> AudioReader:
         return AudioReader(sampling_rate)
     folder = audio_cache_folder(cache_folder(settings.cache_dir), sampling_rate)
     return AudioReader(sampling_rate, cache=AudioCache(folder, sampling_rate, max_bytes=_max_bytes(settings)))
+
+
+def evaluation_audio(settings: Settings, rows: Rows | None) -> ReadPcm:
+    """Return a reader of evaluated utterances for the report: rows of the corpus by id, else the files they name."""
+    from speechtune.reporting.audio import SAMPLING_RATE, read_file
+
+    if not isinstance(rows, SplitTable) or not settings.report_audio_mb:
+        return read_file
+    reader = audio_reader(settings, SAMPLING_RATE)
+    places = {id: place for place, id in enumerate(rows.ids)}
+
+    def read(row: Hypothesis, max_duration_s: float) -> NDArray[np.int16] | None:
+        if row.id not in places:
+            return read_file(row, max_duration_s)
+        return reader.pcm(rows[places[row.id]], max_duration_s=max_duration_s)
+
+    return read
 
 
 def encoder_store(settings: Settings) -> AudioCache:

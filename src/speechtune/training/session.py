@@ -20,7 +20,7 @@ from speechtune.plan.output_folder import drop_later_steps, write_settings, writ
 from speechtune.plan.plan import RunPlan
 from speechtune.terminal.formatting import visible
 from speechtune.training.build import build_trainer
-from speechtune.training.data import CorpusData, Datasets
+from speechtune.training.data import CorpusData, Datasets, evaluation_audio
 from speechtune.training.progress import TrainingProgress
 from speechtune.training.signals import StopAtSignal, stop_signals
 from speechtune.types import Skipped
@@ -171,7 +171,10 @@ class Session:
         if not self.is_first:
             return
         write_skipped(self.folder, self._skipped())
-        log.info(f"report: {write_report(self.folder)}")
+        settings = self.plan.settings
+        read_audio = evaluation_audio(settings, self.data.evaluation)
+        path = write_report(self.folder, report_audio_mb=settings.report_audio_mb, read_audio=read_audio)
+        log.info(f"report: {path}")
 
     def protocol(self) -> dict[str, Any]:
         """Return how scores are computed, with the number of utterances that have none."""

@@ -25,62 +25,277 @@ if (tabs.length) {
   show(tabs[0].dataset.show);
 }
 
-// Tables of utterances: search, sort, a page at a time.
+const make = (name, className, text) => {
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+};
+const data = JSON.parse(document.getElementById("data").textContent);
+
+// Which of the chosen utterances: the worst, the newly wrong, random ones.
+all(".views").forEach((bar) => {
+  const views = all(".view", bar.parentElement);
+  const show = (kind) => {
+    views.forEach((view) => { view.hidden = view.dataset.view !== kind; });
+    all("button", bar).forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.view === kind)));
+  };
+  all("button", bar).forEach((button) => button.addEventListener("click", () => show(button.dataset.view)));
+  bar.hidden = false;
+  document.body.classList.add("viewed");
+  show(views[0].dataset.view);
+});
+
+// Audio: one element plays them all; the embedded recordings are parsed at the first one.
+const sound = document.getElementById("sound");
+let recordings = null;
+let playing = null; // the player whose recording is in `sound`
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+
+function source(clip) {
+  if ("f" in clip) return clip.f;
+  recordings ??= JSON.parse(document.getElementById("audio").textContent);
+  return `data:audio/mpeg;base64,${recordings[clip.a]}`;
+}
+
+// The outline as a polygon: along the upper peaks, and back along the lower ones.
+function wave(peaks) {
+  const heights = [...(peaks || "0")].map((digit) => Math.max(0.4, parseInt(digit, 36) / 35 * 15));
+  const upper = heights.map((height, i) => `${i} ${(16 - height).toFixed(1)} ${i + 0.7} ${(16 - height).toFixed(1)}`);
+  const lower = heights.map((height, i) => `${i + 0.7} ${(16 + height).toFixed(1)} ${i} ${(16 + height).toFixed(1)}`).reverse();
+  return { width: heights.length, path: `M${upper.join(" ")} ${lower.join(" ")}Z` };
+}
+
+function draw(player) {
+  const clip = data.clips[player.dataset.clip];
+  const isLoaded = playing === player;
+  const length = isLoaded && Number.isFinite(sound.duration) ? sound.duration : clip.s;
+  const at = isLoaded ? sound.currentTime : 0;
+  const button = player.firstChild;
+  const runs = isLoaded && !sound.paused;
+  button.textContent = runs ? "❚❚" : "►";
+  button.setAttribute("aria-label", `${runs ? "Pause" : "Play"} ${player.dataset.name}`);
+  player.style.setProperty("--played", length ? `${100 - 100 * Math.min(1, at / length)}%` : "100%");
+  player.lastChild.textContent = (isLoaded ? `${clock(at)} / ` : "") + (length ? clock(Math.round(length)) : "");
+}
+
+function seek(player, seconds) {
+  if (playing === player && Number.isFinite(sound.duration)) {
+    sound.currentTime = Math.max(0, Math.min(sound.duration, seconds));
+    draw(player);
+  }
+}
+
+function load(player) {
+  if (playing === player) return;
+  const before = playing;
+  playing = player;
+  sound.src = source(data.clips[player.dataset.clip]);
+  if (before) draw(before);
+}
+
+function toggle(player) {
+  load(player);
+  if (sound.paused) sound.play().catch(() => {}); // "error" says what is wrong
+  else sound.pause();
+}
+
+function buildPlayer(player) {
+  const clip = data.clips[player.dataset.clip];
+  const button = make("button", "play");
+  button.type = "button";
+  button.addEventListener("click", () => toggle(player));
+  button.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (step && playing === player) { seek(player, sound.currentTime + step); event.preventDefault(); }
+  });
+  const { width, path } = wave(clip.p);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", `0 0 ${width} 32`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  ["wave", "played"].forEach((className) => {
+    const part = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    part.setAttribute("class", className);
+    part.setAttribute("d", path);
+    svg.append(part);
+  });
+  svg.addEventListener("click", (event) => {
+    const box = svg.getBoundingClientRect();
+    const share = (event.clientX - box.left) / box.width;
+    if (playing === player) seek(player, share * sound.duration);
+    else {
+      toggle(player);
+      sound.addEventListener("loadedmetadata", () => seek(player, share * sound.duration), { once: true });
+    }
+  });
+  player.replaceChildren(button, svg, make("span", "time"));
+  draw(player);
+  return player;
+}
+
+const tell = (text) => { document.getElementById("status").textContent = text; };
+if (sound) {
+  all(".player").forEach(buildPlayer);
+  let frame = 0;
+  const follow = () => {
+    if (playing) draw(playing);
+    frame = sound.paused ? 0 : requestAnimationFrame(follow);
+  };
+  ["play", "pause", "ended", "loadedmetadata", "seeked"].forEach((name) => sound.addEventListener(name, () => { cancelAnimationFrame(frame); follow(); }));
+  sound.addEventListener("error", () => {
+    const text = "This recording can't be played: its file is not there, or the browser may not read it.";
+    if (playing) playing.lastChild.textContent = text;
+    tell(text);
+  });
+}
+
+// Tables of utterances: search, filters, sort, a page at a time. Only the rows on screen are elements.
+const places = Object.fromEntries(data.columns.map((name, i) => [name, i]));
+const cell = (row, name) => row[places[name]];
+
+function diff(row) {
+  const line = make("p", "d");
+  line.dir = "auto";
+  cell(row, "parts").forEach((part, i) => {
+    if (i) line.append(" ");
+    if (typeof part === "string") line.append(part);
+    else if (part[0] && part[1]) {
+      const pair = make("span", "r");
+      pair.append(make("del", "", part[0]), " ", make("ins", "", part[1]));
+      line.append(pair);
+    } else line.append(part[0] ? make("del", "m", part[0]) : make("ins", "a", part[1]));
+  });
+  const hidden = cell(row, "hidden");
+  if (hidden) line.append(" ", make("em", "", `and ${hidden.toLocaleString("en")} more words`));
+  if (!cell(row, "parts").length) line.append(make("em", "", "no words"));
+  return line;
+}
+
+function buildRow(row, hasBefore) {
+  const line = make("tr");
+  const text = make("td");
+  text.append(diff(row));
+  const clip = cell(row, "clip");
+  if (clip !== null) {
+    const player = make("div", "player");
+    player.dataset.clip = clip;
+    player.dataset.name = cell(row, "id");
+    text.append(buildPlayer(player));
+  }
+  const short = (value, limit) => (value.length > limit ? `${value.slice(0, limit - 1)}…` : value);
+  const seconds = cell(row, "seconds");
+  line.append(
+    make("td", "", cell(row, "errors")), make("td", "", cell(row, "wer")), make("td", "", cell(row, "cer")), text,
+    make("td", "", seconds === null ? "" : seconds.toFixed(1)), make("td", "", short(cell(row, "speaker"), 12)),
+    make("td", "", short(cell(row, "id"), 60)),
+  );
+  if (hasBefore) line.append(make("td", "", cell(row, "before") ?? ""));
+  return line;
+}
+
+const isOf = {
+  wrong: (row) => cell(row, "errors") > 0,
+  right: (row) => cell(row, "errors") === 0,
+  empty: (row) => !cell(row, "parts").some((part) => typeof part === "string" || part[1]),
+  worse: (row) => cell(row, "before") !== null && cell(row, "errors") > cell(row, "before"),
+  better: (row) => cell(row, "before") !== null && cell(row, "errors") < cell(row, "before"),
+  audio: (row) => cell(row, "clip") !== null,
+};
+// "2 to 4 s": from 2 to below 4; "over 30 s".
+function isLong(name) {
+  const [low, high = Infinity] = name.match(/\d+/g).map(Number);
+  return (row) => cell(row, "seconds") !== null && cell(row, "seconds") >= low && cell(row, "seconds") < high;
+}
+const textOf = (row) => folded([cell(row, "parts").flat().join(" "), cell(row, "speaker"), cell(row, "id")].join(" "));
+
 all("table.utterances").forEach((table) => {
   const box = table.parentElement;
   const body = table.tBodies[0];
   const input = box.querySelector("input");
   const count = box.querySelector(".tools output");
   const more = box.querySelector(".more");
-  const rows = [...body.rows].map((row) => ({ row, text: folded(row.textContent) }));
+  const rows = data.tables[box.dataset.key];
+  const heads = [...table.tHead.rows[0].cells];
+  const hasBefore = heads.length > 7;
   const plain = (number) => number.toLocaleString("en");
-  let order = rows;
+  let texts = null; // folded at the first search
+  let order = rows.map((_, i) => i);
   let limit = 25;
+  let shown = [];
 
-  function draw() {
-    const wanted = folded(input.value.trim()).split(/\s+/).filter(Boolean);
-    const found = order.filter((item) => wanted.every((word) => item.text.includes(word)));
-    body.replaceChildren(...found.slice(0, limit).map((item) => item.row));
-    count.textContent = (wanted.length ? `${plain(found.length)} of ` : "") + `${plain(rows.length)} utterances`;
+  function filtered() {
+    const words = folded(input.value.trim()).split(/\s+/).filter(Boolean);
+    if (words.length) texts ??= rows.map(textOf);
+    const tests = all("select", box).filter((select) => select.value).map((select) => isOf[select.value] || isLong(select.value));
+    const isWanted = (i) => tests.every((test) => test(rows[i])) && words.every((word) => texts[i].includes(word));
+    return [tests.length + words.length > 0, order.filter(isWanted)];
+  }
+
+  function redraw() {
+    const [isFiltered, found] = filtered();
+    const same = found.length >= shown.length && shown.every((row, i) => row === found[i]);
+    const fresh = found.slice(same ? shown.length : 0, limit).map((i) => buildRow(rows[i], hasBefore));
+    if (same) body.append(...fresh);
+    else body.replaceChildren(...fresh);
+    shown = found.slice(0, limit);
+    if (playing && !playing.isConnected) sound.pause();
+    count.textContent = (isFiltered ? `${plain(found.length)} of ` : "") + `${plain(rows.length)} utterances`;
     more.hidden = found.length <= limit;
     more.textContent = `Show more (${plain(Math.max(0, found.length - limit))} left)`;
   }
+  const restart = () => { limit = 25; shown = []; body.replaceChildren(); redraw(); };
 
-  const value = (item, column, numeric) => {
-    const text = item.row.cells[column].textContent;
-    if (!numeric) return text;
-    const number = parseFloat(text.replace(/,/g, ""));
+  const value = (row, name, numeric) => {
+    if (!numeric) return name === "text" ? cell(row, "parts").flat().join(" ") : cell(row, name);
+    const number = parseFloat(String(cell(row, name === "s" ? "seconds" : name) ?? "").replace(/,/g, ""));
     return Number.isNaN(number) ? -1 : number;
   };
-  [...table.tHead.rows[0].cells].forEach((head, column) => {
+  heads.forEach((head) => {
     const numeric = "n" in head.dataset;
     const name = head.textContent;
-    const button = document.createElement("button");
+    const button = make("button", "", name);
     button.type = "button";
-    button.textContent = name;
     head.replaceChildren(button);
     button.addEventListener("click", () => {
       const down = head.ariaSort ? head.ariaSort === "ascending" : numeric;
-      [...head.parentElement.cells].forEach((other) => {
+      heads.forEach((other) => {
         other.removeAttribute("aria-sort");
         other.firstChild.textContent = other.firstChild.textContent.replace(/ [↑↓]$/, "");
       });
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       button.textContent = `${name} ${down ? "↓" : "↑"}`;
-      const keyed = rows.map((item) => [value(item, column, numeric), item]);
-      keyed.sort(([a], [b]) => (numeric ? a - b : a.localeCompare(b)) * (down ? -1 : 1));
-      order = keyed.map(([, item]) => item);
-      limit = 25;
-      draw();
+      const keyed = rows.map((row, i) => [value(row, name.toLowerCase(), numeric), i]);
+      const compare = numeric ? (a, b) => a - b : new Intl.Collator().compare;
+      keyed.sort(([a], [b]) => compare(a, b) * (down ? -1 : 1));
+      order = keyed.map(([, i]) => i);
+      restart();
     });
   });
-  input.addEventListener("input", () => { limit = 25; draw(); });
-  more.addEventListener("click", () => { limit += 100; draw(); });
+  input.addEventListener("input", restart);
+  all("select", box).forEach((select) => select.addEventListener("change", restart));
+  more.addEventListener("click", () => { limit += 100; redraw(); });
   box.querySelector(".tools").hidden = false;
+  box.querySelector(".keys").hidden = !data.clips.length;
   // Paper gets the first fifty, whatever the screen shows.
-  addEventListener("beforeprint", () => { body.replaceChildren(...order.slice(0, 50).map((item) => item.row)); });
-  addEventListener("afterprint", draw);
-  draw();
+  addEventListener("beforeprint", () => { body.replaceChildren(...order.slice(0, 50).map((i) => buildRow(rows[i], hasBefore))); });
+  addEventListener("afterprint", restart);
+  restart();
+});
+
+// Keys: / searches; j and k go to the next and previous recording on screen.
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+  const seen = (element) => element.offsetParent !== null;
+  if (event.key === "/") {
+    const input = all("input[type=search]").find(seen);
+    if (input) { input.focus(); input.scrollIntoView({ block: "center" }); event.preventDefault(); }
+  } else if (event.key === "j" || event.key === "k") {
+    const buttons = all(".player .play").filter(seen);
+    const here = buttons.indexOf(document.activeElement);
+    const next = buttons[here < 0 ? 0 : here + (event.key === "j" ? 1 : -1)];
+    if (next) { next.focus(); next.scrollIntoView({ block: "center" }); }
+  }
 });
 
 // Charts: the values below the pointer.
