@@ -5,6 +5,7 @@
     model = st.load("runs/mine")                              # a trained folder, or a name on the hub
     model.transcribe("a.mp3").text
     st.evaluate(model, "my-recordings", split="test").wer
+    st.compare("runs/first", "runs/mine")                     # is it better, or is that chance?
     st.fine_tune("openai/whisper-small", "my-recordings", output_dir="runs/mine", num_train_epochs=3)
 
 Nothing heavy is imported before a function is called.
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speechtune.errors import SpeechtuneError
-    from speechtune.training.api import Model, evaluate, fine_tune, load
+    from speechtune.training.api import Model, compare, evaluate, fine_tune, load
 
-__all__ = ["Model", "SpeechtuneError", "evaluate", "fine_tune", "load"]
+__all__ = ["Model", "SpeechtuneError", "compare", "evaluate", "fine_tune", "load"]
 
 
 def __getattr__(name: str) -> Any:

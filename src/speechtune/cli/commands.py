@@ -22,6 +22,7 @@ class _SmallCommand:
     summary: str
     target: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
+    takes_more: bool = False  # words of other options are passed on, as `options`
 
 
 SMALL_COMMANDS: dict[str, _SmallCommand] = {}
@@ -37,7 +38,11 @@ def parse_small(name: str, argv: Sequence[str]) -> dict[str, Any]:
     about = f"{command.summary[:1].upper()}{command.summary[1:]}."
     parser = _Parser(f"speechtune {name}", description=about, allow_abbrev=False)
     command.add_arguments(parser)
-    return {key: value for key, value in vars(parser.parse_args(argv)).items() if value not in (None, False)}
+    values, rest = parser.parse_known_args(argv) if command.takes_more else (parser.parse_args(argv), [])
+    if rest and argv[0].startswith("-"):
+        raise OptionError(f"The systems come first: speechtune {name} A B {' '.join(rest[:1])} ...")
+    given = {key: value for key, value in vars(values).items() if value not in (None, False)}
+    return {**given, "options": rest} if rest else given
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,9 +62,11 @@ class _Parser(argparse.ArgumentParser):
         raise OptionError(f"{message[:1].upper()}{message[1:]}\n`{self.prog} --help` lists the options.")
 
 
-def _command(target: str, summary: str) -> Callable[[Callable[[argparse.ArgumentParser], None]], None]:
+def _command(
+    target: str, summary: str, *, takes_more: bool = False
+) -> Callable[[Callable[[argparse.ArgumentParser], None]], None]:
     def add(function: Callable[[argparse.ArgumentParser], None]) -> None:
-        SMALL_COMMANDS[function.__name__.strip("_")] = _SmallCommand(summary, target, function)
+        SMALL_COMMANDS[function.__name__.strip("_")] = _SmallCommand(summary, target, function, takes_more)
 
     return add
 
@@ -103,9 +110,29 @@ def _as_in_training(name: str) -> Callable[[str], Any]:
     return convert
 
 
-@_command("speechtune.reporting.report:write_report", "write report.html of a run again, from the files in its folder")
+@_command(
+    "speechtune.training.compare:main_compare",
+    "compare systems on the same utterances: which is better, where, and whether it may be chance",
+    takes_more=True,
+)
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "With --dataset_name, systems that are models are evaluated first, by any options of `speechtune evaluate`."
+    )
+    parser.add_argument(
+        "systems",
+        metavar="SYSTEM",
+        nargs="+",
+        help="folder of an evaluation or of a trained model, or a name on the hub",
+    )
+    parser.add_argument("--output_dir", type=Path, help="of comparison.json and .html; default: runs/compare-A-B")
+
+
+@_command("speechtune.cli.report:run", "write report.html of a run again, from the files in its folder")
 def _report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output_dir", metavar="FOLDER", type=Path, help="output folder of the run")
+    parser.add_argument(
+        "folders", metavar="FOLDER", nargs="+", type=Path, help="output folder of the run; several are compared"
+    )
     parser.add_argument(
         "--report_audio_mb",
         type=_as_in_training("report_audio_mb"),

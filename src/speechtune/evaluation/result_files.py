@@ -46,4 +46,6 @@ def _finite(value: Any) -> Any:
     """Replace nan and infinity, which JSON doesn't have, by None."""
     if isinstance(value, Mapping):
         return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -32,7 +32,7 @@ from speechtune.reporting.findings import counts_in, findings, in_plain_words
 from speechtune.reporting.plots import chart_svg, series_of, template_environment, training_charts
 from speechtune.reporting.run_folder import Run, read_run
 from speechtune.reporting.table import page_json, table_rows
-from speechtune.reporting.values import value_text
+from speechtune.reporting.values import protocol_text, value_text
 from speechtune.terminal.formatting import interval_text
 from speechtune.types import Skipped
 
@@ -97,7 +97,7 @@ def _page(run: Run, title: str | None, clips: Clips) -> dict[str, Any]:
         "run": run,
         "model": _model(run),
         "dataset": _dataset(run),
-        "protocol": _protocol(run.results.get("protocol") or {}),
+        "protocol": protocol_text(run.results.get("protocol") or {}),
         "head": _head(run),
         "kinds": KINDS,
         "counts_of": counts_in,
@@ -149,25 +149,6 @@ def _model(run: Run) -> str:
 def _dataset(run: Run) -> str:
     names = [run.settings.get(key) for key in ("dataset_name", "dataset_config_name")]
     return str(run.results.get("dataset") or "/".join(str(name) for name in names if name))
-
-
-def _protocol(protocol: Mapping[str, Any]) -> str:
-    """Return "default: normaliser; filters; 3 excluded; other settings; hash"."""
-    if not protocol:
-        return ""
-    rest = dict(protocol)
-    name, normaliser = rest.pop("name", "unnamed"), rest.pop("normalizer", "")
-    filters = ", ".join(f"{k} {v}" for k, v in sorted((rest.pop("filters", None) or {}).items()))
-    excluded = rest.pop("skipped", rest.pop("excluded", None))
-    digest = rest.pop("hash", "")
-    parts = [
-        str(normaliser),
-        f"filtered by {filters}" if filters else "no filter",
-        "" if excluded is None else f"{excluded} excluded",
-        *(f"{key.replace('_', ' ')} {value_text(value)}" for key, value in rest.items() if value not in (None, "")),
-        f"hash {digest[:12]}" if digest else "",
-    ]
-    return f"{name}: " + "; ".join(filter(None, parts))
 
 
 def _head(run: Run) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from speechtune.terminal.formatting import shorten
 
-__all__ = ["last_name", "value_text"]
+__all__ = ["last_name", "protocol_text", "value_text"]
 
 _LOCAL_PATH = re.compile(r"~|\.{0,2}[/\\]|[A-Za-z]:[/\\]|file:")
 
@@ -24,6 +24,25 @@ def value_text(value: Any, *, limit: int = 400, text_of: Callable[[str], str] = 
     else:
         text = f"{value:g}" if isinstance(value, float) else text_of(str(value))
     return shorten(text, limit)
+
+
+def protocol_text(protocol: Mapping[str, Any]) -> str:
+    """Return "default: normaliser; filters; 3 excluded; other settings; hash"."""
+    if not protocol:
+        return ""
+    rest = dict(protocol)
+    name, normaliser = rest.pop("name", "unnamed"), rest.pop("normalizer", "")
+    filters = ", ".join(f"{k} {v}" for k, v in sorted((rest.pop("filters", None) or {}).items()))
+    excluded = rest.pop("skipped", rest.pop("excluded", None))
+    digest = rest.pop("hash", "")
+    parts = [
+        str(normaliser),
+        f"filtered by {filters}" if filters else "no filter",
+        "" if excluded is None else f"{excluded} excluded",
+        *(f"{key.replace('_', ' ')} {value_text(value)}" for key, value in rest.items() if value not in (None, "")),
+        f"hash {digest[:12]}" if digest else "",
+    ]
+    return f"{name}: " + "; ".join(filter(None, parts))
 
 
 def last_name(value: str) -> str:

@@ -8,7 +8,17 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["character_name", "clock_text", "duration_text", "interval_text", "percent", "shorten", "visible"]
+__all__ = [
+    "character_name",
+    "clock_text",
+    "duration_text",
+    "interval_text",
+    "percent",
+    "points",
+    "probability",
+    "shorten",
+    "visible",
+]
 
 # Controls, lone surrogates, and characters that reorder or hide their neighbours. Joiners (U+200C, U+200D) stay:
 # Hindi and Persian are spelt with them.
@@ -34,6 +44,21 @@ def percent(rate: float) -> str:
     if value >= 999.5:
         return f"{value:,.0f} %"
     return f"{value:.2f} %" if 0 < value < 1 else f"{value:.1f} %"
+
+
+def points(difference: float) -> str:
+    """-0.087 -> "-8.7", the difference of two rates in percentage points; two digits below 1; "" where unknown."""
+    if not math.isfinite(difference):
+        return ""
+    value = difference * 100
+    return f"{value:+.1f}" if abs(value) >= 0.995 or not value else f"{value:+.2f}"
+
+
+def probability(p_value: float) -> str:
+    """0.0423 -> "0.042", a p-value; "< 0.001" below that; "" where it is not known."""
+    if not math.isfinite(p_value):
+        return ""
+    return f"{p_value:.2f}" if p_value >= 0.0995 else f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001"
 
 
 def interval_text(score: Mapping[str, Any] | None) -> str:

@@ -19,9 +19,10 @@ from speechtune.types import Transcript
 
 if TYPE_CHECKING:
     from speechtune.decoding.transcribe import Transcriber
+    from speechtune.evaluation.comparison import Comparison
     from speechtune.evaluation.evaluate import Evaluation
 
-__all__ = ["Model", "evaluate", "fine_tune", "load"]
+__all__ = ["Model", "compare", "evaluate", "fine_tune", "load"]
 
 
 @dataclass
@@ -111,6 +112,46 @@ def evaluate(
         named = {"dataset_name": corpus, "eval_split_name": split, "output_dir": folder}
         _run("evaluate", {**_model_options(model), **named, **options})
         return Evaluation.read(folder)
+
+
+def compare(
+    *systems: Evaluation | Model | str | Path,
+    corpus: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    **options: Any,
+) -> Comparison:
+    """Compare systems with the first of them, on the same utterances, as `speechtune compare` does.
+
+    Args:
+        systems: two or more: an `Evaluation`, the folder of one, a trained folder, or a model to evaluate on `corpus`.
+        corpus: as --dataset_name takes it; models are evaluated on it first, and the evaluations are kept.
+        output_dir: gets comparison.json and comparison.html; without it nothing is written.
+        options: any option of `speechtune evaluate`, for all models: `eval_split_name="test"`, `language="turkish"`.
+
+    Returns:
+        `pairs`, each with `sentence`, `differences`, `mapsswe`, `slices`, `better` and `worse`.
+
+    Raises:
+        SpeechtuneError: what the command would print.
+    """
+    from speechtune.evaluation.compare import Scored
+    from speechtune.evaluation.evaluate import Evaluation
+    from speechtune.training.compare import compare_systems, scored_system, write_comparison
+
+    scored = []
+    for number, system in enumerate(systems, 1):
+        if isinstance(system, Evaluation):
+            scored.append(Scored(str(system.results.get("model") or f"system {number}"), system))
+            continue
+        own = _model_options(system)
+        name = str(own.pop("model_name_or_path"))
+        words = as_words({"dataset_name": corpus, **own, **options}) if corpus or options else []
+        set_up_libraries()
+        scored.append(scored_system(name, words))
+    comparison = compare_systems(scored)
+    if output_dir is not None:
+        write_comparison(comparison, Path(output_dir))
+    return comparison
 
 
 def fine_tune(model: Model | str | Path, corpus: str | Path, *, output_dir: str | Path, **options: Any) -> Model:

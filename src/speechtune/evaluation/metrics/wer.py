@@ -8,7 +8,7 @@ from speechtune.evaluation.edits import count_edits
 from speechtune.evaluation.metrics import Metric
 from speechtune.types import EditCounts
 
-__all__ = ["METRIC", "word_edits"]
+__all__ = ["METRIC", "word_edits", "words_in"]
 
 
 def word_edits(reference: str, hypothesis: str) -> EditCounts:
@@ -16,10 +16,11 @@ def word_edits(reference: str, hypothesis: str) -> EditCounts:
 
     Letter case and punctuation count: normalising is the caller's choice.
     """
-    return count_edits(_words(reference), _words(hypothesis))
+    return count_edits(words_in(reference), words_in(hypothesis))
 
 
-def _words(text: str) -> list[str]:
+def words_in(text: str) -> list[str]:
+    """Return what is between white space, composed (NFC)."""
     return unicodedata.normalize("NFC", text).split()
 
 
