@@ -148,7 +148,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
             "speechtune.decoding.transcribe:main_transcribe",
             {"model": "m", "files": ["a.wav", "b.mp3"], "encoder_context": 8.0, "json": True},
         ),
-        ("report o", "speechtune.reporting.report:write_report", {"output_dir": Path("o")}),
+        ("report o", "speechtune.cli.report:run", {"folders": [Path("o")]}),
+        (
+            "compare a b --output_dir o --dataset_name d",
+            "speechtune.training.compare:main_compare",
+            {"systems": ["a", "b"], "output_dir": Path("o"), "options": ["--dataset_name", "d"]},
+        ),
         ("export m --output_dir o", "speechtune.publishing.export:run", {"model": "m", "output_dir": Path("o")}),
         (
             "push o --hub_model_id a/b",

@@ -7,7 +7,7 @@ what belongs to a system (precision, beams, padding) may differ and is noted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +74,15 @@ def _rows(path: Path) -> list[Hypothesis]:
     Raises:
         OutputError: it has none, or a row lacks one of them.
     """
-    rows = []
+    rows, needed = [], ("id", "reference", "hypothesis")
     for number, row in enumerate(read_jsonl(path), 1):
-        texts = [row.get(name) for name in ("id", "reference", "hypothesis")]
-        if not all(isinstance(text, str) for text in texts):
+        if not all(isinstance(row.get(name), str) for name in needed):
             raise OutputError(f"{path}, object {number}: id, reference and hypothesis are needed, as strings.")
         if "words" not in row or "characters" not in row:
-            _, reference, hypothesis = texts
-            counts = word_edits(reference, hypothesis), character_edits(reference, hypothesis)
-            known = {name: row[name] for name in ("duration_s", "speaker", "file") if row.get(name) is not None}
-            rows.append(Hypothesis(*texts, *counts, **known))
-        else:
-            rows.append(Hypothesis.from_json(row))
+            texts = row["reference"], row["hypothesis"]
+            counts = {"words": asdict(word_edits(*texts)), "characters": asdict(character_edits(*texts))}
+            row = {name: row[name] for name in (*needed, "duration_s", "speaker") if name in row} | counts
+        rows.append(Hypothesis.from_json(row))
     if not rows:
         raise OutputError(f"{path}: it holds no utterance.")
     return rows
