@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from speechtune.evaluation.error_analysis import DURATION_EDGES_S
 from speechtune.types import Hypothesis
 
-__all__ = ["DURATION_EDGES_S", "Slice", "duration_name", "slices_of"]
+__all__ = ["Slice", "duration_name", "slices_of"]
 
-DURATION_EDGES_S = (0, 2, 4, 6, 8, 10, 15, 20, 30)
 MAX_GROUPS = 20  # of one kind, those with the most utterances: a corpus has thousands of speakers
 
 

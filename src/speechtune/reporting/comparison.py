@@ -17,11 +17,11 @@ from typing import Any
 import markupsafe
 
 from speechtune.evaluation.comparison import ChangedUtterance, Comparison, Pair, SliceDifference
-from speechtune.evaluation.edits import EditOp
 from speechtune.evaluation.error_analysis import diff
 from speechtune.evaluation.significance import Difference
 from speechtune.files import explain_write_errors, write_atomically
 from speechtune.reporting.plots import template_environment
+from speechtune.reporting.table import cut
 from speechtune.reporting.values import protocol_text
 from speechtune.terminal.formatting import interval_text, points, probability
 
@@ -120,12 +120,5 @@ def _utterance(row: ChangedUtterance) -> dict[str, Any]:
 
 def _aligned(reference: str, hypothesis: str) -> dict[str, Any]:
     """Return the parts of an alignment as the macro `diff` shows them, and the number of words that are not shown."""
-    shown: list[EditOp] = []
-    size, num_hidden = 0, 0
-    for part in diff(reference, hypothesis):
-        size += len(part.reference) + len(part.hypothesis)
-        if size <= MAX_CHARACTERS or not shown:
-            shown.append(part)
-        else:
-            num_hidden += max(len(part.reference.split()), len(part.hypothesis.split()))
-    return {"parts": shown, "num_hidden": num_hidden}
+    parts, num_hidden = cut(diff(reference, hypothesis), MAX_CHARACTERS)
+    return {"parts": parts, "num_hidden": num_hidden}
