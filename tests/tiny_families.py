@@ -37,6 +37,13 @@ GROUP = {**WAVE, "feat_extract_norm": "group", "do_stable_layer_norm": False}
 LAYER = {**WAVE, "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 BERT = {**SIZES, **NO_DROPOUT, "feature_projection_input_dim": 16, "conv_depthwise_kernel_size": 5}
 
+# Conformers over 16 mel features a frame.
+NO_MEL_DROPOUT = {"dropout": 0.0, "layerdrop": 0.0, "activation_dropout": 0.0, "attention_dropout": 0.0}
+MEL = {**{name: SIZES[name] for name in SIZES if name not in ("vocab_size", "pad_token_id")}, **NO_MEL_DROPOUT}
+CONFORMER = {**MEL, "num_mel_bins": 16, "subsampling_conv_channels": 8, "conv_kernel_size": 5}
+GRANITE = {**MEL, "num_hidden_layers": 4, "num_mel_bins": 4, "vocab_size": 11}
+LABELS = {"vocab_size": 11, "pad_token_id": 0}
+
 SPEC_AUGMENT = {
     "mask_time_prob": 0.4,
     "mask_time_length": 2,
@@ -102,10 +109,24 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
 }
 
+FAMILIES |= {
+    "parakeet": ("parakeet_ctc", {"encoder_config": CONFORMER, **LABELS}, "sdpa"),
+    "lasr": ("lasr_ctc", {"encoder_config": {**CONFORMER, "conv_kernel_size": 6}, **LABELS}, "sdpa"),
+    "granite 5": (
+        "granite_speech5_ctc",
+        {"encoder_config": {**GRANITE, "context_size": 8, "max_position_embeddings": 16}, **LABELS},
+        "sdpa",
+    ),
+}
+
 # Without make_padding_invariant these are invariant already, or padding changes their logits by more than a tenth.
 INVARIANT_BY_THEMSELVES = {
     *("wav2vec2 layer norm", "mms", "hubert layer norm", "unispeech", "wav2vec2-bert"),
+    *("parakeet", "lasr", "granite 5"),
 }
+
+
+INVARIANT_BUT_FOR_TRAINING = {"parakeet", "lasr", "granite 5"}  # their batch norms are not
 
 
 def tiny_model(name: str) -> Any:

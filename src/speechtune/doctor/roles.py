@@ -173,6 +173,8 @@ def model_needs(
             max_labels=getattr(getattr(model_config, "decoder", model_config), "max_target_positions", None),
             max_duration_s=30.0 if model_config.model_type == "whisper" else None,
         )
+    if (pieces := _own_pieces(settings, model_config)) is not None:
+        return ModelNeeds(pieces, frames=_frames_of(model_config))
     special = {"unk_token": settings.unk_token, "word_delimiter_token": settings.word_delimiter_token}
     if settings.tokenizer_name_or_path is not None:
         from speechtune.models.loading import given_tokenizer
@@ -186,6 +188,20 @@ def model_needs(
         )
     labeller = Labeller(vocabulary, phones=settings.phones, **special)
     return ModelNeeds(labeller, vocabulary, special["word_delimiter_token"], _frames_of(model_config))
+
+
+def _own_pieces(settings: Settings, model_config: Any) -> Callable[[str], Sequence[int]] | None:
+    """Return the labels of a model that keeps its own pieces of words."""
+    if model_config is None:
+        return None
+    from speechtune.models.ctc.pieces import PieceLabeller, writes_letters
+    from speechtune.models.ctc.tokenizer import makes_vocabulary
+    from speechtune.models.loading import given_tokenizer, source_of
+
+    if makes_vocabulary(settings, model_config):
+        return None
+    tokenizer = given_tokenizer(settings, source_of(settings))
+    return None if writes_letters(tokenizer) else PieceLabeller(tokenizer)
 
 
 def _frames_of(model_config: Any) -> FramesOf | None:

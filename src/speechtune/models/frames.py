@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 __all__ = [
-    "input_stride", "min_ctc_frames", "min_input_length", "num_encoder_frames", "num_frames", "spec_augment_frames",
+    "encoder_config_of", "input_stride", "min_ctc_frames", "min_input_length", "num_encoder_frames", "num_frames",
+    "spec_augment_frames",
 ]  # fmt: skip
 
 Lengths = NDArray[np.int64]
@@ -48,6 +49,11 @@ def min_ctc_frames(labels: Sequence[int]) -> int:
     return len(labels) + sum(left == right for left, right in itertools.pairwise(labels))
 
 
+def encoder_config_of(config: Any) -> Any:
+    """Return the configuration of a model's speech encoder: a part of it, or itself."""
+    return getattr(config, "encoder", None) or getattr(config, "encoder_config", None) or config
+
+
 def num_frames(config: PreTrainedConfig, input_lengths: ArrayLike) -> Lengths:
     """Return the frames of the model's output, i.e. of its logits, for inputs of these lengths.
 
@@ -60,7 +66,7 @@ def num_frames(config: PreTrainedConfig, input_lengths: ArrayLike) -> Lengths:
     Returns:
         int64, shape of `input_lengths`; 0 where the input is shorter than the model's receptive field.
     """
-    encoder = getattr(config, "encoder", None) or config
+    encoder = encoder_config_of(config)
     lengths = num_encoder_frames(encoder, np.asarray(input_lengths, np.int64))
     if getattr(encoder, "add_adapter", False):
         # In the wav2vec2 family the adapter pads so that only its stride counts, as transformers does.
@@ -74,6 +80,13 @@ def num_encoder_frames(config: PreTrainedConfig, lengths: Lengths) -> Lengths:
     """As `num_frames`, of a speech encoder's own config, before an adapter."""
     if config.model_type == "wav2vec2-bert":  # reads fbank frames as they are
         return lengths
+    if hasattr(config, "subsample_layers"):  # Granite: pairs of frames are averaged, a single one is dropped
+        return lengths // 2 ** len(config.subsample_layers)
+    if (subsampling := _subsampling(config)) is not None:
+        kernel_size, stride, padding, num_layers = subsampling
+        for _ in range(num_layers):
+            lengths = np.maximum(_convolved(lengths + 2 * padding, kernel_size, stride), 0)
+        return lengths
     if not hasattr(config, "conv_kernel"):
         raise ModelError(
             f"{config.model_type} models are not supported: speechtune can't count their encoder's frames.\n"
@@ -86,10 +99,28 @@ def num_encoder_frames(config: PreTrainedConfig, lengths: Lengths) -> Lengths:
 
 def input_stride(config: PreTrainedConfig) -> int:
     """Return the samples (or feature frames) from one frame of a CTC model's output to the next."""
+    config = encoder_config_of(config)
+    if hasattr(config, "subsample_layers"):
+        return int(2 ** len(config.subsample_layers))
+    if (subsampling := _subsampling(config)) is not None:
+        return subsampling[1] ** subsampling[3]
     stride = 1 if config.model_type == "wav2vec2-bert" else math.prod(config.conv_stride)
     if getattr(config, "add_adapter", False):
         stride *= config.adapter_stride**config.num_adapter_layers
     return int(stride)
+
+
+def _subsampling(config: Any) -> tuple[int, int, int, int] | None:
+    """Return kernel size, stride, padding and number of the convolutions before a conformer over mel frames.
+
+    Parakeet's pad; Lasr's, always two, do not.
+    """
+    if not hasattr(config, "subsampling_conv_stride"):
+        return None
+    kernel_size, stride = int(config.subsampling_conv_kernel_size), int(config.subsampling_conv_stride)
+    if not hasattr(config, "subsampling_factor"):
+        return kernel_size, stride, 0, 2
+    return kernel_size, stride, (kernel_size - 1) // 2, int(math.log2(config.subsampling_factor))
 
 
 def _convolved(lengths: Lengths, kernel_size: int, stride: int) -> Lengths:

@@ -20,7 +20,7 @@ from speechtune.errors import ModelError
 if TYPE_CHECKING:
     from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
-__all__ = ["FbankInput", "ModelInput", "WaveformInput", "input_for"]
+__all__ = ["FbankInput", "MelInput", "ModelInput", "WaveformInput", "input_for"]
 
 Array = NDArray[np.float32]
 
@@ -45,6 +45,10 @@ class ModelInput:
     def max_whole_s(self) -> float:
         """Longest recording that is recognised in one piece; longer ones window by window."""
         return self.max_duration_s or MAX_WHOLE_S
+
+    def num_features(self, num_samples: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Return the lengths of the features of so many samples; None where they don't follow from them."""
+        return None
 
     def features(self, samples: Samples) -> Any:
         """Return the features of this recording alone, time first; or what `pad` computes them from."""
@@ -86,6 +90,9 @@ class WaveformInput(ModelInput):
         self.padding_value = float(getattr(feature_extractor, "padding_value", 0.0))
         self.needs_mask = padding != "original" or bool(feature_extractor.return_attention_mask)
 
+    def num_features(self, num_samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        return num_samples
+
     def features(self, samples: Samples) -> Samples:
         return samples
 
@@ -122,8 +129,45 @@ class FbankInput(ModelInput):
         return np.asarray(made["input_features"][0], np.float32)[:num_frames]
 
 
+class MelInput(ModelInput):
+    """Conformers over mel frames 10 ms apart (Parakeet, Lasr, Granite): computed by their own feature extractors.
+
+    Granite's stacks two frames with their differences; Parakeet's are normalised over the recording. The frame that
+    Parakeet's computes beyond the last whole hop is masked by transformers, so it is left out here.
+    """
+
+    name = "input_features"
+
+    def __init__(self, feature_extractor: SequenceFeatureExtractor, *, padding: str = "invariant") -> None:
+        self.feature_extractor = feature_extractor
+        self.sampling_rate = int(feature_extractor.sampling_rate)
+        self.processor_class = type(feature_extractor).__name__.replace("FeatureExtractor", "Processor")
+        # One frame has no variance over time to be normalised by.
+        self._min_samples = feature_extractor.win_length + 2 * feature_extractor.hop_length
+
+    def num_features(self, num_samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        extractor: Any = self.feature_extractor
+        num_samples = np.maximum(num_samples, self._min_samples)
+        if self.processor_class == "LasrProcessor":  # whole windows only
+            return (num_samples - extractor.win_length) // extractor.hop_length + 1
+        return -(-(num_samples // extractor.hop_length) // getattr(extractor, "frame_stacking", 1))
+
+    def features(self, samples: Samples) -> Array:
+        samples = dequantise(samples)
+        if len(samples) < self._min_samples:
+            samples = np.pad(samples, (0, self._min_samples - len(samples)))
+        made = self.feature_extractor(
+            samples, sampling_rate=self.sampling_rate, return_attention_mask=True, return_tensors="np"
+        )
+        num_frames = int(made["attention_mask"][0].sum())
+        return np.asarray(made["input_features"][0], np.float32)[:num_frames]
+
+
 # Class of a feature extractor -> input: a CTC family that transformers adds may need a row.
 _INPUTS: dict[str, Callable[..., ModelInput]] = {
+    "GraniteSpeech5FeatureExtractor": MelInput,
+    "LasrFeatureExtractor": MelInput,
+    "ParakeetFeatureExtractor": MelInput,
     "Wav2Vec2FeatureExtractor": WaveformInput,
     "SpeechT5FeatureExtractor": WaveformInput,
     "SeamlessM4TFeatureExtractor": FbankInput,

@@ -11,10 +11,12 @@ import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from speechtune.errors import ModelError, OptionError
+from speechtune.models.frames import encoder_config_of
 from speechtune.options.table import Family, Settings
 
 if TYPE_CHECKING:
@@ -218,6 +220,12 @@ def feature_extractor_of(source: Source | None, config: PreTrainedConfig) -> Seq
     """Return the checkpoint's feature extractor; without a checkpoint, the family's usual one."""
     from transformers import AutoFeatureExtractor, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
+    needs = "torchaudio" if config.model_type.startswith("granite_speech") else ""
+    if needs and find_spec(needs) is None:
+        raise ModelError(
+            f"{config.model_type}: its feature extractor needs {needs}, which is not installed.\n"
+            f"Install the one that fits your torch: pip install {needs}"
+        )
     if source is not None:
         extractor = source.load("feature extractor (preprocessor_config.json)", AutoFeatureExtractor.from_pretrained)
         for name, low in (("sampling_rate", 1), ("padding_value", -math.inf), ("feature_size", 1)):
@@ -227,9 +235,21 @@ def feature_extractor_of(source: Source | None, config: PreTrainedConfig) -> Seq
         return extractor
     if config.model_type == "wav2vec2-bert":
         return SeamlessM4TFeatureExtractor()
+    if hasattr(encoder := encoder_config_of(config), "num_mel_bins"):
+        return _mel_extractor(config.model_type, int(encoder.num_mel_bins))
     return Wav2Vec2FeatureExtractor(
         do_normalize=True, return_attention_mask=getattr(config, "feat_extract_norm", "layer") == "layer"
     )
+
+
+def _mel_extractor(model_type: str, num_mel_bins: int) -> SequenceFeatureExtractor:
+    """Return a new feature extractor of a conformer over mel frames."""
+    import transformers
+
+    if model_type.startswith("granite"):
+        return transformers.GraniteSpeech5FeatureExtractor(num_mel_bins=num_mel_bins)
+    name = "Lasr" if model_type.startswith("lasr") else "Parakeet"
+    return getattr(transformers, f"{name}FeatureExtractor")(feature_size=num_mel_bins)
 
 
 def check_finite(model: nn.Module, *, where: str, advice: str) -> None:

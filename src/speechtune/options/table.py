@@ -93,6 +93,13 @@ class Settings:
         limits=(-(10**6), 10**6),
     )
     tokenizer_name_or_path: str | None = _model(None, "tokenizer; by default the model's, or one made from the text")
+    new_vocabulary: str | None = _model(
+        None,
+        "train a new head: characters, or bpe:256 for pieces of words, of the training text; by default a model that "
+        "writes pieces keeps its own, others get characters",
+        commands="train",
+        only_for="ctc",
+    )
     config_name: str | None = _model(None, "use this configuration instead: a folder, or a name on the hub")
     feature_extractor_name: str | None = _model(
         None, "use this feature extractor instead: a folder, or a name on the hub"

@@ -21,6 +21,7 @@ __all__ = ["IDENTITY", "RunPlan", "SplitPlan"]
 IDENTITY = (
     "model_name_or_path",
     "model_config",
+    "new_vocabulary",
     "dataset_name",
     "dataset_config_name",
     "train_split_name",

@@ -25,6 +25,7 @@ from speechtune.plan.spoken_language import needs_detection, spoken_language
 from speechtune.plan.text import text_normaliser
 from speechtune.text.languages import language_of
 from speechtune.text.normalise import TextFunction
+from speechtune.text.vocab import num_pieces_of
 
 if TYPE_CHECKING:
     from speechtune.corpora.corpus import Corpus
@@ -118,6 +119,7 @@ def _family(model_config: Any) -> Family:
 def _resolved(options: Options, corpus: Corpus, model_config: Any, family: Family) -> tuple[Settings, list[str]]:
     """Fill in the defaults that depend on the corpus or the model; notes for the user beside them."""
     settings, notes = options.config, []
+    num_pieces_of(settings.new_vocabulary)  # a misspelt one is answered now
     streaming = settings.streaming and corpus.layout.stream is not None
     if settings.streaming and not streaming:
         notes.append(f"--streaming: {corpus.label} is local and is read in place; nothing is decoded ahead")

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from speechtune.errors import ModelError, TextError
+from speechtune.errors import ModelError, OptionError, TextError
 from speechtune.files import write_atomically
 from speechtune.terminal.formatting import character_name, visible
 
@@ -28,12 +28,14 @@ __all__ = [
     "list_characters",
     "missing_characters",
     "name_character",
+    "num_pieces_of",
     "save_vocabulary",
 ]
 
 UNK_TOKEN = "[UNK]"
 PAD_TOKEN = "[PAD]"
 WORD_DELIMITER_TOKEN = "|"
+MAX_PIECES = 65_536
 
 
 def build_vocabulary(
@@ -73,6 +75,23 @@ def build_vocabulary(
         ordered[ordered.index(" ")] = word_delimiter_token
     ordered += [token for token in (unk_token, pad_token) if token is not None]
     return {token: index for index, token in enumerate(ordered)}
+
+
+def num_pieces_of(new_vocabulary: str | None) -> int | None:
+    """Return N of `--new_vocabulary bpe:N`; None for characters.
+
+    Raises:
+        OptionError: it is neither `characters` nor `bpe:` and a number.
+    """
+    if new_vocabulary in (None, "characters"):
+        return None
+    kind, _, number = str(new_vocabulary).partition(":")
+    if kind != "bpe" or not number.isascii() or not number.isdigit() or not 0 < int(number) <= MAX_PIECES:
+        raise OptionError(
+            f"--new_vocabulary {new_vocabulary}: give `characters`, or `bpe:256` for 256 pieces of words, "
+            f"at most {MAX_PIECES}."
+        )
+    return int(number)
 
 
 def _explain_empty(where: str, raw_texts: Iterable[str]) -> str:

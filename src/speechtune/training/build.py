@@ -57,6 +57,7 @@ def build_recogniser(plan: RunPlan, data: CorpusData, args: TrainingArguments) -
         ModelError, OptionError, TextError: model, tokenizer, options and text do not fit together.
     """
     from speechtune.models.ctc.setup import ctc_for_training, load_ctc
+    from speechtune.models.ctc.tokenizer import makes_vocabulary
     from speechtune.models.loading import model_config_of
     from speechtune.models.seq2seq.setup import load_seq2seq, seq2seq_for_training
 
@@ -68,8 +69,8 @@ def build_recogniser(plan: RunPlan, data: CorpusData, args: TrainingArguments) -
         return seq2seq_for_training(settings, model_config, training_args=args, corpus_language=plan.language)
     if not plan.do_train:
         return load_ctc(settings)
-    makes_vocabulary = settings.tokenizer_name_or_path is None or settings.target_language is not None
-    if makes_vocabulary and settings.streaming:
+    model_config = model_config_of(settings)
+    if settings.streaming and makes_vocabulary(settings, model_config):
         raise OptionError(
             "A stream has no vocabulary before its end, so it needs a tokenizer: give --tokenizer_name_or_path "
             "FOLDER.\n"
@@ -77,7 +78,7 @@ def build_recogniser(plan: RunPlan, data: CorpusData, args: TrainingArguments) -
         )
     return ctc_for_training(
         settings,
-        model_config_of(settings),
+        model_config,
         vocabulary_texts=[*data.train_texts, *(data.evaluation_texts if settings.protocol == "readme" else ())],
         eval_texts=data.evaluation_texts,
         folder=plan.folder,

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["HEADS", "find_head", "label_log_prior", "start_from_prior"]
+__all__ = ["HEADS", "LABEL_LAYERS", "find_head", "label_log_prior", "start_from_prior"]
 
 HEADS = ("lm_head", "ctc_head")  # transformers' names of the layer whose outputs are the logits of the labels
+# Granite's head is its encoder's, whose output is fed back half-way up: both depend on the labels.
+LABEL_LAYERS = (*HEADS, "encoder.out", "encoder.out_mid")
 BLANK_PRIOR = 0.75
 WEIGHT_SCALE = 0.1
 MAX_TEXTS = 100_000  # enough for frequencies

@@ -5,6 +5,7 @@ Sources: Graves et al. 2006, "Connectionist Temporal Classification"; section 3.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from speechtune.models.batch import Batch
+from speechtune.models.ctc.pieces import PieceDecoder, PieceLabeller, writes_letters
 from speechtune.models.frames import min_input_length, num_frames, spec_augment_frames
 from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser
@@ -51,6 +53,18 @@ class CtcRecogniser(Recogniser):
         self.delimiter = str(tokenizer.word_delimiter_token) if phone_words else None
         self.loss_reduction = loss_reduction
         self.zero_infinity = zero_infinity
+        self.upper_case = self.phones = False
+        self.labeller: Callable[[str], Sequence[int]]
+        self.decoder: Callable[[NDArray[np.integer[Any]]], str]
+        if writes_letters(tokenizer):
+            self._write_letters(tokenizer)
+        else:
+            self.blank = int(model.config.pad_token_id)
+            self.labeller = PieceLabeller(tokenizer)
+            self.decoder = PieceDecoder(tokenizer, blank=self.blank)
+
+    def _write_letters(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        model = self.model
         self.blank = int(tokenizer.pad_token_id)
         self.phones = type(tokenizer).__name__ == "Wav2Vec2PhonemeCTCTokenizer"
         vocabulary = {token: i for token, i in tokenizer.get_vocab().items() if i < model.config.vocab_size}
@@ -80,9 +94,14 @@ class CtcRecogniser(Recogniser):
         return text if self.delimiter is None else text.replace(self.delimiter, " ")
 
     def frames_of(self) -> Callable[[ArrayLike], NDArray[np.int64]] | None:
-        if self.model_input.name != "input_values":
+        if self.model_input.num_features(np.zeros(1, np.int64)) is None:
             return None
-        return lambda durations_s: self._frames(np.asarray(durations_s) * self.sampling_rate)
+        return self._frames_of_seconds
+
+    def _frames_of_seconds(self, durations_s: ArrayLike) -> NDArray[np.int64]:
+        lengths = self.model_input.num_features((np.asarray(durations_s) * self.sampling_rate).astype(np.int64))
+        assert lengths is not None
+        return self._frames(lengths)
 
     def _frames(self, input_lengths: ArrayLike) -> NDArray[np.int64]:
         return num_frames(self.model.config, np.asarray(input_lengths).astype(np.int64))
@@ -130,7 +149,9 @@ class CtcRecogniser(Recogniser):
 
         feature_extractor = self.model_input.feature_extractor
         processor_class = getattr(transformers, self.model_input.processor_class)
-        processor_class(feature_extractor, self.tokenizer).save_pretrained(folder)
+        takes_type = "decoder_type" in inspect.signature(processor_class.__init__).parameters
+        options = {"decoder_type": "ctc"} if takes_type else {}
+        processor_class(feature_extractor, self.tokenizer, **options).save_pretrained(folder)
         feature_extractor.save_pretrained(folder)  # preprocessor_config.json, for older transformers too
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from speechtune.errors import ModelError
 from speechtune.models.ctc.adapter import choose_adapter, freeze_all_but_adapters, prepare_adapter_config
-from speechtune.models.ctc.head import HEADS, find_head, start_from_prior
+from speechtune.models.ctc.head import LABEL_LAYERS, find_head, start_from_prior
+from speechtune.models.ctc.pieces import writes_letters
 from speechtune.models.ctc.recogniser import CtcRecogniser
-from speechtune.models.ctc.tokenizer import make_tokenizer, report_missing
+from speechtune.models.ctc.tokenizer import make_tokenizer, makes_vocabulary, report_missing
 from speechtune.models.encoder.padding import make_padding_invariant
+from speechtune.models.frames import encoder_config_of
 from speechtune.models.inputs import input_for
 from speechtune.models.loading import (
     Source,
@@ -68,10 +70,10 @@ def ctc_for_training(
         ModelError: tokenizer and head don't fit.
     """
     source, language = source_of(settings), settings.target_language
-    makes_vocabulary = settings.tokenizer_name_or_path is None or language is not None
+    is_made = makes_vocabulary(settings, model_config)
     tokenizer = (
         make_tokenizer(settings, vocabulary_texts, folder, where=where, raw_texts=raw_texts)
-        if makes_vocabulary
+        if is_made
         else given_tokenizer(settings, source)
     )
     if language is not None:
@@ -79,8 +81,8 @@ def ctc_for_training(
     report_missing(tokenizer, eval_texts, phones=settings.phones)
     _apply_settings(settings, model_config)
     feature_extractor = feature_extractor_of(source and source.named(settings.feature_extractor_name), model_config)
-    model, is_new = ctc_model(source, model_config, tokenizer=tokenizer, head_may_change=makes_vocabulary)
-    if source and makes_vocabulary and language is None and not is_new:
+    model, is_new = ctc_model(source, model_config, tokenizer=tokenizer, head_may_change=is_made)
+    if source and is_made and language is None and not is_new:
         is_new = _reset_foreign_head(source, model, tokenizer)
     if language is not None:
         freeze_all_but_adapters(model)
@@ -128,6 +130,9 @@ def ctc_model(
             f"These have: {', '.join(sorted(MODEL_FOR_CTC_MAPPING_NAMES))}."
         )
     num_labels = max(tokenizer.get_vocab().values()) + 1
+    own_pieces = not head_may_change and not writes_letters(tokenizer)
+    if own_pieces and num_labels <= config.vocab_size:
+        num_labels = config.vocab_size  # Lasr's head has labels that no piece uses
     if _has_trained_head(config) and config.vocab_size != num_labels and not head_may_change:
         raise ModelError(
             f"{source.name if source else 'model'}: its head has {config.vocab_size} labels, the tokenizer "
@@ -135,7 +140,11 @@ def ctc_model(
             "Leave out --tokenizer_name_or_path to train a new head on the corpus' own letters, or give the model's "
             "own tokenizer."
         )
-    config.update({"vocab_size": num_labels, "pad_token_id": tokenizer.pad_token_id})
+    config.vocab_size = num_labels
+    if not own_pieces or config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    if hasattr(encoder := encoder_config_of(config), "vocab_size"):  # Granite's encoder has a head too
+        encoder.vocab_size = num_labels
     if source is None:
         return random_model(AutoModelForCTC, config), True
     # float32 whatever the checkpoint was saved in: mixed precision keeps its master weights so.
@@ -148,13 +157,14 @@ def ctc_model(
         dtype=torch.float32,
     )
     not_loaded = [*loaded["missing_keys"], *(key[0] for key in loaded["mismatched_keys"])]
-    return model, any(name.startswith(HEADS) for name in not_loaded)
+    return model, any(name.startswith(LABEL_LAYERS) for name in not_loaded)
 
 
 def _apply_settings(settings: Settings, model_config: PreTrainedConfig) -> None:
-    for name in CONFIG_SETTINGS:
-        if hasattr(model_config, name):
-            setattr(model_config, name, getattr(settings, name))
+    for config in (model_config, encoder_config_of(model_config)):
+        for name in CONFIG_SETTINGS:
+            if hasattr(config, name):
+                setattr(config, name, getattr(settings, name))
     width = getattr(model_config, "hidden_size", None)
     length = settings.mask_feature_length
     if width is not None and settings.mask_feature_prob > 0 and length > width:
@@ -174,7 +184,8 @@ def _reset_foreign_head(source: Source, model: PreTrainedModel, tokenizer: PreTr
     """
     from transformers import AutoTokenizer
 
-    if not _has_trained_head(model.config) or not hasattr(model, "lm_head"):
+    label_layers = [name for name, _ in model.named_modules() if name in LABEL_LAYERS]
+    if not _has_trained_head(model.config) or not label_layers:
         return False
     try:
         trained_with = source.load("tokenizer", AutoTokenizer.from_pretrained).get_vocab()
@@ -185,7 +196,7 @@ def _reset_foreign_head(source: Source, model: PreTrainedModel, tokenizer: PreTr
             return False
         reason = "the checkpoint's was trained for other letters"
     log.info(f"head: starts from random weights, since {reason}")
-    initialise(model, ["lm_head"])
+    initialise(model, label_layers)
     return True
 
 

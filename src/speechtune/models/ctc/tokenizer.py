@@ -7,22 +7,56 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechtune.errors import OptionError
 from speechtune.models.ctc.adapter import language_vocabulary
+from speechtune.models.ctc.pieces import learn_pieces, unwritable_characters, writes_letters
 from speechtune.models.loading import given_tokenizer
 from speechtune.options.table import Settings
-from speechtune.text.vocab import build_vocabulary, list_characters, missing_characters, save_vocabulary
+from speechtune.text.vocab import (
+    build_vocabulary,
+    list_characters,
+    missing_characters,
+    num_pieces_of,
+    save_vocabulary,
+)
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, Wav2Vec2CTCTokenizer
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Wav2Vec2CTCTokenizer
 
-__all__ = ["ctc_tokenizer", "make_tokenizer", "report_missing"]
+__all__ = ["ctc_tokenizer", "keeps_tokenizer", "make_tokenizer", "makes_vocabulary", "report_missing"]
+
+# Types whose checkpoints come with pieces of words that a fine-tuned model is to write too.
+WITH_OWN_PIECES = ("parakeet_ctc", "lasr_ctc", "granite_speech5_ctc")
 
 log = logging.getLogger("speechtune")
 
 
+def makes_vocabulary(settings: Settings, model_config: PreTrainedConfig) -> bool:
+    """Return whether a run makes its tokenizer from the training text.
+
+    Raises:
+        OptionError: --new_vocabulary contradicts another option.
+    """
+    if settings.new_vocabulary is not None:
+        for name in ("tokenizer_name_or_path", "target_language"):
+            if getattr(settings, name) is not None:
+                raise OptionError(f"--new_vocabulary makes another tokenizer than --{name}. Leave one of them out.")
+        if settings.phones and num_pieces_of(settings.new_vocabulary) is not None:
+            raise OptionError("--new_vocabulary bpe: phones are labels already. Leave it out.")
+        return True
+    if settings.target_language is not None:
+        return True
+    return settings.tokenizer_name_or_path is None and not keeps_tokenizer(settings, model_config)
+
+
+def keeps_tokenizer(settings: Settings, model_config: PreTrainedConfig) -> bool:
+    """Return whether a checkpoint's own tokenizer and head are trained further if nothing else is asked for."""
+    return model_config.model_type in WITH_OWN_PIECES and settings.model_config is None and not settings.phones
+
+
 def make_tokenizer(
     settings: Settings, texts: Sequence[str], folder: Path, *, where: str, raw_texts: Sequence[str] = ()
-) -> Wav2Vec2CTCTokenizer:
+) -> PreTrainedTokenizerBase:
     """Make a tokenizer from texts; with --target_language, one of several languages that includes it.
 
     Args:
@@ -34,6 +68,10 @@ def make_tokenizer(
     Raises:
         TextError: the vocabulary would be empty.
     """
+    if (num_pieces := num_pieces_of(settings.new_vocabulary)) is not None:
+        pieces = learn_pieces(texts, num_pieces, where=where)
+        log.info(f"vocabulary: {len(pieces)} pieces of words from the training text")
+        return pieces
     tokens = {
         "unk_token": settings.unk_token,
         "pad_token": settings.pad_token,
@@ -68,9 +106,11 @@ def ctc_tokenizer(
 
 def report_missing(tokenizer: PreTrainedTokenizerBase, eval_texts: Sequence[str], *, phones: bool) -> None:
     """Warn of characters in the evaluation text that the model can't write."""
-    missing = missing_characters(
-        tokenizer.get_vocab(), eval_texts, word_delimiter_token=tokenizer.word_delimiter_token, phones=phones
-    )
+    if writes_letters(tokenizer):
+        delimiter = tokenizer.word_delimiter_token
+        missing = missing_characters(tokenizer.get_vocab(), eval_texts, word_delimiter_token=delimiter, phones=phones)
+    else:
+        missing = unwritable_characters(tokenizer, eval_texts)
     if not missing:
         return
     what = f"{len(missing)} characters are not in the vocabulary, so always wrong"

@@ -88,6 +88,19 @@ class _Hooks(Lengths):
             conv = next(child for child in module.children() if isinstance(child, nn.Conv1d))
             self.now = convolved(self.now, conv)
 
+    # Conformers over mel frames (Parakeet, Lasr, Granite): they zero padding themselves, so only the norms are left.
+
+    def begin_mel(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before the encoder: lengths after the convolutions that come first, but for Granite's, which are inside."""
+        self.begin(module, args, kwargs)
+        if self.now is not None and not hasattr(module, "input_linear"):
+            self.now = module._get_subsampling_output_length(self.now).long()  # type: ignore[operator]
+
+    def halve(self, module: nn.Module, *args: Any) -> None:
+        """Where one frame is made of two; a single one at the end is no real frame."""
+        if self.now is not None:
+            self.now = self.now // 2
+
 
 class _CarriesLengths:
     """Mixin of a layer that gradient checkpointing may run again in the backward pass, when the lengths are forgotten.
@@ -130,7 +143,25 @@ def make_padding_invariant(model: nn.Module) -> bool:
         has_features = hasattr(encoder, "feature_extractor") or hasattr(encoder, "feature_projection")
         if isinstance(transformer, nn.Module) and has_features and not hasattr(encoder, "_padding_lengths"):
             changed |= _patch(encoder, transformer)
+        if hasattr(encoder, "_get_subsampling_output_length") and hasattr(encoder, "layers"):
+            changed |= _patch_mel_encoder(encoder)
     return changed
+
+
+def _patch_mel_encoder(encoder: Any) -> bool:
+    """Batch norms of a conformer over mel frames take their statistics over the real frames only."""
+    if hasattr(encoder, "_padding_lengths"):
+        return False
+    encoder._padding_lengths = lengths = _Hooks()
+    for layer in encoder.layers:
+        _mask_batch_norm(layer.conv.norm, lengths)
+        _carry(layer, lengths)
+        if layer.conv.depthwise_conv.stride[0] == 2:
+            layer.conv.register_forward_pre_hook(lengths.halve)  # for its own norm; forgotten after the layer
+            layer.register_forward_hook(lengths.halve)
+    encoder.register_forward_pre_hook(lengths.begin_mel, with_kwargs=True)
+    encoder.register_forward_hook(lengths.end, always_call=True)
+    return True
 
 
 def _patch(encoder: Any, transformer: Any) -> bool:

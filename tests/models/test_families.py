@@ -1,0 +1,93 @@
+"""Each newer family from a checkpoint to a text: trained, evaluated, and recognised as plain transformers does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from reliability.tiny import assert_same_weights, read_json, read_rows
+from tiny_checkpoints import BUILDERS, build, write_speech
+
+from speechtune.cli.main import main
+
+CPU = ["--use_cpu", "true", "--precision", "fp32", "--dataloader_num_workers", "0"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_speech(tmp_path_factory.mktemp("speech"))
+
+
+@pytest.fixture(scope="module", params=sorted(BUILDERS))
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("checkpoint"), family)
+
+
+def words(checkpoint: Path, corpus: Path, out: Path, *more: str) -> list[str]:
+    begin = ["train", "--model_name_or_path", str(checkpoint), "--dataset_name", str(corpus), "--output_dir", str(out)]
+    steps = ["--max_steps", "2", "--save_steps", "1", "--per_device_train_batch_size", "3", "--learning_rate", "1e-2"]
+    return [*begin, *steps, *CPU, *more]
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoint: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "out"
+    assert main(words(checkpoint, corpus, out)) == 0
+    return out
+
+
+def test_it_trains_and_recognises_as_plain_transformers_does(family: str, trained: Path, corpus: Path):
+    assert read_json(trained / "trainer_state.json")["global_step"] == 2
+    assert read_json(trained / "train_results.json")["train_loss"] > 0
+    rows = read_rows(trained / "hypotheses.jsonl")
+    assert [row["reference"] for row in rows] == [
+        json.loads(line)["text"] for line in (corpus / "test.jsonl").read_text("utf-8").splitlines()
+    ]
+    expected = [plain_text(trained, corpus / "test" / f"{i:03}.wav") for i in range(2)]
+    from speechtune.decoding.transcribe import Transcriber
+
+    transcriber = Transcriber(str(trained), device="cpu")
+    texts = [transcriber(str(corpus / "test" / f"{i:03}.wav")) for i in range(2)]
+    assert texts == expected and any(texts)
+    assert [row["hypothesis"] for row in rows] == [normalised(text) for text in expected]
+
+
+def plain_text(folder: Path, clip: Path) -> str:
+    """What plain transformers writes for one clip."""
+    import soundfile as sf
+    import torch
+    import transformers
+
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    model = transformers.AutoModelForCTC.from_pretrained(folder).eval()
+    samples, sampling_rate = sf.read(clip, dtype="float32")
+    inputs = processor(samples, sampling_rate=sampling_rate, return_tensors="pt")
+    with torch.no_grad():
+        ids = model.generate(**inputs)
+    (text,) = processor.batch_decode(ids, skip_special_tokens=True)
+    return " ".join(str(text).split())
+
+
+def normalised(text: str) -> str:
+    from speechtune.options.table import Settings
+    from speechtune.plan.text import text_normaliser
+
+    _, normalise_hypothesis = text_normaliser(Settings(), None, "ctc")
+    return " ".join(normalise_hypothesis(text).split())
+
+
+@pytest.mark.long
+def test_a_resumed_run_ends_with_the_same_weights(checkpoint: Path, corpus: Path, trained: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    assert main(words(checkpoint, corpus, out)) == 0
+    shutil.rmtree(out / "checkpoint-2")
+    (out / "model.safetensors").unlink()
+    assert main(words(checkpoint, corpus, out)) == 0
+    assert_same_weights(out, trained)

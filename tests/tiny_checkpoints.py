@@ -1,0 +1,95 @@
+"""Tiny random checkpoints of the newer families, as the hub holds the real ones: model, tokenizer, feature extractor.
+
+`build(folder, model_type)` writes one. Sizes keep every part at work; pieces of words are learned from TEXTS.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from reliability.tiny import write_clip, write_manifest
+
+TEXTS = ["on yedi", "bir iki", "uc dort", "alti bes", "yedi", "sekiz on", "dokuz", "on bir"]
+MEL_BINS = 16
+SIZES: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "num_mel_bins": MEL_BINS,
+}
+CONFORMER = {**SIZES, "subsampling_conv_channels": 8, "conv_kernel_size": 5}
+
+
+def write_speech(folder: Path, *, num_train: int = 6, num_test: int = 2, shortest_s: float = 0.9) -> Path:
+    """A manifest corpus of tones with the texts of this module; each text has its own pitch."""
+    for split, number in (("train", num_train), ("test", num_test)):
+        rows = []
+        for index in range(number):
+            name = f"{split}/{index:03}.wav"
+            write_clip(folder / name, shortest_s + 0.1 * (index % 5), seed=index)
+            rows.append({"audio": name, "text": TEXTS[index % len(TEXTS)]})
+        write_manifest(folder, split, rows)
+    return folder
+
+
+def build(folder: Path, model_type: str) -> Path:
+    """Write the checkpoint of a type of BUILDERS."""
+    import torch
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    BUILDERS[model_type](folder)
+    return folder
+
+
+def pieces() -> Any:
+    """A tokenizer of 24 pieces with <unk> first and the blank <pad> last."""
+    from speechtune.models.ctc.pieces import learn_pieces
+
+    return learn_pieces(TEXTS, 24, where="TEXTS")
+
+
+def _parakeet_ctc(folder: Path) -> None:
+    import transformers
+
+    tokenizer = pieces()
+    config = transformers.ParakeetCTCConfig(
+        encoder_config=CONFORMER, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id
+    )
+    _save(folder, transformers.ParakeetForCTC(config))
+    extractor = transformers.ParakeetFeatureExtractor(feature_size=MEL_BINS)
+    transformers.ParakeetProcessor(extractor, tokenizer, decoder_type="ctc").save_pretrained(folder)
+
+
+def _lasr_ctc(folder: Path) -> None:
+    import transformers
+
+    letters = sorted(set("".join(TEXTS)) - {" "})
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *letters, *(f"▁{letter}" for letter in letters)]
+    tokenizer = transformers.LasrTokenizer(vocab=[(piece, -1.0) for piece in pieces], extra_ids=0)
+    # Its head has more labels than the tokenizer has pieces.
+    config = transformers.LasrCTCConfig(encoder_config=CONFORMER, vocab_size=len(tokenizer) + 3, pad_token_id=0)
+    _save(folder, transformers.LasrForCTC(config))
+    extractor = transformers.LasrFeatureExtractor(feature_size=MEL_BINS)
+    transformers.LasrProcessor(extractor, tokenizer).save_pretrained(folder)
+
+
+def _save(folder: Path, model: Any) -> None:
+    """Save a CTC model whose frames have different labels, few of them blank: a text of random weights is not empty."""
+    import torch
+
+    with torch.no_grad():
+        model.ctc_head.weight.mul_(100)
+        model.ctc_head.bias[[0, 1, 2, model.config.pad_token_id]] = -50.0  # special tokens are not written
+    model.save_pretrained(folder)
+    assert json.loads((folder / "config.json").read_text("utf-8"))["architectures"]
+
+
+BUILDERS: dict[str, Callable[[Path], None]] = {
+    "parakeet_ctc": _parakeet_ctc,
+    "lasr_ctc": _lasr_ctc,
+}
