@@ -32,7 +32,7 @@ def checkpoint(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(checkpoint: Path, corpus: Path, out: Path, *more: str) -> list[str]:
     begin = ["train", "--model_name_or_path", str(checkpoint), "--dataset_name", str(corpus), "--output_dir", str(out)]
-    steps = ["--max_steps", "2", "--save_steps", "1", "--per_device_train_batch_size", "3", "--learning_rate", "1e-2"]
+    steps = ["--max_steps", "2", "--save_steps", "1", "--per_device_train_batch_size", "3", "--learning_rate", "1e-3"]
     return [*begin, *steps, *CPU, *more]
 
 
