@@ -60,7 +60,7 @@ def _parakeet_ctc(folder: Path) -> None:
     config = transformers.ParakeetCTCConfig(
         encoder_config=CONFORMER, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id
     )
-    _save(folder, transformers.ParakeetForCTC(config))
+    _save_ctc(folder, transformers.ParakeetForCTC(config), tokenizer)
     extractor = transformers.ParakeetFeatureExtractor(feature_size=MEL_BINS)
     transformers.ParakeetProcessor(extractor, tokenizer, decoder_type="ctc").save_pretrained(folder)
 
@@ -73,18 +73,19 @@ def _lasr_ctc(folder: Path) -> None:
     tokenizer = transformers.LasrTokenizer(vocab=[(piece, -1.0) for piece in pieces], extra_ids=0)
     # Its head has more labels than the tokenizer has pieces.
     config = transformers.LasrCTCConfig(encoder_config=CONFORMER, vocab_size=len(tokenizer) + 3, pad_token_id=0)
-    _save(folder, transformers.LasrForCTC(config))
+    _save_ctc(folder, transformers.LasrForCTC(config), tokenizer)
     extractor = transformers.LasrFeatureExtractor(feature_size=MEL_BINS)
     transformers.LasrProcessor(extractor, tokenizer).save_pretrained(folder)
 
 
-def _save(folder: Path, model: Any) -> None:
-    """Save a CTC model whose frames have different labels, few of them blank: a text of random weights is not empty."""
+def _save_ctc(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Save a CTC model that writes no piece without a letter: a text of random weights is not empty."""
     import torch
 
+    silent = [i for i in range(len(tokenizer)) if not tokenizer.decode([i], skip_special_tokens=True).strip()]
     with torch.no_grad():
         model.ctc_head.weight.normal_()
-        model.ctc_head.bias[[0, 1, 2, model.config.pad_token_id]] = -50.0  # special tokens are not written
+        model.ctc_head.bias[silent] = -50.0
     model.save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text("utf-8"))["architectures"]
 
