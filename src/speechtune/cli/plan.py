@@ -114,6 +114,10 @@ def _lines(plan: RunPlan, session: Session, *, measure: bool) -> list[tuple[str,
     lines = [("corpus", plan.corpus + (f", language {plan.language}" if plan.language else ""))]
     for role, split, dropped in _splits(plan, session):
         lines.append((role, _split_line(split, dropped)))
+    if plan.baseline:
+        lines.append(("before", f"the starting model is evaluated on {', '.join(one.scored for one in plan.baseline)}"))
+    if plan.further:
+        lines.append(("after", f"also evaluated: {', '.join(one.scored for one in plan.further)}"))
     lines += [("model", _model_line(plan, session)), ("precision", plan.precision.description)]
     trainer, args = session.trainer, session.args
     if trainer.sampler is None:

@@ -19,7 +19,7 @@ from speechtune.evaluation.confidence import confidence_interval
 from speechtune.evaluation.metrics import metric_named
 from speechtune.evaluation.metrics.cer import character_edits
 from speechtune.evaluation.metrics.wer import word_edits
-from speechtune.evaluation.result_files import merge_into_all_results, write_results
+from speechtune.evaluation.result_files import evaluation_files, merge_into_all_results, write_results
 from speechtune.files import read_json, read_jsonl, write_atomically
 from speechtune.types import EditCounts, Hypothesis, Skipped, Utterance
 
@@ -66,21 +66,26 @@ class Evaluation:
     suffix: str = ""
 
     @classmethod
-    def read(cls, folder: Path, suffix: str = "") -> Evaluation:
+    def read(cls, folder: Path, suffix: str = "", *, baseline: bool = False) -> Evaluation:
         """Read what `write_evaluation` wrote; an eval_results.json without hypotheses is an evaluation too.
+
+        Args:
+            baseline: read that of the starting model, before training.
 
         Raises:
             OutputError: a file can't be read.
         """
-        rows = [Hypothesis.from_json(row) for row in read_jsonl(folder / f"hypotheses{suffix}.jsonl")]
-        results = read_json(folder / f"eval_results{suffix}.json")
+        results_file, hypotheses_file = evaluation_files(suffix, baseline=baseline)
+        rows = [Hypothesis.from_json(row) for row in read_jsonl(folder / hypotheses_file)]
+        results = read_json(folder / results_file)
         known_s = math.fsum(row.duration_s for row in rows if not math.isnan(row.duration_s))
         return cls(rows, audio_s=known_s, results=results, suffix=suffix)
 
     @property
     def name(self) -> str:
-        """Name for people: "test", "unseen voice"."""
-        return self.suffix.replace("_", " ").strip() or str(self.results.get("split") or "evaluation")
+        """Name for people: "test", "unseen voice", "common_voice/de test"."""
+        name = self.results.get("name") or self.suffix.replace("_", " ").strip() or self.results.get("split")
+        return str(name or "evaluation")
 
     def __repr__(self) -> str:
         return f"Evaluation({self.name}: WER {self.wer:.2%}, CER {self.cer:.2%}, {len(self.hypotheses):,} utterances)"
@@ -261,14 +266,18 @@ def _gathered(result: Evaluation, rows: list[int]) -> tuple[Evaluation, list[int
     return whole, all_rows
 
 
-def write_evaluation(evaluation: Evaluation, results: dict[str, Any], *, folder: Path, suffix: str = "") -> None:
+def write_evaluation(
+    evaluation: Evaluation, results: dict[str, Any], *, folder: Path, suffix: str = "", baseline: bool = False
+) -> None:
     """Write `hypotheses{suffix}.jsonl` and `eval_results{suffix}.json`; without a suffix, all_results.json too.
 
     Args:
         results: flat metrics, scores and protocol; numbers that are not finite become null.
+        baseline: of the starting model, before training: in files of its own, that begin with "baseline_".
     """
     rows = "".join(json.dumps(h.as_json(), ensure_ascii=False) + "\n" for h in evaluation.hypotheses)
-    write_atomically(folder / f"hypotheses{suffix}.jsonl", rows)
-    write_results(folder / f"eval_results{suffix}.json", results)
-    if not suffix:
+    results_file, hypotheses_file = evaluation_files(suffix, baseline=baseline)
+    write_atomically(folder / hypotheses_file, rows)
+    write_results(folder / results_file, results)
+    if not (suffix or baseline):
         merge_into_all_results(folder, results)

@@ -11,7 +11,18 @@ from typing import Any
 
 from speechtune.files import read_json, write_atomically
 
-__all__ = ["merge_into_all_results", "protocol_hash", "write_results", "write_train_results"]
+__all__ = ["evaluation_files", "merge_into_all_results", "protocol_hash", "write_results", "write_train_results"]
+
+
+def evaluation_files(suffix: str = "", *, baseline: bool = False) -> tuple[str, str]:
+    """Return the names of an evaluation's files of results and of hypotheses.
+
+    Args:
+        suffix: of a further set: "_unseen_voice".
+        baseline: it is of the starting model, before training.
+    """
+    results, hypotheses = ("baseline_results", "baseline_hypotheses") if baseline else ("eval_results", "hypotheses")
+    return f"{results}{suffix}.json", f"{hypotheses}{suffix}.jsonl"
 
 
 def write_train_results(folder: Path, metrics: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +52,7 @@ class Recogniser(ABC):
     kind: str
     max_labels: int | None = None  # longest label sequence that a decoder takes
     max_duration_s: float | None = None  # longest recording that can be trained on
+    has_new_head = False  # its output layer starts from random weights
 
     def __init__(self, model: PreTrainedModel, *, tokenizer: PreTrainedTokenizerBase, model_input: ModelInput) -> None:
         from speechtune.models.encoder.spec_augment import draw_masks_on_host
@@ -76,6 +77,14 @@ class Recogniser(ABC):
         import torch
 
         return self._input_lengths.set_to(torch.tensor(batch.input_lengths))
+
+    def speaking(self, language: str | None) -> AbstractContextManager[None]:
+        """Encode and recognise another language meanwhile, by models that are told which; None changes nothing.
+
+        Raises:
+            OptionError: the model has no such language.
+        """
+        return nullcontext()
 
     @abstractmethod
     def encode(self, text: str) -> Sequence[int]:

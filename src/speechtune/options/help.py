@@ -101,5 +101,5 @@ def _placeholder(option: Option) -> dict[str, Any]:
         return {"metavar": words + ("..." if option.takes_many else "")}
     if option.is_switch:
         return {"action": "store_true"} if option.default is False else {"metavar": "BOOL", "nargs": "?"}
-    names = {"int": "N", "float": "X", "dict": "JSON", "list": "WORD..."}
+    names = {"int": "N", "float": "X", "dict": "JSON", "list": "X..." if option.takes_numbers else "WORD..."}
     return {"metavar": next((names[kind] for kind in names if kind in option.kinds), "TEXT")}

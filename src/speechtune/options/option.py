@@ -83,6 +83,11 @@ class Option:
         return "bool" in self.kinds or self.bare
 
     @property
+    def takes_numbers(self) -> bool:
+        """Return whether the items of its list are numbers."""
+        return self.takes_many and "[float" in self.annotation
+
+    @property
     def is_number(self) -> bool:
         return bool({"int", "float"} & self.kinds)
 
@@ -101,7 +106,8 @@ class Option:
         if self.words:
             parts.append(("one of " if len(self.words) > 1 else "") + ", ".join(self.words))
         elif {"str", "list"} & self.kinds and "dict" not in self.kinds:
-            parts.append("one or more words" if self.takes_many else "a word")
+            items = "numbers" + (_from_to(*self.limits) if self.limits else "") if self.takes_numbers else "words"
+            parts.append(f"one or more {items}" if self.takes_many else "a word")
         if "dict" in self.kinds:
             numbers = f" with numbers{_from_to(*self.limits)}" if self.limits else ""
             parts.append(
@@ -151,7 +157,7 @@ class Option:
         if raw is None:
             return None if "none" in self.kinds else _fail()
         if isinstance(raw, list):
-            many = [self._word(_as_text(item)) for item in raw if item != ""] if self.takes_many else _fail()
+            many = [self._item(_as_text(item)) for item in raw if item != ""] if self.takes_many else _fail()
             return many[0] if len(many) == 1 and "str" in self.kinds else many
         if isinstance(raw, dict):
             return raw if "dict" in self.kinds else _fail()
@@ -179,7 +185,10 @@ class Option:
             return value if isinstance(value, dict) else _fail()
         if "str" in self.kinds:
             return self._word(text)
-        return [self._word(text)] if self.takes_many else _fail()
+        return [self._item(text)] if self.takes_many else _fail()
+
+    def _item(self, text: str) -> str | float:
+        return float(text) if self.takes_numbers else self._word(text)
 
     def _word(self, text: str) -> str:
         return text if not self.words or text in self.words else _fail()

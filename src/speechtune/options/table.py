@@ -78,6 +78,7 @@ _share = partial(_option, "Training", only_for="ctc", limits=_SHARE)
 _training = partial(_option, "Training")
 _batches = partial(_option, "Batches and speed", commands="train evaluate")
 _scores = partial(_option, "Scores", commands="train evaluate")
+_evaluations = partial(_option, "Before and after")
 _run = partial(_option, "Run")
 
 
@@ -212,6 +213,25 @@ class Settings:
     )
     padding: Literal["invariant", "original"] = _scores(
         "invariant", "original: padding changes the output, as in the scripts"
+    )
+
+    baseline: bool | None = _evaluations(
+        None,
+        "evaluate the starting model first, where it can recognise; by default with `speechtune train`, not in scripts",
+    )
+    also_evaluate: tuple[str, ...] | None = _evaluations(
+        None, "further sets to evaluate, before and after: NAME[:CONFIG[:SPLIT]]; no NAME: the same corpus (:de)"
+    )
+    interpolate_weights: tuple[float, ...] | None = _evaluations(
+        None,
+        "after training, mix the starting weights with so much of the final ones: 0 0.25 0.5 0.75 1; all are "
+        "evaluated, and the best on the validation split is kept",
+        limits=_SHARE,
+    )
+    average_checkpoints: int | None = _evaluations(
+        None,
+        "average the weights of the best N checkpoints, or of the last; kept where better on the validation split",
+        limits=(2, 1000),
     )
 
     overwrite_output_dir: bool = _run(False, "start again, even if the output folder holds a run to resume")

@@ -26,7 +26,8 @@ __all__ = ["clear_results", "drop_later_steps", "inspect_folder", "lock_folder",
 SETTINGS = "settings.json"
 RESULTS = (  # replaced by a new run
     "skipped.jsonl", "left_out.jsonl", "bad_steps.jsonl", "eval_results*.json", "hypotheses*.jsonl",
-    "train_results.json", "all_results.json", "trainer_state.json", "report.html", SETTINGS,
+    "baseline_*.json", "baseline_*.jsonl", "interpolation.json", "train_results.json", "all_results.json",
+    "trainer_state.json", "report.html", SETTINGS,
 )  # fmt: skip
 WEIGHTS = ("model*.safetensors", "adapter*.safetensors")
 

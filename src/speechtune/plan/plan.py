@@ -55,12 +55,18 @@ class RunPlan:
         training_arguments: keyword arguments of `TrainingArguments`, ours and the user's.
         given: the options that the user gave, without secrets: for settings.json and the model card.
         model_type: transformers' name of the architecture; empty without a model.
+        has_trained_head: the checkpoint has a CTC head that was trained, for whatever letters.
         corpus: label of corpus and configuration, such as "common_voice/tr".
         language: short code of the transcripts' language, or None.
         train, evaluation: the splits; None where the command does not use them.
         protocol: how scores are computed; its "hash" is equal only where scores are comparable.
         resume_from: a checkpoint of the same run; None starts from the model.
         clears_output: files of an earlier run in the output folder are removed first.
+        baseline: evaluations of the starting model before training: the run's own split, then the further sets; empty
+            where it can't recognise, or is not asked to.
+        further: evaluations of --also_evaluate, after training.
+        selection: evaluation of the split on which mixed weights are chosen; None where there is none to choose on.
+        suffix: of the result files of an evaluation that is part of a run: "", "_common-voice-de-test".
         notes: one line each, shown before the run.
     """
 
@@ -73,12 +79,17 @@ class RunPlan:
     train: SplitPlan | None
     evaluation: SplitPlan | None
     model_type: str = ""
+    has_trained_head: bool = False
     protocol: Mapping[str, Any] = field(default_factory=dict)
     training_arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
     given: Mapping[str, Any] = field(default_factory=dict)
     output_dir: Path | None = None
     resume_from: Path | None = None
     clears_output: bool = False
+    baseline: tuple[RunPlan, ...] = ()
+    further: tuple[RunPlan, ...] = ()
+    selection: RunPlan | None = None
+    suffix: str = ""
     do_train: bool = False
     do_eval: bool = False
     push_to_hub: bool = False
@@ -89,6 +100,15 @@ class RunPlan:
         """The output folder of a command that has one."""
         assert self.output_dir is not None
         return self.output_dir
+
+    @property
+    def scored(self) -> str:
+        """What is evaluated: "common_voice/de test"."""
+        return f"{self.corpus} {self.settings.eval_split_name}"
+
+    @property
+    def mixes_weights(self) -> bool:
+        return bool(self.settings.interpolate_weights or self.settings.average_checkpoints)
 
     @property
     def is_seq2seq(self) -> bool:
@@ -121,6 +141,9 @@ class RunPlan:
             "train": asdict(self.train) if self.train else None,
             "evaluation": asdict(self.evaluation) if self.evaluation else None,
             "precision": self.precision.description,
+            "baseline": [plan.scored for plan in self.baseline],
+            "also_evaluated": [plan.scored for plan in self.further],
+            "selection": self.selection.scored if self.selection else None,
             "settings": {name: value for name, value in settings.items() if name not in SECRET_OPTIONS},
             "training_arguments": {
                 name: value for name, value in self.training_arguments.items() if name not in SECRET_OPTIONS

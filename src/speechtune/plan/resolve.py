@@ -18,6 +18,7 @@ from speechtune.options.table import Family, Options, Settings
 from speechtune.plan.arguments import training_arguments
 from speechtune.plan.checkpoints import newest_whole
 from speechtune.plan.corpus import choose_train_split, find_corpus, read_split, shared_speech, split_plan
+from speechtune.plan.evaluations import add_evaluations
 from speechtune.plan.hardware import Precision
 from speechtune.plan.output_folder import inspect_folder
 from speechtune.plan.plan import IDENTITY, RunPlan, SplitPlan
@@ -69,7 +70,7 @@ def resolve(options: Options) -> RunPlan:
     if options.do_train and output_dir is not None:
         identity = {name: getattr(settings, name) for name in IDENTITY}
         resumes, clears = inspect_folder(output_dir, settings, identity)
-    return RunPlan(
+    plan = RunPlan(
         command=options.command,
         family=family,
         settings=replace(settings, overwrite_cache=False),  # it was overwritten just now
@@ -79,6 +80,7 @@ def resolve(options: Options) -> RunPlan:
         train=train,
         evaluation=evaluation,
         model_type=model_config.model_type if model_config is not None else "",
+        has_trained_head=any("CTC" in name for name in getattr(model_config, "architectures", None) or ()),
         protocol=_protocol(settings, family, normaliser, language, precision, arguments),
         training_arguments=arguments,
         given=options.shareable(),
@@ -90,6 +92,12 @@ def resolve(options: Options) -> RunPlan:
         push_to_hub=bool(options.training.get("push_to_hub")),
         notes=(*options.notes, *notes, *_ignored_letters(normaliser), *warnings),
     )
+
+    def protocol_of(settings: Settings, language: str | None) -> dict[str, Any]:
+        normaliser, _ = text_normaliser(settings, language, family)
+        return _protocol(settings, family, normaliser, language, precision, arguments)
+
+    return add_evaluations(plan, options, corpus, model_config, protocol_of=protocol_of)
 
 
 def _output_dir(options: Options) -> Path | None:

@@ -50,6 +50,7 @@ class Chart:
     marks: Sequence[float] = ()
     mark_name: str = ""
     x_range: Point | None = None  # ends of the x axis; without it, those of the points and marks
+    x_name: str = "step"
 
 
 @functools.cache
@@ -234,7 +235,7 @@ def _line(series: Series, x_of: Callable[[float], float], y_of: Callable[[float]
         "series": series,
         "path": " ".join(f"{'M' if i == 0 else 'L'}{px:g} {py:g}" for i, (_, _, px, py) in enumerate(drawn)),
         "dots": [(px, py) for _, _, px, py in drawn] if series.look == "dots" or len(drawn) == 1 else [],
-        "readings": [[px, f"{x:,.0f}", format_value(y, unit)] for x, y, px, _ in drawn],
+        "readings": [[px, format_value(x), format_value(y, unit)] for x, y, px, _ in drawn],
     }
 
 

@@ -29,6 +29,7 @@ from speechtune.files import explain_write_errors, write_atomically
 from speechtune.reporting.audio import Clips, ReadPcm, read_file
 from speechtune.reporting.details import evaluation_details
 from speechtune.reporting.findings import counts_in, findings, in_plain_words
+from speechtune.reporting.mixtures import mixture_curve
 from speechtune.reporting.plots import chart_svg, series_of, template_environment, training_charts
 from speechtune.reporting.run_folder import Run, read_run
 from speechtune.reporting.table import page_json, table_rows
@@ -99,6 +100,7 @@ def _page(run: Run, title: str | None, clips: Clips) -> dict[str, Any]:
         "dataset": _dataset(run),
         "protocol": protocol_text(run.results.get("protocol") or {}),
         "head": _head(run),
+        "curve": mixture_curve(run.mixtures),
         "kinds": KINDS,
         "counts_of": counts_in,
         "interval": interval_text,

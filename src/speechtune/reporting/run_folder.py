@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from speechtune.evaluation.before_after import Change, changes
 from speechtune.evaluation.evaluate import Evaluation
 from speechtune.files import read_json, read_jsonl
-from speechtune.types import Hypothesis, Skipped
+from speechtune.types import Skipped
 
 __all__ = ["Run", "read_run"]
 
@@ -24,6 +25,8 @@ class Run:
     folder: Path
     evaluations: list[Evaluation] = field(default_factory=list)
     baselines: dict[str, Evaluation] = field(default_factory=dict)  # of the starting model, by suffix
+    changes: list[Change] = field(default_factory=list)  # from before training to after it
+    mixtures: dict[str, Any] = field(default_factory=dict)  # interpolation.json
     log_history: list[dict[str, Any]] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)  # trainer_state.json without its log_history
     train_results: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +65,9 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         evaluations=[Evaluation.read(folder, suffix) for suffix in suffixes],
-        baselines={suffix: _read_baseline(folder, suffix) for suffix in suffixes},
+        baselines={suffix: Evaluation.read(folder, suffix, baseline=True) for suffix in suffixes},
+        changes=changes(folder),
+        mixtures=read_json(folder / "interpolation.json"),
         log_history=history,
         state=state,
         train_results=read_json(folder / "train_results.json"),
@@ -71,12 +76,6 @@ def read_run(folder: Path) -> Run:
         skipped=[Skipped.from_json(row) for row in read_jsonl(folder / "skipped.jsonl")],
         bad_steps=list(read_jsonl(folder / "bad_steps.jsonl")),
     )
-
-
-def _read_baseline(folder: Path, suffix: str) -> Evaluation:
-    """Read the starting model's evaluation of one set; empty where it was not evaluated."""
-    rows = [Hypothesis.from_json(row) for row in read_jsonl(folder / f"baseline_hypotheses{suffix}.jsonl")]
-    return Evaluation(rows, results=read_json(folder / f"baseline_results{suffix}.json"), suffix=suffix)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from speechtune.training.trainer import SpeechTrainer
 
-__all__ = ["batch_settings", "build_arguments", "build_recogniser", "build_trainer", "first_process_first"]
+__all__ = ["batch_settings", "build_arguments", "build_recogniser", "build_trainer", "first_process_first", "set_seeds"]
 
 log = logging.getLogger("speechtune")
 
@@ -32,7 +32,7 @@ def build_arguments(plan: RunPlan) -> TrainingArguments:
     Raises:
         OptionError: transformers' own checks of options against each other fail.
     """
-    from transformers import Seq2SeqTrainingArguments, TrainingArguments, enable_full_determinism, set_seed
+    from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
     plan.precision.apply()
     arguments_class = Seq2SeqTrainingArguments if plan.is_seq2seq else TrainingArguments
@@ -40,9 +40,15 @@ def build_arguments(plan: RunPlan) -> TrainingArguments:
         args = arguments_class(**plan.training_arguments)
     except (ValueError, TypeError, ImportError) as error:
         raise OptionError(f"TrainingArguments: {str(error).strip()}") from error
-    # Before the model is built: weights that start at random are the same in each run and process.
-    (enable_full_determinism if args.full_determinism else set_seed)(args.seed)
+    set_seeds(args)
     return args
+
+
+def set_seeds(args: TrainingArguments) -> None:
+    """Set all random states. Before the model is built: random weights are the same in each run and process."""
+    from transformers import enable_full_determinism, set_seed
+
+    (enable_full_determinism if args.full_determinism else set_seed)(args.seed)
 
 
 def first_process_first(args: TrainingArguments) -> AbstractContextManager[Any]:

@@ -54,11 +54,15 @@ def execute(plan: RunPlan) -> int:
 
 
 def _build_and_run(plan: RunPlan) -> int:
-    from speechtune.training.build import build_arguments, build_recogniser, first_process_first
+    from speechtune.training.build import build_arguments, build_recogniser, first_process_first, set_seeds
     from speechtune.training.data import build_datasets, read_corpus
+    from speechtune.training.evaluations import evaluate_baseline
     from speechtune.training.session import Session
 
     args = build_arguments(plan)
+    if plan.baseline and not plan.settings.preprocessing_only:
+        evaluate_baseline(plan, args)
+        set_seeds(args)  # training is the same with it and without
     data = read_corpus(plan)
     with first_process_first(args):
         recogniser = build_recogniser(plan, data, args)
@@ -69,6 +73,8 @@ def _build_and_run(plan: RunPlan) -> int:
         return 0
     if plan.do_train and (code := session.train()):
         return code
+    if plan.mixes_weights:
+        session.choose_weights()
     if plan.do_eval:
         session.evaluate()
     session.finish()

@@ -21,6 +21,8 @@ from speechtune.plan.plan import RunPlan
 from speechtune.terminal.formatting import visible
 from speechtune.training.build import build_trainer
 from speechtune.training.data import CorpusData, Datasets, evaluation_audio
+from speechtune.training.evaluations import ScoredSet, build_set, scores_row, with_before, write_scores
+from speechtune.training.mixing import choose_weights, keep_starting_weights
 from speechtune.training.progress import TrainingProgress
 from speechtune.training.signals import StopAtSignal, stop_signals
 from speechtune.types import Skipped
@@ -28,6 +30,7 @@ from speechtune.types import Skipped
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
+    from speechtune.evaluation.evaluate import Evaluation
     from speechtune.training.data import AnyDataset
 
 __all__ = ["Session"]
@@ -52,6 +55,18 @@ class Session:
     datasets: Datasets
 
     def __post_init__(self) -> None:
+        plan, data = self.plan, self.data
+        self.sets: list[ScoredSet] = []
+        if self.datasets.evaluation is not None:
+            self.sets.append(ScoredSet(plan, data, self.datasets.evaluation))
+        others = [
+            build_set(one, self.recogniser, self.args, own_language=plan.language)
+            for one in (*plan.further, *([plan.selection] if plan.selection and plan.selection.suffix else []))
+        ]
+        self.selection = others.pop() if len(others) > len(plan.further) else None
+        self.sets += others
+        self.evaluations: dict[str, Evaluation] = {}  # of the weights that were kept, by suffix of the set
+        self.starting_weights: Path | None = None
         self.is_first = self.args.process_index == 0
         self.folder = self.plan.folder
         self.stop = StopAtSignal()
@@ -88,6 +103,8 @@ class Session:
             TrainingError: too many steps in a row had a non-finite loss or gradient.
         """
         checkpoint = self.plan.resume_from
+        if self.plan.mixes_weights:
+            self.starting_weights = keep_starting_weights(self.plan, self.recogniser, self.args)
         if self.is_first:
             if checkpoint is not None:
                 log.info(f"resuming from {checkpoint} (--overwrite_output_dir starts from scratch)")
@@ -130,39 +147,36 @@ class Session:
             return self.stop.exit_code
         return 0
 
+    def choose_weights(self) -> None:
+        """Average checkpoints and mix starting and final weights, as the options ask; save the chosen ones."""
+        assert self.starting_weights is not None
+        selection = self.selection or (self.sets[0] if self.plan.selection is not None else None)
+        self.evaluations = choose_weights(
+            self.plan, self.trainer, self.sets, selection=selection, starting=self.starting_weights
+        )
+        self.starting_weights.unlink(missing_ok=True)
+        self._save_model()
+
     def evaluate(self) -> None:
-        """Recognise the evaluation split and write scores and hypotheses."""
-        from speechtune.evaluation.evaluate import write_evaluation
+        """Recognise the evaluation split and further sets, and write scores and hypotheses."""
+        from speechtune.evaluation.before_after import changes
         from speechtune.terminal.scores import print_scores_table
 
-        names = self.plan.metric_names
-        assert self.datasets.evaluation is not None
-        evaluation = self.trainer.recognise(self.datasets.evaluation)
-        self.trainer.skipped |= {row.key: row for row in evaluation.skipped}
-        self._check_skipped(evaluation.skipped, num_recognised=len(evaluation.hypotheses))
+        rows, epoch = [], self.trainer.state.epoch
+        for scored in self.sets:
+            evaluation = self.evaluations.get(scored.plan.suffix) or scored.score(self.trainer)
+            self.trainer.skipped |= {row.key: row for row in evaluation.skipped}
+            if scored is self.sets[0]:
+                self._check_skipped(evaluation.skipped, num_recognised=len(evaluation.hypotheses))
+            if self.is_first:
+                write_scores(scored, evaluation, **({"epoch": epoch} if epoch else {}))
+                rows.append(scores_row(scored.plan.scored, evaluation, self.plan.metric_names))
         if not self.is_first:
             return
-        scores = evaluation.scores(names)
-        results = {
-            **evaluation.metrics(names),
-            **({"epoch": self.trainer.state.epoch} if self.trainer.state.epoch else {}),
-            "scores": scores,
-            "protocol": self.protocol(),
-            "dataset": self.plan.corpus,
-            "split": self.plan.settings.eval_split_name,
-            "model": self.plan.settings.model_name_or_path,
-        }
-        write_evaluation(evaluation, results, folder=self.folder)
-        print_scores_table(
-            [
-                {
-                    "name": f"{self.plan.corpus} {results['split']}",
-                    "scores": scores,
-                    "utterances": len(evaluation.hypotheses),
-                    "hours": evaluation.audio_s / 3600,
-                }
-            ]
-        )
+        found = changes(self.folder) if self.plan.baseline else []
+        print_scores_table(with_before(rows, found, self.plan.metric_names))
+        for change in found:
+            (log.warning if change.is_warning else log.info)(change.sentence)
 
     def finish(self) -> None:
         """Write what was skipped and the report, and say where they are."""

@@ -272,13 +272,25 @@ class SpeechTrainer(ResumingTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def recognise(self, dataset: SpeechDataset | StreamDataset) -> Evaluation:
-        """Evaluate a prepared split or a stream; each process does its share, all get the whole."""
-        evaluation = self._recognise(dataset)
+    def recognise(
+        self, dataset: SpeechDataset | StreamDataset, *, normalise: Callable[[str], str] | None = None
+    ) -> Evaluation:
+        """Evaluate a prepared split or a stream; each process does its share, all get the whole.
+
+        Args:
+            normalise: applied to hypotheses; by default as in the evaluations while training.
+        """
+        evaluation = self._recognise(dataset, normalise=normalise)
         assert evaluation is not None
         return evaluation
 
-    def _recognise(self, dataset: SpeechDataset | StreamDataset, *, until_stopped: bool = False) -> Evaluation | None:
+    def _recognise(
+        self,
+        dataset: SpeechDataset | StreamDataset,
+        *,
+        normalise: Callable[[str], str] | None = None,
+        until_stopped: bool = False,
+    ) -> Evaluation | None:
         args = self.args
         if isinstance(dataset, StreamDataset):
             total_s, num_batches = float("nan"), 0  # the length of a stream is unknown
@@ -303,7 +315,7 @@ class SpeechTrainer(ResumingTrainer):
                 model,
                 loader,
                 device=args.device,
-                normalise=self.normalise,
+                normalise=normalise or self.normalise,
                 read_audio=dataset.make_batch.reader.pcm,
                 on_batch=on_batch,
                 is_stopped=self._stop_votes(num_batches) if until_stopped else None,

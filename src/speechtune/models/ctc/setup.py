@@ -89,7 +89,8 @@ def ctc_for_training(
     elif settings.freeze_feature_encoder and hasattr(model, "freeze_feature_encoder"):
         model.freeze_feature_encoder()
     recogniser = _recogniser(settings, model, tokenizer, feature_extractor)
-    if is_new or language is not None:  # an adapter's head is always new
+    recogniser.has_new_head = is_new or language is not None  # an adapter's is always new
+    if recogniser.has_new_head:
         start_from_prior(find_head(model), vocabulary_texts, encode=recogniser.encode, blank=recogniser.blank)
     return recogniser
 

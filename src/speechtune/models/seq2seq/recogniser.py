@@ -6,8 +6,8 @@ Legend: B utterances, T frames, L labels, D model width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from speechtune.models.recogniser import Recognised, Recogniser, is_sharded
 from speechtune.models.seq2seq.token_loss import decoder_inputs, index_of, token_losses
 from speechtune.models.whisper.context import EncoderContext, encode_frames
 from speechtune.models.whisper.encoder_cache import EncoderCache, weights_hash
+from speechtune.models.whisper.prompt import prompt_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,6 +84,19 @@ class Seq2SeqRecogniser(Recogniser):
         if self.context is not None or not frames or self.model_input.name != "input_values":
             return 0
         return min_input_length(config, frames)
+
+    @contextmanager
+    def speaking(self, language: str | None) -> Iterator[None]:
+        if self.context is None or language is None:
+            yield
+            return
+        known = self.prompt_known
+        with prompt_in(self.model, self.tokenizer, language):
+            self.prompt_known = True
+            try:
+                yield
+            finally:
+                self.prompt_known = known
 
     def encode(self, text: str) -> Sequence[int]:
         """Return label ids with the prompt and the end token, without the decoder's start token."""

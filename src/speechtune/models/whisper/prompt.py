@@ -9,6 +9,8 @@ English-only checkpoint has neither language nor task token.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from speechtune.errors import ModelError, OptionError
@@ -17,7 +19,7 @@ from speechtune.text.languages import find_language, near_languages
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["set_prompt"]
+__all__ = ["prompt_in", "set_prompt"]
 
 log = logging.getLogger("speechtune")
 
@@ -75,6 +77,37 @@ def set_prompt(
     return True
 
 
+@contextmanager
+def prompt_in(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, language: str) -> Iterator[None]:
+    """Give tokenizer and generation config the prompt of another language meanwhile; English-only models have none.
+
+    Args:
+        language: in any spelling.
+
+    Raises:
+        OptionError: the model doesn't have it.
+    """
+    generation = model.generation_config
+    if not generation.is_multilingual:
+        yield
+        return
+    code = _whisper_code(language, _codes(generation))
+    if code is None:
+        raise OptionError(f"The model has no token for the language {language}.")
+    before = generation.language, tokenizer.language
+    tokenizer.set_prefix_tokens(language=code)
+    generation.language = code
+    try:
+        yield
+    finally:
+        generation.language, tokenizer.language = before
+        tokenizer.set_prefix_tokens()
+
+
+def _codes(generation: GenerationConfig) -> set[str]:
+    return {token.removeprefix("<|").removesuffix("|>") for token in generation.lang_to_id}
+
+
 def _complete(generation: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Fill in what generation configs from before 2023, and those of random weights, lack."""
     from transformers.models.whisper.tokenization_whisper import LANGUAGES, TASK_IDS
@@ -116,7 +149,7 @@ def _language(
     generation: GenerationConfig, *, name: str, language: str | None, corpus_language: str | None, training: bool
 ) -> str | None:
     """Return Whisper's code of the language; None if it is to be detected."""
-    known = {token.removeprefix("<|").removesuffix("|>") for token in generation.lang_to_id}
+    known = _codes(generation)
     for spelling, is_option in ((language, True), (corpus_language, False)):
         if not spelling:
             continue

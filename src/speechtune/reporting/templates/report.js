@@ -311,7 +311,7 @@ all("figure svg").forEach((svg) => {
     cursor.setAttribute("transform", `translate(${place[0]} 0)`);
     cursor.style.visibility = "visible";
     const parts = near.map((reading, i) => [reading, lines[i].name]).filter(([reading]) => Math.abs(reading[0] - place[0]) < 8);
-    output.textContent = `step ${place[1]}: ` + parts.map(([reading, name]) => `${name} ${reading[2]}`).join(", ");
+    output.textContent = `${svg.dataset.x} ${place[1]}: ` + parts.map(([reading, name]) => `${name} ${reading[2]}`).join(", ");
   });
   svg.addEventListener("pointerleave", clear);
 });
