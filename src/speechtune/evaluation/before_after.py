@@ -71,14 +71,11 @@ class Change:
             return f"{rates}: no difference."
         word = "better" if self._points < 0 else "worse"
         size = f"{rates}: {100 * abs(self._points):.1f} points {word}{interval}"
-        if self.is_certain and word == "better":
-            return f"{size}."
-        if self.is_certain:
-            return f"{size}. The model recognised this better before training."
-        shown = f"not shown to be {word} on these {len(self.after.hypotheses):,} utterances"
-        if word == "worse" and self.is_own:
-            return f"{size}. The model recognised this better before training, though that is {shown}."
-        return f"{size}: {shown}."
+        chance = "" if self.is_certain else f"on these {len(self.after.hypotheses):,} utterances that may be chance"
+        if not self.is_warning:
+            return f"{size}; {chance}." if chance else f"{size}."
+        warning = f"{size}. The model recognised this better before training"
+        return f"{warning}; {chance}." if chance else f"{warning}."
 
     def as_json(self) -> dict[str, Any]:
         """The change for results files."""

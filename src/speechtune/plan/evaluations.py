@@ -53,7 +53,7 @@ def add_evaluations(
     warnings = []
     for text in settings.also_evaluate or ():
         one, rows = _further(plan, text, protocol_of)
-        if any(other.suffix == one.suffix for other in (plan, *further)):
+        if any(other.suffix == one.suffix or _names(other) == _names(one) for other in (plan, *further)):
             raise OptionError(f"--also_evaluate {text}: {one.scored} is evaluated already. Name each set once.")
         further.append(one)
         if training is not None and isinstance(rows, SplitTable):
@@ -174,6 +174,11 @@ def _further(plan: RunPlan, text: str, protocol_of: Protocol) -> tuple[RunPlan, 
         audio_column_name=settings.audio_column_name if same else "audio",
     )
     return _evaluation_of(plan, changed, protocol_of)
+
+
+def _names(plan: RunPlan) -> tuple[str | None, ...]:
+    settings = plan.settings
+    return settings.dataset_name, settings.dataset_config_name, settings.eval_split_name
 
 
 def _training_rows(corpus: Corpus, settings: Settings) -> SplitTable | None:

@@ -1,0 +1,67 @@
+"""Mixtures of weights are computed from files, tensor by tensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from speechtune.errors import ModelError
+from speechtune.models.weights import load_mixture, save_weights
+
+
+class Tied(nn.Module):
+    """Two names of one tensor, a statistic and a counter."""
+
+    def __init__(self, value: float, count: int = 0) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(2, 2, bias=False)
+        self.head = nn.Linear(2, 2, bias=False)
+        self.head.weight = self.embedding.weight
+        self.norm = nn.BatchNorm1d(2)
+        nn.init.constant_(self.embedding.weight, value)
+        self.norm.num_batches_tracked.fill_(count)
+        self.norm.running_mean.fill_(value)
+
+
+def test_a_mixture_is_the_weighted_sum_and_counters_stay(tmp_path: Path):
+    for name, value in (("old", 1.0), ("new", 3.0)):
+        save_weights(Tied(value, count=5), tmp_path / name)
+    model = Tied(9.0, count=7)
+    load_mixture(model, [(tmp_path / "old", 0.25), (tmp_path / "new", 0.75)])
+    assert model.embedding.weight.tolist() == [[2.5, 2.5], [2.5, 2.5]] and model.head.weight is model.embedding.weight
+    assert model.norm.running_mean.tolist() == [2.5, 2.5]
+    assert model.norm.num_batches_tracked.item() == 7
+
+
+def test_a_share_of_1_gives_the_weights_back_to_the_bit(tmp_path: Path):
+    torch.manual_seed(0)
+    old, new = nn.Linear(3, 3), nn.Linear(3, 3)
+    before = {name: tensor.clone() for name, tensor in old.state_dict().items()}
+    for name, model in (("old", old), ("new", new)):
+        save_weights(model, tmp_path / name)
+    load_mixture(old, [(tmp_path / "old", 0.0), (tmp_path / "new", 1.0)])
+    assert all(torch.equal(tensor, new.state_dict()[name]) for name, tensor in old.state_dict().items())
+    load_mixture(old, [(tmp_path / "old", 1.0), (tmp_path / "new", 0.0)])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in old.state_dict().items())
+
+
+def test_tied_weights_are_written_once(tmp_path: Path):
+    save_weights(Tied(1.0), tmp_path / "file")
+    assert set(load_file(tmp_path / "file")) == {
+        "embedding.weight", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var",
+    }  # fmt: skip
+
+
+def test_weights_of_another_model_are_a_message(tmp_path: Path):
+    save_weights(nn.Linear(2, 2), tmp_path / "other")
+    with pytest.raises(ModelError, match=r"other: weight has the shape \(2, 2\)"):
+        load_mixture(nn.Linear(3, 2), [(tmp_path / "other", 1.0)])
+    with pytest.raises(ModelError, match=r"embedding\.weight is missing"):
+        load_mixture(Tied(1.0), [(tmp_path / "other", 1.0)])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"has no model\.safetensors"):
+        load_mixture(nn.Linear(2, 2), [(tmp_path / "empty", 1.0)])
