@@ -136,7 +136,8 @@ def evaluate_baseline(plan: RunPlan, args: TrainingArguments) -> None:
     try:
         recogniser = build_recogniser(first, read_corpus(first), args)
     except ModelError as error:
-        log.warning(f"no evaluation before training: the starting model can't recognise by itself: {error}")
+        reason = str(error).splitlines()[0]
+        log.warning(f"no evaluation before training: the starting model can't recognise by itself: {reason}")
         return
     for one in todo:
         scored = build_set(one, recogniser, args, own_language=plan.language)
