@@ -75,7 +75,7 @@ def test_table_report_and_warning_show_before_and_after(
     old, new = (read_json(out / f"{name}_results.json")["scores"]["wer"]["rate"] for name in ("baseline", "eval"))
     assert f"first test: WER {100 * old:.1f} % before training, {100 * new:.1f} % after" in said.err
     page = (out / "report.html").read_text("utf-8")
-    assert page.index("Before and after training") < page.index('class="hero card"')
+    assert f'<p class="was"><b>{100 * old:.1f} %</b> before training' in page
     assert f"<td>{100 * old:.1f} %</td><td><b>{100 * new:.1f} %</b></td>" in page
 
 
