@@ -14,6 +14,7 @@ from evaluations import hypothesis
 from speechtune.evaluation.evaluate import Evaluation, recognise_split, write_evaluation
 from speechtune.models.batch import Batch
 from speechtune.models.recogniser import Recognised
+from speechtune.text.score_normalisers import WhisperBasic
 from speechtune.types import Skipped, Utterance
 
 # ---- sums
@@ -128,6 +129,12 @@ def test_hypotheses_are_normalised_and_references_are_not_again():
     (only,) = found.hypotheses
     assert (only.reference, only.hypothesis) == ("BIR", "bir iki")
     assert only.words.substitutions == 1 and only.words.insertions == 1
+
+
+def test_a_normaliser_of_scores_is_applied_to_what_the_corpus_and_the_model_write():
+    # The corpus has "BIR!", which is learnt as "bır".
+    found = recognised(Parrot({0: "(gülüyor) bir."}), [batch_of([0], text="bır")], normalise=WhisperBasic())
+    assert (found.hypotheses[0].reference, found.hypotheses[0].hypothesis, found.wer) == ("bir", "bir", 0.0)
 
 
 def test_a_batch_of_nothing_is_not_recognised_but_what_it_left_out_is_kept():

@@ -184,7 +184,8 @@ def test_everything_that_changes_a_hypothesis_changes_the_protocol(three_splits:
     plans = [
         plan_for(three_splits, *words, "--precision", "fp32", model=WHISPER)
         for words in ([], ["--encoder_context", "8"], ["--language", "tr"], ["--task", "translate"],
-                      ["--generation_num_beams", "2"], ["--chars_to_ignore", ","], ["--padding", "original"])
+                      ["--generation_num_beams", "2"], ["--chars_to_ignore", ","], ["--padding", "original"],
+                      ["--normaliser", "none"], ["--normaliser", "whisper-basic"])
     ]  # fmt: skip
     hashes = [plan.protocol["hash"] for plan in plans]
     assert len(set(hashes)) == len(hashes)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from speechtune.errors import OptionError
 from speechtune.options.table import Settings
-from speechtune.plan.text import text_normaliser
+from speechtune.plan.text import protocol_normaliser, text_normaliser
 
 
 def test_hypotheses_are_normalised_as_transcripts_are():
@@ -23,3 +26,16 @@ def test_phonemes_are_made_of_normalised_text_and_hypotheses_are_phonemes_alread
 def test_a_corpus_own_phones_are_folded_and_hypotheses_stay():
     normalise, of_hypotheses = text_normaliser(Settings(text_column_name="phones"), None, "ctc")
     assert normalise("h# ao r").split() == ["sil", "aa", "r"] and of_hypotheses("ao") == "ao"
+
+
+def test_a_normaliser_of_scores_changes_no_transcript_and_describes_the_scores():
+    normalise, of_hypotheses = text_normaliser(Settings(normaliser="whisper-basic"), "tr", "ctc")
+    assert normalise("İYİ, (o)!") == "iyi, (o)!" and of_hypotheses("İYİ, (o)!") == "iyi"
+    described = protocol_normaliser(Settings(normaliser="whisper-basic"), "tr", "ctc")
+    assert described.describe().startswith("whisper-basic 1: ")
+    assert protocol_normaliser(Settings(), "tr", "ctc") == text_normaliser(Settings(), "tr", "ctc")[0]
+
+
+def test_phones_have_no_normaliser_of_scores():
+    with pytest.raises(OptionError, match="--normaliser none is for words"):
+        text_normaliser(Settings(normaliser="none", phoneme_language="tr"), "tr", "ctc")

@@ -138,8 +138,8 @@ def _check_protocols(first: Scored, other: Scored) -> None:
         )
         raise OptionError(
             f"{first.name} and {other.name} can't be compared: their scores are computed differently.\n{lines}\n"
-            "Evaluate one of them again with the text options of the other: --protocol, --chars_to_ignore, "
-            "--do_lower_case, --language."
+            "Evaluate one of them again with the text options of the other: --normaliser, --protocol, "
+            "--chars_to_ignore, --do_lower_case, --language."
         )
 
 

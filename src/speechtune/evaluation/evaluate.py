@@ -21,6 +21,7 @@ from speechtune.evaluation.metrics.cer import character_edits
 from speechtune.evaluation.metrics.wer import word_edits
 from speechtune.evaluation.result_files import evaluation_files, merge_into_all_results, write_results
 from speechtune.files import read_json, read_jsonl, write_atomically
+from speechtune.text.score_normalisers import ScoreNormaliser
 from speechtune.types import EditCounts, Hypothesis, Skipped, Utterance
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ def recognise_split(
         recogniser: how this kind of model is run.
         model: the model, as it is or wrapped by accelerate.
         loader: this process' share of the batches.
-        normalise: applied to hypotheses before scoring (references are normalised already).
+        normalise: applied to hypotheses before scoring. References are normalised already, but a `ScoreNormaliser` is
+            applied to the corpus' own transcripts too.
         read_audio: samples of an utterance that is too long for one pass; it has no loss.
         on_batch: called with the audio seconds of each batch.
         is_stopped: called before each batch; must return the same on all processes.
@@ -227,6 +229,8 @@ def _score(
     utterances = [*batch.utterances, *(item.utterance for item in batch.long)]
     references = [*batch.texts, *(item.text for item in batch.long)]
     for utterance, reference, output in zip(utterances, references, recognised, strict=True):
+        if isinstance(normalise, ScoreNormaliser):
+            reference = normalise(utterance.text)
         hypothesis = " ".join(normalise(output.text).split())
         result.hypotheses.append(
             Hypothesis(

@@ -211,6 +211,10 @@ class Settings:
         "normalisation, filter and score; readme: as the original scripts did, errors included",
         commands=_ALL,
     )
+    normaliser: Literal["default", "none", "whisper-basic", "whisper-english"] = _scores(
+        "default",
+        "of scores; default: as the transcripts that are learnt; none: as written, case and punctuation count",
+    )
     padding: Literal["invariant", "original"] = _scores(
         "invariant", "original: padding changes the output, as in the scripts"
     )

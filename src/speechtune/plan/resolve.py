@@ -23,7 +23,7 @@ from speechtune.plan.hardware import Precision
 from speechtune.plan.output_folder import inspect_folder
 from speechtune.plan.plan import IDENTITY, RunPlan, SplitPlan
 from speechtune.plan.spoken_language import needs_detection, spoken_language
-from speechtune.plan.text import text_normaliser
+from speechtune.plan.text import protocol_normaliser, text_normaliser
 from speechtune.text.languages import language_of
 from speechtune.text.normalise import TextFunction
 from speechtune.text.vocab import num_pieces_of
@@ -70,6 +70,11 @@ def resolve(options: Options) -> RunPlan:
     if options.do_train and output_dir is not None:
         identity = {name: getattr(settings, name) for name in IDENTITY}
         resumes, clears = inspect_folder(output_dir, settings, identity)
+
+    def protocol_of(settings: Settings, language: str | None) -> dict[str, Any]:
+        normaliser = protocol_normaliser(settings, language, family)
+        return _protocol(settings, family, normaliser, language, precision, arguments)
+
     plan = RunPlan(
         command=options.command,
         family=family,
@@ -81,7 +86,7 @@ def resolve(options: Options) -> RunPlan:
         evaluation=evaluation,
         model_type=model_config.model_type if model_config is not None else "",
         has_trained_head=any("CTC" in name for name in getattr(model_config, "architectures", None) or ()),
-        protocol=_protocol(settings, family, normaliser, language, precision, arguments),
+        protocol=protocol_of(settings, language),
         training_arguments=arguments,
         given=options.shareable(),
         output_dir=output_dir,
@@ -92,10 +97,6 @@ def resolve(options: Options) -> RunPlan:
         push_to_hub=bool(options.training.get("push_to_hub")),
         notes=(*options.notes, *notes, *_ignored_letters(normaliser), *warnings),
     )
-
-    def protocol_of(settings: Settings, language: str | None) -> dict[str, Any]:
-        normaliser, _ = text_normaliser(settings, language, family)
-        return _protocol(settings, family, normaliser, language, precision, arguments)
 
     return add_evaluations(plan, options, corpus, model_config, protocol_of=protocol_of)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -73,6 +74,10 @@ class CorpusData:
     normalise_hypothesis: Callable[[str], str]
     train_texts: list[str]
     evaluation_texts: list[str]
+
+    def training_words(self) -> Counter[str]:
+        """Return how often each word is in the training text; empty where nothing is trained, or from a stream."""
+        return Counter(word for text in self.train_texts for word in text.split())
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from speechtune.data.dataset import SpeechDataset
 from speechtune.distributed import on_first
 from speechtune.errors import ModelError
+from speechtune.evaluation.analysis import analyse
 from speechtune.evaluation.before_after import Change
 from speechtune.evaluation.evaluate import Evaluation, write_evaluation
 from speechtune.evaluation.result_files import evaluation_files
@@ -77,13 +78,27 @@ def build_set(plan: RunPlan, recogniser: Recogniser, args: TrainingArguments, *,
     return ScoredSet(plan, data, dataset, language)
 
 
-def write_scores(scored: ScoredSet, evaluation: Evaluation, *, baseline: bool = False, **facts: Any) -> None:
-    """Write an evaluation's results and hypotheses into the output folder."""
-    plan = scored.plan
+def write_scores(
+    scored: ScoredSet,
+    evaluation: Evaluation,
+    *,
+    baseline: bool = False,
+    training_words: Mapping[str, int] | None = None,
+    **facts: Any,
+) -> None:
+    """Write an evaluation's results and hypotheses into the output folder.
+
+    Args:
+        training_words: how often each word is in the training text.
+        facts: further results, such as the epoch.
+    """
+    plan, normaliser = scored.plan, scored.plan.settings.normaliser
+    words = training_words if normaliser == "default" else None  # else references are not written as it is
     results = {
         **evaluation.metrics(plan.metric_names),
         **facts,
         "scores": evaluation.scores(plan.metric_names),
+        "analysis": analyse(evaluation, training_words=words, as_written=normaliser == "none"),
         "protocol": {**plan.protocol, "skipped": len(scored.skipped(evaluation))},
         **_identity(plan),
         **({"name": plan.scored} if plan.suffix else {}),

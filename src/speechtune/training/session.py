@@ -169,7 +169,8 @@ class Session:
             if scored is self.sets[0]:
                 self._check_skipped(evaluation.skipped, num_recognised=len(evaluation.hypotheses))
             if self.is_first:
-                write_scores(scored, evaluation, **({"epoch": epoch} if epoch else {}))
+                words = self.data.training_words() if scored is self.sets[0] else None
+                write_scores(scored, evaluation, training_words=words, **({"epoch": epoch} if epoch else {}))
                 rows.append(scores_row(scored.plan.scored, evaluation, self.plan.metric_names))
         if not self.is_first:
             return
