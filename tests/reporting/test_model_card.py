@@ -255,6 +255,34 @@ def test_the_example_of_the_card_runs(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+def test_the_example_of_an_adapters_card_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from trained_folders import ctc_folder
+    from transformers import AutoModelForCTC
+
+    from speechtune.models.loading import Source
+    from speechtune.models.lora import ADAPTER_CONFIG, add_lora, save_adapters
+    from speechtune.options.lora import Lora
+
+    base = str(ctc_folder(tmp_path / "base"))
+    model = Source(base).load("model", AutoModelForCTC.from_pretrained)
+    add_lora(model, Lora(r=4), base=base)
+    ctc_folder(tmp_path / "model")  # with its processor
+    (tmp_path / "model" / "model.safetensors").unlink()
+    save_adapters(model, tmp_path / "model")
+    (tmp_path / "model" / "settings.json").write_text('{"options": {"lora": true, "max_steps": 2}}')
+    assert (tmp_path / "model" / ADAPTER_CONFIG).exists()
+    card = model_card(tmp_path / "model")
+    assert "library_name: peft" in card and str(tmp_path) not in card
+    assert "| learning_rate | 0.0005 (default) |" in card.replace("\\", "")
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("recording.wav", np.sin(np.arange(16000) / 10) * 0.1, 16000)
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    exec(compile(code, "card", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 def test_the_precision_is_the_one_that_was_used(tmp_path: Path):
     card = model_card(run_folder(tmp_path, precision="auto"))
     assert "20 optimiser steps, lowest error rate of the evaluations at step 20, bf16 on the CPU" in card

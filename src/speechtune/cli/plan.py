@@ -203,9 +203,10 @@ def _disk_line(plan: RunPlan, session: Session, num_steps: int, per_epoch: int) 
         gigabytes = hours * 3600 * session.recogniser.sampling_rate * 2 / 1e9
         limit = plan.settings.audio_cache_max_gb
         parts.append(f"decoded audio {_size(min(gigabytes, limit if limit is not None else gigabytes))}")
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    parts.append(f"model {_size(weights / 1e9)}")
+    kept = [p for p in model.parameters() if p.requires_grad or not plan.settings.lora]
+    weights = sum(p.numel() * p.element_size() for p in kept)
+    parts.append(f"{'adapter' if plan.settings.lora else 'model'} {_size(weights / 1e9)}")
     strategy = str(getattr(args.save_strategy, "value", args.save_strategy))
     count = {"no": 0, "epoch": math.ceil(num_steps / per_epoch)}.get(strategy)
     if count is None:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from speechtune.errors import ModelError, OptionError
 from speechtune.models.frames import encoder_config_of
+from speechtune.models.lora import base_of, find_adapter, merge_adapters
 from speechtune.options.table import Family, Settings
 
 if TYPE_CHECKING:
@@ -59,15 +60,46 @@ class Source:
         return {"cache_dir": self.cache_dir, "revision": self.revision, "token": self.token}
 
     def load(self, what: str, loader: Callable[..., T], **options: Any) -> T:
-        """Call a `from_pretrained`.
+        """Call a `from_pretrained`. Of a model with an adapter (LoRA) it is the base, the adapter merged into it.
 
         Raises:
             ModelError: it is not there, can't be reached, or does not fit.
         """
         try:
+            if hasattr(getattr(loader, "__self__", None), "_model_mapping"):
+                return cast(T, self._load_model(what, loader, **options))
             return loader(self.name, trust_remote_code=self.trust_remote_code, **self.hub_options, **options)
+        except ModelError:
+            raise
         except Exception as error:  # damaged files make transformers raise nearly anything
             raise ModelError(self._message(what, error)) from error
+
+    def _load_model(
+        self, what: str, loader: Callable[..., Any], *, output_loading_info: bool = False, **options: Any
+    ) -> Any:
+        """Load a model; its `new_weights` are the names of those that the checkpoint lacks, or has in another size."""
+        adapter = find_adapter(self.name, self.hub_options)
+        source = self
+        if adapter is not None:
+            name, revision = base_of(adapter)
+            source = replace(self, name=name, revision=revision or "main")
+            options = {"config": load_config(self), "ignore_mismatched_sizes": True, **options}
+        try:
+            more = {"trust_remote_code": source.trust_remote_code, **source.hub_options, **options}
+            model, loaded = loader(source.name, output_loading_info=True, **more)
+        except Exception as error:
+            if adapter is None:
+                raise
+            raise ModelError(
+                f"{self.name}: an adapter (LoRA) of {source.name}, which can't be loaded.\n"
+                f"{source._message(what, error)}\nIf that model is elsewhere now, write its place into {adapter}."
+            ) from error
+        other_sizes = [key[0] for key in loaded["mismatched_keys"]]
+        model.new_weights = [*loaded["missing_keys"], *other_sizes]
+        if adapter is not None:
+            model = merge_adapters(model, self.name, self.hub_options, other_sizes=other_sizes)
+            model.new_weights, loaded = [], {"missing_keys": [], "mismatched_keys": []}
+        return (model, loaded) if output_loading_info else model
 
     def _message(self, what: str, error: Exception) -> str:
         name = self.name if len(self.name) <= 300 else f"{self.name[:100]}... ({len(self.name)} characters)"

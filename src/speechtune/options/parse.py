@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from speechtune.errors import OptionError
+from speechtune.options.lora import read_lora
 from speechtune.options.option import Option, own_options
 from speechtune.options.options_file import check_json_file, read_options_file
 from speechtune.options.renamed import OLD_NAMES, Old
@@ -217,6 +218,8 @@ def _contradictions(command: Command, kind: Kind | None, values: Mapping[str, An
         )
     if (values.get("streaming") or kind == "ctc_streaming") and do_train and (values.get("max_steps") or -1) < 1:
         found.append("--max_steps is missing: a stream's length is not known, so its epochs can't be counted.")
+    if values.get("lora"):
+        found += _lora_mistakes(values)
     shortest, longest = values.get("min_duration_in_seconds", 0.0), values.get("max_duration_in_seconds", 20.0)
     if shortest > longest:
         found.append(
@@ -240,3 +243,18 @@ def _remarks(values: Mapping[str, Any], kind: Kind | None) -> list[str]:
             "warning: --dataset_config_name sw is Swahili; Swedish is sv-SE in Common Voice (sv_se in FLEURS)"
         )
     return remarks
+
+
+def _lora_mistakes(values: Mapping[str, Any]) -> list[str]:
+    found = []
+    try:
+        read_lora(values["lora"])
+    except OptionError as error:
+        found.append(str(error))
+    if values.get("model_config"):
+        found.append(
+            "--lora adds to trained weights; with --model_config all weights are random. Leave one of them out."
+        )
+    if values.get("target_language"):
+        found.append("--target_language trains MMS' own adapters, --lora others: give one of them.")
+    return found

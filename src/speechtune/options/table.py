@@ -154,6 +154,12 @@ class Settings:
 
     freeze_feature_encoder: bool = _training(True, "do not train the convolutional feature encoder")
     freeze_encoder: bool = _training(False, "do not train the encoder", only_for="seq2seq")
+    freeze: tuple[str, ...] | None = _training(
+        None, 'do not train the weights of these names: "encoder.layers.[0-11]"; * is any part of a name'
+    )
+    lora: bool | str = _training(
+        False, "train low-rank updates of the linear layers only; alone, or as r=32,alpha=64,targets=auto,dora"
+    )
     attention_dropout: float = _share(0.0, "dropout of the attention weights")
     activation_dropout: float = _share(0.0, "dropout inside the feed-forward layers")
     feat_proj_dropout: float = _share(0.0, "dropout after the feature projection")

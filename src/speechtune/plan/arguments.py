@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from speechtune.errors import OptionError
+from speechtune.options.lora import LEARNING_RATE as LORA_LEARNING_RATE
 from speechtune.options.table import Settings
 from speechtune.plan.hardware import Precision, choose_num_workers, choose_precision, has_gpu
 
@@ -33,6 +35,10 @@ def training_arguments(
     if arguments.get("fsdp") and not on_gpu:
         log.warning("--fsdp: accelerate shards models over GPUs only; here each process keeps the whole model")
         del arguments["fsdp"]
+    if settings.lora:
+        if arguments.get("fsdp"):
+            raise OptionError("--lora with --fsdp: the frozen model is whole on each GPU. Leave --fsdp out.")
+        arguments.setdefault("learning_rate", LORA_LEARNING_RATE)
     arguments.setdefault("logging_steps", 10)
     arguments.setdefault("report_to", "none")
     arguments.setdefault("log_level", "error")

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,10 @@ from speechtune.types import Skipped
 if TYPE_CHECKING:
     from speechtune.plan.plan import RunPlan
 
-__all__ = ["clear_results", "drop_later_steps", "inspect_folder", "lock_folder", "write_settings", "write_skipped"]
+__all__ = [
+    "clear_results", "drop_later_steps", "inspect_folder", "lock_folder", "remove_other_weights", "write_settings",
+    "write_skipped",
+]  # fmt: skip
 
 SETTINGS = "settings.json"
 RESULTS = (  # replaced by a new run
@@ -30,6 +33,7 @@ RESULTS = (  # replaced by a new run
     "trainer_state.json", "report.html", SETTINGS,
 )  # fmt: skip
 WEIGHTS = ("model*.safetensors", "adapter*.safetensors")
+OF_ONE_KIND = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json")
 
 
 def inspect_folder(folder: Path, settings: Settings, identity: Mapping[str, Any]) -> tuple[bool, bool]:
@@ -112,6 +116,14 @@ def clear_results(folder: Path) -> None:
     for pattern in RESULTS:
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
+
+
+def remove_other_weights(folder: Path, *, kept: Collection[str]) -> None:
+    """Remove a whole model beside a new adapter, or an adapter beside a new model, which an earlier run left."""
+    for pattern in OF_ONE_KIND:
+        for path in folder.glob(pattern):
+            if path.name not in kept:
+                path.unlink()
 
 
 def write_settings(plan: RunPlan, **facts: Any) -> None:

@@ -27,6 +27,7 @@ IDENTITY = (
     "train_split_name",
     "target_language",
     "encoder_context",
+    "lora",
 )
 
 

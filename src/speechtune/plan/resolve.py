@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from speechtune.corpora.table import SplitTable
 from speechtune.errors import OptionError
 from speechtune.evaluation.result_files import protocol_hash
+from speechtune.options.lora import read_lora
 from speechtune.options.table import Family, Options, Settings
 from speechtune.plan.arguments import training_arguments
 from speechtune.plan.checkpoints import newest_whole
@@ -140,7 +141,15 @@ def _resolved(options: Options, corpus: Corpus, model_config: Any, family: Famil
         from speechtune.models.whisper.context import tuned_context
 
         context = tuned_context(model_config)
-    return replace(settings, streaming=streaming, train_split_name=train_split, encoder_context=context), notes
+    lora = read_lora(settings.lora)
+    resolved = replace(
+        settings,
+        streaming=streaming,
+        train_split_name=train_split,
+        encoder_context=context,
+        lora=str(lora) if lora else False,
+    )
+    return resolved, notes
 
 
 def _splits(

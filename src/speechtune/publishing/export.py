@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 Dtype = Literal["float32", "float16", "bfloat16"]
-NOT_COPIED = ("config.json", "generation_config.json", *WEIGHTS, "*_results*.json")
+NOT_COPIED = ("config.json", "generation_config.json", "adapter_config.json", *WEIGHTS, "*_results*.json")
 
 
 def run(model: str | Path, output_dir: Path, *, dtype: Dtype = "float32") -> int:

@@ -30,16 +30,25 @@ __all__ = ["check_push", "publish_run", "push", "uploaded_files"]
 
 log = logging.getLogger("speechtune")
 
-WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
+WEIGHTS = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 UPLOADED = (
     *WEIGHTS,
     "adapter.*.safetensors",
-    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *(
+        "config.json",
+        "adapter_config.json",
+        "generation_config.json",
+        "preprocessor_config.json",
+        "processor_config.json",
+    ),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "normalizer.json"),
     *("vocab.json", "vocab.txt", "merges.txt", "*.model", "chat_template.jinja"),
     *("README.md", "LICENSE*", "eval_results*.json", "train_results.json", "all_results.json"),
 )
-PATH_FIELDS = {"_name_or_path", "name_or_path", "model", "tokenizer_file", "vocab_file", "special_tokens_map_file"}
+PATH_FIELDS = {
+    *("_name_or_path", "name_or_path", "base_model_name_or_path", "model"),
+    *("tokenizer_file", "vocab_file", "special_tokens_map_file"),
+}
 
 
 def check_push(
@@ -114,7 +123,9 @@ def push(
         PublishError: there is no model, or the hub can't be reached or refuses.
     """
     folder = Path(output_dir).expanduser()
-    if not (folder / "config.json").is_file() or not any(fnmatch(name, WEIGHTS[0]) for name in uploaded_files(folder)):
+    if not (folder / "config.json").is_file() or not any(
+        fnmatch(name, "*model*.safetensors") for name in uploaded_files(folder)
+    ):
         raise PublishError(
             f"{folder}: no trained model here (config.json, model.safetensors).\n"
             "Give the --output_dir of a training that was completed."
@@ -130,12 +141,22 @@ def push(
         )
         write_model_card(folder, repo_id=repository.create())
         names = uploaded_files(folder)
+        _warn_of_a_local_base(folder)
         if _keeps_its_card(repository, folder / "README.md"):
             names.remove("README.md")
         return repository.upload({name: _without_paths(folder / name) for name in names})
     except PublishError as error:
         again = f"The model is complete in {folder}; to try again: {_command(folder)}"
         raise PublishError(f"Not uploaded: {error}\n{again}") from error
+
+
+def _warn_of_a_local_base(folder: Path) -> None:
+    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    if base and Path(str(base)).is_dir():
+        log.warning(
+            f"{folder}: an adapter of {base}, a folder of this machine, so that nobody else can load it.\n"
+            "`speechtune export` merges the two into a model that stands alone; push that."
+        )
 
 
 def uploaded_files(folder: Path) -> list[str]:

@@ -35,6 +35,10 @@ class CardFacts:
         self.model_type = str(config.get("model_type") or "")
         self.is_ctc = any("CTC" in str(name) for name in config.get("architectures") or ())
         self.from_scratch = any(name.startswith("model_config") for name in settings)
+        self.lora_base = ""  # of low-rank updates: what they are added to
+        if (folder / "adapter_config.json").is_file():
+            self.lora_base = str(read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "")
+            self.lora_base = _in_code(self.lora_base if is_hub_name(self.lora_base) else last_name(self.lora_base))
         base = str(settings.get("model_name_or_path") or self.run.results.get("model") or "")
         self.base_model = base if is_hub_name(base) else None
         name = str(settings.get("dataset_name") or "")

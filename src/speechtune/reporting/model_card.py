@@ -76,7 +76,7 @@ def _metadata(facts: CardFacts) -> ModelCardData:
     results = [entry for evaluation in facts.run.evaluations for entry in _eval_results(facts, evaluation)]
     return ModelCardData(
         language=facts.languages or None,
-        library_name="transformers",
+        library_name="peft" if facts.lora_base else "transformers",
         pipeline_tag=TASK,
         tags=[tag for tag in dict.fromkeys((TASK, "speechtune", facts.model_type)) if tag],
         base_model=facts.base_model,

@@ -11,6 +11,7 @@ from typing import Any
 
 from speechtune.data.prepare import REASON_WORDS
 from speechtune.evaluation.metrics import all_metrics
+from speechtune.options.lora import LEARNING_RATE as LORA_LEARNING_RATE
 from speechtune.options.table import SECRET_OPTIONS
 from speechtune.options.training_arguments import training_options
 from speechtune.reporting.card_facts import CardFacts
@@ -118,8 +119,9 @@ def _options(settings: Mapping[str, Any]) -> _Table:
     rows = [[name, _value(value)] for name, value in given.items()]
     if given:
         known = training_options()
+        defaults = {"learning_rate": LORA_LEARNING_RATE} if given.get("lora") else {}
         rows += [
-            [name, f"{_value(known[name].default)} (default)"]
+            [name, f"{_value(defaults.get(name, known[name].default))} (default)"]
             for name, rival in DEFAULTS_SHOWN.items()
             if name in known and name not in given and rival not in given
         ]

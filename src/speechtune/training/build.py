@@ -11,6 +11,7 @@ from speechtune.data.batching import BatchSettings
 from speechtune.data.dataset import SpeechDataset
 from speechtune.errors import OptionError
 from speechtune.models.recogniser import Recogniser
+from speechtune.options.lora import read_lora
 from speechtune.plan.checkpoints import newest_whole
 from speechtune.plan.plan import RunPlan
 from speechtune.training.data import CorpusData, Datasets, encoder_store
@@ -62,6 +63,33 @@ def build_recogniser(plan: RunPlan, data: CorpusData, args: TrainingArguments) -
     Raises:
         ModelError, OptionError, TextError: model, tokenizer, options and text do not fit together.
     """
+    recogniser = _loaded_recogniser(plan, data, args)
+    if plan.do_train:
+        _choose_trained(plan, recogniser, args)
+    return recogniser
+
+
+def _choose_trained(plan: RunPlan, recogniser: Recogniser, args: TrainingArguments) -> None:
+    """Freeze what --freeze names, and with --lora everything but its updates."""
+    from speechtune.models.freezing import freeze_by_name
+    from speechtune.models.loading import checkpoint_of
+    from speechtune.models.lora import add_lora, find_adapter
+
+    settings, model = plan.settings, recogniser.model
+    if settings.freeze:
+        freeze_by_name(model, settings.freeze)
+    lora = read_lora(settings.lora)
+    if lora is not None:
+        if find_adapter(settings.model_name_or_path, checkpoint_of(settings).hub_options):
+            raise OptionError(
+                f"--lora: {settings.model_name_or_path} is an adapter itself, and an adapter's base is a whole model.\n"
+                f"Merge it first: speechtune export {settings.model_name_or_path} --output_dir DIR"
+            )
+        line = add_lora(model, lora, base=settings.model_name_or_path, revision=settings.model_revision)
+        log.info(f"{line}; learning rate {args.learning_rate:g}")
+
+
+def _loaded_recogniser(plan: RunPlan, data: CorpusData, args: TrainingArguments) -> Recogniser:
     from speechtune.models.ctc.setup import ctc_for_training, load_ctc
     from speechtune.models.ctc.tokenizer import makes_vocabulary
     from speechtune.models.loading import model_config_of

@@ -24,6 +24,7 @@ from speechtune.data.batching import BatchSettings, EpochPart
 from speechtune.data.dataset import SpeechDataset, StepSampler
 from speechtune.data.streaming import StreamDataset
 from speechtune.errors import OutputError
+from speechtune.models.lora import has_lora, load_adapters, save_adapters
 from speechtune.models.recogniser import Recogniser
 from speechtune.plan.checkpoints import begin_checkpoint, explain_disk_full, finish_checkpoint
 from speechtune.training.data_state import DATA_STATE, DataState, rows_fingerprint, vocabulary_fingerprint
@@ -148,7 +149,16 @@ class ResumingTrainer(Trainer):
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
         with _explain_bad_checkpoint(Path(checkpoint)):
-            super()._load_from_checkpoint(checkpoint, model)
+            if has_lora(self.recogniser.model):
+                load_adapters(self.recogniser.model, Path(checkpoint))
+            else:
+                super()._load_from_checkpoint(checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if has_lora(self.recogniser.model):
+            load_adapters(self.recogniser.model, Path(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with _explain_bad_checkpoint(Path(checkpoint or "")):
@@ -264,9 +274,12 @@ class ResumingTrainer(Trainer):
         if not self.args.should_save and not self.is_distributed_loading_by_transformers:
             return
         folder = Path(output_dir or self.args.output_dir)
-        self.accelerator.unwrap_model(self.model, keep_torch_compile=False).save_pretrained(
-            folder, state_dict=state_dict, is_main_process=self.args.should_save
-        )
+        if has_lora(self.recogniser.model):
+            save_adapters(self.recogniser.model, folder)
+        else:
+            self.accelerator.unwrap_model(self.model, keep_torch_compile=False).save_pretrained(
+                folder, state_dict=state_dict, is_main_process=self.args.should_save
+            )
         if self.args.should_save:
             for path in folder.glob("*.safetensors"):  # its writer makes them readable for this user only
                 path.chmod((folder / "config.json").stat().st_mode)

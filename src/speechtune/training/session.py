@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from speechtune.data.dataset import SpeechDataset
 from speechtune.data.prepare import check_share_skipped
 from speechtune.errors import TrainingError
 from speechtune.evaluation.result_files import write_train_results
+from speechtune.models.lora import ADAPTER_WEIGHTS, has_lora
 from speechtune.models.recogniser import Recogniser
 from speechtune.plan.checkpoints import explain_disk_full, newest_whole
-from speechtune.plan.output_folder import drop_later_steps, write_settings, write_skipped
+from speechtune.plan.output_folder import drop_later_steps, remove_other_weights, write_settings, write_skipped
 from speechtune.plan.plan import RunPlan
 from speechtune.terminal.formatting import visible
 from speechtune.training.build import build_trainer
@@ -216,9 +218,17 @@ class Session:
                 self.recogniser.save_processor(temporary)
                 if self.plan.settings.target_language is not None:
                     save_adapter(self.recogniser.model, self.plan.settings.target_language, temporary)
-                for path in sorted(temporary.iterdir()):
+                written = sorted(temporary.iterdir())
+                for path in written:
                     path.replace(self.folder / path.name)
                 shutil.rmtree(temporary)
+                remove_other_weights(self.folder, kept={path.name for path in written})
+                if has_lora(self.recogniser.model):
+                    size_mb = (self.folder / ADAPTER_WEIGHTS).stat().st_size / 1e6
+                    log.info(
+                        f"{self.folder}: an adapter, {size_mb:,.1f} MB, of {self.plan.settings.model_name_or_path}; "
+                        f"`speechtune export {shlex.quote(str(self.folder))} --output_dir DIR` merges the two"
+                    )
 
     def _roles(self) -> tuple[tuple[str, AnyDataset | None], tuple[str, AnyDataset | None]]:
         return ("train", self.datasets.train), ("evaluation", self.datasets.evaluation)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,11 @@ class Seq2SeqRecogniser(Recogniser):
         self.prompt_known = prompt_known
         self.start = int(model.config.decoder_start_token_id)
         self.end = int(tokenizer.eos_token_id)
-        self.encoder_frozen = not any(p.requires_grad for p in model.get_encoder().parameters())
+
+    @cached_property
+    def encoder_frozen(self) -> bool:
+        """Nothing of the encoder is trained; what is trained is chosen before the first use."""
+        return not any(parameter.requires_grad for parameter in self.model.get_encoder().parameters())
 
     @property
     def min_input_length(self) -> int:
