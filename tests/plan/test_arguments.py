@@ -120,3 +120,16 @@ def test_a_single_process_does_not_wait():
     several = SimpleNamespace(world_size=2, main_process_first=lambda **how: turns.append(how))
     first_process_first(several)  # type: ignore[arg-type]
     assert turns == [{"local": False}]
+
+
+def test_low_rank_updates_have_a_learning_rate_of_their_own(tmp_path):
+    lora = Settings(precision="fp32", lora=True)
+    assert training_arguments({"use_cpu": True}, lora, tmp_path)[0]["learning_rate"] == 5e-4
+    assert training_arguments({"use_cpu": True, "learning_rate": 1e-3}, lora, tmp_path)[0]["learning_rate"] == 1e-3
+    assert "learning_rate" not in training_arguments({"use_cpu": True}, Settings(precision="fp32"), tmp_path)[0]
+
+
+def test_sharding_is_refused_with_low_rank_updates(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("speechtune.plan.arguments.has_gpu", lambda: True)
+    with pytest.raises(OptionError, match="--lora with --fsdp"):
+        training_arguments({"fsdp": True}, Settings(precision="fp32", lora="r=8"), tmp_path)
