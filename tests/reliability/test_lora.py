@@ -163,6 +163,7 @@ def _auto() -> Any:
         (["--lora", "targets=q_proj,v_proj"], "expected any of .* found 'v_proj'"),
         (["--lora", "targets=query"], "no linear layer is named query. There are: .*k_proj.*q_proj"),
         (["--target_language", "tur"], "--target_language trains MMS' own adapters, --lora others"),
+        (["--average_checkpoints", "2"], "--average_checkpoints mixes whole models; with --lora"),
         (["--freeze", "encoder.layer.[0-1]"], r"--freeze encoder.layer.\[0-1\]: .* Close: encoder.layers.\[0-1\]"),
         (["--freeze", "lm_head", "wav2vec2"], "nothing is left to train"),
     ],

@@ -23,12 +23,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechtune.errors import ModelError, OptionError
 from speechtune.files import read_json
-from speechtune.models.ctc.head import find_head
+from speechtune.models.ctc.head import LABEL_LAYERS
 from speechtune.options.lora import Lora
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ def add_lora(model: PreTrainedModel, lora: Lora, *, base: str, revision: str = "
     from peft import LoraConfig, inject_adapter_in_model
 
     whole = _trained_whole(model)
+    places = Counter(id(parameter) for name in whole for parameter in model.get_submodule(name).parameters())
+    if any(count > 1 for count in places.values()):
+        raise OptionError(
+            f"--lora: {model.config.model_type} has its head in two places ({', '.join(whole)}), and peft would train "
+            "two different ones.\nLeave --lora out."
+        )
     targets = [name for name in _targets(model, lora.targets) if not _is_within(name, whole)]
     if not targets:
         raise OptionError("--lora: every linear layer is frozen, so there is nothing to add to. Freeze fewer.")
@@ -84,10 +91,18 @@ def add_lora(model: PreTrainedModel, lora: Lora, *, base: str, revision: str = "
     for module in model.modules():
         if hasattr(module, _WAVLM_ATTENTION):
             setattr(module, _WAVLM_ATTENTION, _ProjectedAttention(module))
+        if hasattr(module, "running_mean"):  # a batch norm's statistics are no part of an adapter
+            module.eval()
+            setattr(module, "train", partial(_stay, module))  # noqa: B010 - mypy knows the method
     kinds = ", ".join(sorted({name.rpartition(".")[2] for name in targets}))
     also = f"; {', '.join(whole)} trained whole" if whole else ""
     name = "DoRA" if lora.dora else "LoRA"
     return f"{name}: rank {lora.r}, alpha {lora.alpha}, in {len(targets)} layers ({kinds}){also}"
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    """Replaces `train` of a module that stays as it is in evaluation."""
+    return module
 
 
 def has_lora(model: Any) -> bool:
@@ -143,10 +158,9 @@ def _is_within(name: str, modules: Iterable[str]) -> bool:
 
 def _trained_whole(model: nn.Module) -> list[str]:
     """Return the names of the modules that are trained and saved as a whole."""
-    head = find_head(model)
-    names = [name for name, module in model.named_modules() if module is head or name.endswith("enc_to_dec_proj")]
-    names += [name.rpartition(".")[0] for name in getattr(model, "new_weights", ())]
     modules = dict(model.named_modules())
+    names = [name for name in modules if name in LABEL_LAYERS or name.endswith("enc_to_dec_proj")]
+    names += [name.rpartition(".")[0] for name in getattr(model, "new_weights", ())]
     unique = [name for name in dict.fromkeys(names) if name and not _holds_layers(modules[name])]
     return [
         name

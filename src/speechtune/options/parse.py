@@ -257,4 +257,7 @@ def _lora_mistakes(values: Mapping[str, Any]) -> list[str]:
         )
     if values.get("target_language"):
         found.append("--target_language trains MMS' own adapters, --lora others: give one of them.")
+    mixes = next((name for name in ("interpolate_weights", "average_checkpoints") if values.get(name)), None)
+    if mixes is not None:
+        found.append(f"--{mixes} mixes whole models; with --lora checkpoints hold updates only. Leave one of them out.")
     return found
