@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["EditCounts", "Hypothesis", "Skipped", "Transcript", "Utterance"]
+__all__ = ["EditCounts", "Hypothesis", "Segment", "Skipped", "Transcript", "Utterance", "Word"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +118,38 @@ def _with_nan_duration(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """One word of a recording."""
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float | None = None  # 0 to 1; None where the model gives none
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech, short enough for a subtitle where its words are known."""
+
+    text: str
+    start_s: float
+    end_s: float
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """What a model recognised in one recording."""
 
     text: str
     file: str = ""
+    segments: tuple[Segment, ...] = ()
+    duration_s: float = float("nan")
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """All words with their times; empty for models that tell none."""
+        return tuple(word for segment in self.segments for word in segment.words)
 
     def __str__(self) -> str:
         return self.text

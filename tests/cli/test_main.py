@@ -145,7 +145,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         ("demo", "speechtune.demo.run:run_demo", {"output_dir": Path("runs/demo")}),
         (
             "transcribe m a.wav b.mp3 --json --encoder_context 8",
-            "speechtune.decoding.transcribe:main_transcribe",
+            "speechtune.decoding.recordings:transcribe_files",
             {"model": "m", "files": ["a.wav", "b.mp3"], "encoder_context": 8.0, "json": True},
         ),
         ("report o", "speechtune.cli.report:run", {"folders": [Path("o")]}),

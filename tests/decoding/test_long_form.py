@@ -21,6 +21,7 @@ from trained_folders import ctc_folder
 from speechtune.audio.reader import AudioReader
 from speechtune.data.dataset import BatchMaker
 from speechtune.decoding import long_form
+from speechtune.decoding.ctc_path import best_path
 from speechtune.decoding.long_form import (
     ENERGY_FRAME_S,
     MIN_ADVANCE_S,
@@ -147,7 +148,7 @@ def test_norms_over_time_see_a_window_only(tmp_path: Path, monkeypatch: pytest.M
 def test_each_frame_of_a_recording_has_one_label(seconds: float, transcriber: Transcriber):
     recogniser, samples = transcriber.recogniser, np.tile(voices(20.0), 5)[: int(seconds * RATE)]
     with torch.inference_mode():
-        labels = long_form._ctc_labels(recogniser, samples, recogniser.model)  # type: ignore[arg-type]
+        labels = best_path(recogniser, samples, recogniser.model).labels  # type: ignore[arg-type]
     assert len(labels) == num_frames(recogniser.model.config, len(samples))
 
 
@@ -160,10 +161,16 @@ def test_windows_of_each_family_have_the_frames_of_one_pass(family: str):
     recogniser: Any = SimpleNamespace(
         model=model,
         sampling_rate=rate,
-        model_input=SimpleNamespace(name=name, features=lambda s: s, pad=lambda rows: {name: rows[0][None]}),
+        blank=0,
+        model_input=SimpleNamespace(
+            name=name,
+            max_whole_s=60,
+            slices=lambda s: (len(s), lambda start, end: s[None, start:end]),
+            feature_extractor=SimpleNamespace(stride=1),
+        ),
     )
     with torch.inference_mode():
-        labels = long_form._ctc_labels(recogniser, values, model)
+        labels = best_path(recogniser, values, model).labels
         one_pass = model(torch.from_numpy(values[None])).logits[0].argmax(-1).numpy()
     assert len(labels) == len(one_pass)
     assert (labels == one_pass).mean() > 0.6  # random attention looks further than CONTEXT_S

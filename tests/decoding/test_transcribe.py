@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import audio_files
 import numpy as np
@@ -162,3 +164,80 @@ def test_a_model_that_is_not_there_is_one_message(tmp_path: Path, capsys: pytest
     assert main(["transcribe", str(tmp_path / "none"), clip(tmp_path, "a.wav")]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith(f"{tmp_path / 'none'}: no such folder")
+
+
+# ---- many recordings, to files
+
+
+def test_a_folder_becomes_files_of_several_formats_and_is_not_done_again(
+    model: str, transcriber: Transcriber, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    one, out = clip(tmp_path / "calls", "a.wav", 1), tmp_path / "out"
+    video = clip(tmp_path / "calls/may", "b.webm", 2)
+    words = ["transcribe", model, str(tmp_path / "calls"), "-o", str(out), "--format", "txt", "json", "textgrid"]
+    assert main(words) == 0
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*.*"))
+    assert names == ["a.TextGrid", "a.json", "a.txt", "may/b.TextGrid", "may/b.json", "may/b.txt"]
+    whole = json.loads((out / "may/b.json").read_text("utf-8"))
+    assert (whole["file"], whole["text"]) == (video, transcriber(video))
+    assert " ".join((out / "a.txt").read_text("utf-8").split()) == transcriber(one)
+    said = capsys.readouterr()
+    assert said.out == "" and f"transcribed 2 recordings, 1.6 s to {out}" in said.err
+
+    (out / "a.txt").write_text("mine")
+    (out / "may/b.json").unlink()
+    assert main(words) == 0
+    assert f"skipped 1 of 2 recordings: done in {out}" in capsys.readouterr().err
+    assert (out / "a.txt").read_text() == "mine" and (out / "may/b.json").is_file()
+
+
+def test_one_bad_recording_is_named_and_counted_and_the_exit_code_says_so(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    clip(tmp_path / "in", "good.wav")
+    (tmp_path / "in/bad.mp3").write_bytes(b"no audio" * 100)
+    assert main(["transcribe", model, str(tmp_path / "in"), "--output_dir", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/in/bad.mp3: " in said
+    assert "1 of 2 recordings could not be transcribed: they are named above" in said
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.txt"]
+
+
+def test_one_recording_is_printed_in_any_format_and_several_in_those_that_can_follow_each_other(
+    model: str, transcriber: Transcriber, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    paths = [clip(tmp_path, "a.wav", 1), clip(tmp_path, "b.wav", 2)]
+    assert main(["transcribe", model, paths[0], "--format", "tsv"]) == 0
+    assert lines_of(capsys.readouterr().out)[0] == "start\tend\ttext"
+    assert main(["transcribe", model, *paths, "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in lines_of(capsys.readouterr().out)]
+    assert [(row["file"], row["text"]) for row in rows] == [(path, transcriber(path)) for path in paths]
+    assert main(["transcribe", model, *paths, "--format", "srt"]) == 2
+    assert "--format srt: 2 recordings need a file each.\nGive --output_dir" in capsys.readouterr().err
+    assert main(["transcribe", model, paths[0], "--format", "srt", "vtt"]) == 2
+    assert "--format srt vtt: only one can be printed." in capsys.readouterr().err
+
+
+def test_standard_input_is_a_recording(
+    model: str, transcriber: Transcriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    path = clip(tmp_path, "a.mp3")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(Path(path).read_bytes())))
+    assert main(["transcribe", model, "-"]) == 0
+    assert capsys.readouterr().out == transcriber(path) + "\n"
+
+
+def test_steady_noise_is_no_text_unless_everything_is_recognised(model: str):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(70 * RATE).astype(np.float32)
+    data = audio_files.encode(noise, RATE, "flac")
+    assert Transcriber(model, device="cpu")(data) == ""
+    assert Transcriber(model, device="cpu", vad="none")(data) != ""
+
+
+def test_words_have_times_and_make_the_text(transcriber: Transcriber, tmp_path: Path):
+    path = clip(tmp_path, "a.wav", 3, duration_s=2.0)
+    found = transcriber.transcript(path)
+    assert " ".join(word.text for word in found.words) == found.text == " ".join(s.text for s in found.segments)
+    times = [time for word in found.words for time in (word.start_s, word.end_s)]
+    assert times == sorted(times) and times[0] >= 0 and times[-1] <= found.duration_s == 2.0
+    assert all(0 < word.confidence <= 1 for word in found.words if word.confidence is not None)

@@ -25,6 +25,8 @@ class _SmallCommand:
     takes_more: bool = False  # words of other options are passed on, as `options`
 
 
+TRANSCRIPT_FORMATS = ("txt", "srt", "vtt", "json", "jsonl", "tsv", "textgrid", "ctm")  # of decoding/formats.py
+
 SMALL_COMMANDS: dict[str, _SmallCommand] = {}
 
 
@@ -76,10 +78,25 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("runs/demo"), help="default: runs/demo")
 
 
-@_command("speechtune.decoding.transcribe:main_transcribe", "transcribe recordings with a trained model")
+@_command("speechtune.decoding.recordings:transcribe_files", "transcribe recordings with a trained model")
 def _transcribe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder of a trained model, or a name on the hub")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="recordings of any length, in any common format")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="audio or video files of any length, folders, patterns, or - for stdin"
+    )
+    parser.add_argument("-o", "--output_dir", type=Path, help="write files there; those that are there are kept")
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=TRANSCRIPT_FORMATS,
+        metavar="FORMAT",
+        help=f"{', '.join(TRANSCRIPT_FORMATS)}; several with --output_dir; default: txt",
+    )
+    parser.add_argument(
+        "--vad",
+        choices=("energy", "silero", "none"),
+        help="what finds speech: its loudness, a network (needs speechtune[vad]), or nothing; default: energy",
+    )
     parser.add_argument("--language", help="language of the recordings, for Whisper")
     parser.add_argument("--task", choices=("transcribe", "translate"), help="Whisper's task; default: transcribe")
     parser.add_argument("--target_language", help="language of the adapters to load, for MMS: tur")
@@ -93,7 +110,7 @@ def _transcribe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model_revision", help="version of the model on the hub: a branch, tag or commit")
     parser.add_argument("--token", help="for a private model; default: the token of `hf auth login`")
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--json", action="store_true", help="print an object with file and text for each recording")
 
 
 def _as_in_training(name: str) -> Callable[[str], Any]:

@@ -3,8 +3,7 @@
 `transcribe` and `evaluate` both use it, so they give the same text. A recording of up to `max_whole_s` is one pass. A
 longer one is recognised
 
-- by CTC in overlapping windows: each frame's label is taken from the window that has most context around it, and the
-  labels are collapsed once, over the whole recording;
+- by CTC in overlapping windows (`ctc_path.py`), whose labels are collapsed once, over the whole recording;
 - by Whisper in windows that start where the last finished segment ended, by the timestamps that it writes;
 - by other models in pieces that are cut at pauses.
 
@@ -20,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,20 +28,21 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from speechtune.audio.samples import Samples, signal_problem
+from speechtune.decoding.ctc_path import best_path, words_of_path
+from speechtune.decoding.segments import segments_of
+from speechtune.decoding.speech import Region, Spoken
 from speechtune.errors import ModelError
 from speechtune.models.batch import Batch
 from speechtune.models.ctc.recogniser import CtcRecogniser
-from speechtune.models.frames import input_stride
 from speechtune.models.recogniser import Recogniser, is_sharded
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
-from speechtune.types import Utterance
+from speechtune.types import Segment, Transcript, Utterance
 
-__all__ = ["cut_at_pauses", "transcribe_samples"]
+__all__ = ["cut_at_pauses", "transcribe_samples", "transcript_of"]
 
 WINDOW_S = 30.0  # longest piece of a recording that a model is given
 SEARCH_S = 5.0  # a cut is at the quietest place in the last this many seconds of a window
 ENERGY_FRAME_S = 0.05
-CONTEXT_S = 5.0  # of a CTC window on each side, of which no labels are taken
 
 # Whisper's safeguards. A generation that fails is repeated at the next temperature; the last one counts anyway.
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -58,33 +58,73 @@ UNSPACED = ("zh", "ja", "th", "lo", "my", "yue", "km")  # Whisper's languages wi
 
 
 def transcribe_samples(recogniser: Recogniser, samples: Samples, *, model: torch.nn.Module | None = None) -> str:
-    """Return the text of one recording.
+    """Return the text of one recording: `transcript_of` without times, all of it recognised."""
+    return transcript_of(recogniser, samples, model=model).text
+
+
+def transcript_of(
+    recogniser: Recogniser,
+    samples: Samples,
+    *,
+    model: torch.nn.Module | None = None,
+    speech: Sequence[Region] | None = None,
+    advance: Callable[[float], None] | None = None,
+) -> Transcript:
+    """Return text and segments of one recording.
 
     Args:
         recogniser: its model in evaluation mode.
         samples: (num_samples,), float32 or 16 bits, at the recogniser's rate.
         model: what accelerate made of the recogniser's model.
+        speech: what is recognised, of `find_speech`; None for all.
+        advance: called with seconds of audio as they are done, for progress.
 
     Raises:
         ModelError: a long recording with a model that is sharded over processes.
     """
     model = recogniser.model if model is None else model
     duration_s = len(samples) / recogniser.sampling_rate
-    if duration_s <= recogniser.model_input.max_whole_s:
-        return _transcribe_piece(recogniser, samples, model)
-    if is_sharded(model):  # all processes would have to run the same number of windows
+    is_long = duration_s > recogniser.model_input.max_whole_s
+    if is_long and is_sharded(model):  # all processes would have to run the same number of windows
         raise ModelError(
             f"A recording of {duration_s:.0f} s got into an evaluation with --fsdp, which takes "
             f"{recogniser.model_input.max_whole_s:g} s.\nEvaluate without --fsdp."
         )
-    with torch.inference_mode():
-        if isinstance(recogniser, CtcRecogniser):
-            return " ".join(recogniser.decoder(_ctc_labels(recogniser, samples, model)).split())
-        if isinstance(recogniser, Seq2SeqRecogniser) and _writes_timestamps(recogniser):
-            with recogniser.autocast():
-                return _WhisperWindows(recogniser, samples).text()
-    pieces = cut_at_pauses(samples, recogniser.sampling_rate)
-    return " ".join(text for piece in pieces if (text := _transcribe_piece(recogniser, piece, model)))
+    if speech is not None and not speech:
+        return Transcript("", duration_s=duration_s)
+    if isinstance(recogniser, CtcRecogniser):
+        with torch.inference_mode():
+            path = best_path(recogniser, samples, model, speech=speech, advance=advance)
+        text = " ".join(recogniser.decoder(path.labels).split())
+        return Transcript(text, segments=segments_of(words_of_path(recogniser, path)), duration_s=duration_s)
+    if not is_long:
+        text = _transcribe_piece(recogniser, samples, model)
+        start, end = (speech[0][0], speech[-1][1]) if speech else (0, len(samples))
+        return _in_pieces([(text, start, end)], recogniser, duration_s)
+    spoken = Spoken(samples, speech)
+    if isinstance(recogniser, Seq2SeqRecogniser) and _writes_timestamps(recogniser):
+        with torch.inference_mode(), recogniser.autocast():
+            windows = _WhisperWindows(recogniser, spoken.samples, advance)
+            pieces = [(text, spoken.place(start), spoken.place(end)) for text, start, end in windows.segments()]
+        return _in_pieces(pieces, recogniser, duration_s, separator=windows.separator)
+    pieces, at = [], 0
+    for piece in cut_at_pauses(spoken.samples, recogniser.sampling_rate):
+        bounds = spoken.place(at), spoken.place(at + len(piece))
+        pieces.append((_transcribe_piece(recogniser, piece, model), *bounds))
+        at += len(piece)
+        if advance is not None:
+            advance(len(piece) / recogniser.sampling_rate)
+    return _in_pieces(pieces, recogniser, duration_s)
+
+
+def _in_pieces(
+    pieces: Sequence[tuple[str, int, int]], recogniser: Recogniser, duration_s: float, *, separator: str = " "
+) -> Transcript:
+    """Return the transcript of texts with their first and last samples."""
+    rate = recogniser.sampling_rate
+    kept = [Segment(text, start / rate, end / rate) for text, start, end in pieces if text]
+    text = " ".join(separator.join(segment.text for segment in kept).split())
+    return Transcript(text, segments=tuple(kept), duration_s=duration_s)
 
 
 def _transcribe_piece(recogniser: Recogniser, samples: Samples, model: torch.nn.Module) -> str:
@@ -120,33 +160,6 @@ def cut_at_pauses(samples: Samples, sampling_rate: int) -> Iterator[Samples]:
     yield samples[start:]
 
 
-# ---- CTC
-
-
-def _ctc_labels(recogniser: CtcRecogniser, samples: Samples, model: torch.nn.Module) -> np.ndarray[Any, Any]:
-    """Return the most probable label of each frame, (num_frames,), as of one pass.
-
-    The input is normalised over the whole recording, and windows start at whole frames: a frame is computed from the
-    same samples as in one pass, and only what lies further away than CONTEXT_S may be missing.
-    """
-    model_input, name = recogniser.model_input, recogniser.model_input.name
-    values = torch.from_numpy(model_input.pad([model_input.features(samples)])[name])
-    stride = input_stride(recogniser.model.config)
-    units_per_s = values.shape[1] * recogniser.sampling_rate / len(samples)
-    context, hop = (int(seconds * units_per_s) // stride * stride for seconds in (CONTEXT_S, WINDOW_S - 2 * CONTEXT_S))
-    device = next(recogniser.model.parameters()).device
-    labels = []
-    for start in range(0, values.shape[1], hop):
-        left, right = max(0, start - context), start + hop + context
-        found = model(**{name: values[:, left:right].to(device)}).logits[0].argmax(-1).cpu().numpy()
-        is_last = right >= values.shape[1]
-        first = (start - left) // stride
-        labels.append(found[first:] if is_last else found[first : first + hop // stride])
-        if is_last:
-            break
-    return np.concatenate(labels)
-
-
 # ---- Whisper
 
 
@@ -177,31 +190,39 @@ class _Window:
 class _WhisperWindows:
     """Goes over one recording by the timestamps that Whisper writes."""
 
-    def __init__(self, recogniser: Seq2SeqRecogniser, samples: Samples) -> None:
+    def __init__(
+        self, recogniser: Seq2SeqRecogniser, samples: Samples, on_advance: Callable[[float], None] | None = None
+    ) -> None:
         self.recogniser = recogniser
         self.samples = samples
+        self.on_advance = on_advance
         self.generation: Any = recogniser.model.generation_config
         self.device = next(recogniser.model.parameters()).device
         self.first_timestamp = self.generation.no_timestamps_token_id + 1
         self.detected: str | None = None  # token of the language, where none is given
 
-    def text(self) -> str:
+    @property
+    def separator(self) -> str:
+        language = str(self.detected or getattr(self.generation, "language", None) or "").strip("<|>")
+        return "" if language in UNSPACED else " "
+
+    def segments(self) -> Iterator[tuple[str, int, int]]:
+        """Yield the text of each segment with its first and last sample."""
         rate, start = self.recogniser.sampling_rate, 0
-        texts: list[str] = []
         while start < len(self.samples):
             piece = next(cut_at_pauses(self.samples[start:], rate))
             advance = len(piece)
             if signal_problem(piece, rate) not in ("silent", "too_short"):
-                texts_of_window, advance_s = self._segments(self._recognised(piece))
-                texts += texts_of_window
+                found, advance_s = self._segments(self._recognised(piece), len(piece) / rate)
+                for text, start_s, end_s in found:
+                    yield text, start + int(start_s * rate), start + int(end_s * rate)
                 advance = min(advance, int(advance_s * rate)) if advance_s >= MIN_ADVANCE_S else advance
             start += advance
-        language = str(self.detected or getattr(self.generation, "language", None) or "").strip("<|>")
-        separator = "" if language in UNSPACED else " "
-        return " ".join(separator.join(texts).split())
+            if self.on_advance is not None:
+                self.on_advance(advance / rate)
 
-    def _segments(self, window: _Window | None) -> tuple[list[str], float]:
-        """Return the texts of a window's finished segments, and where the last one ends; 0.0 means the window's end.
+    def _segments(self, window: _Window | None, duration_s: float) -> tuple[list[tuple[str, float, float]], float]:
+        """Return text, start and end of a window's finished segments, and where the last ends; 0.0 is the window's end.
 
         A window without two timestamps in a row, or that ends with one, is finished as a whole.
         """
@@ -210,12 +231,22 @@ class _WhisperWindows:
         starts = [i + 1 for i in range(len(tokens) - 1) if is_time[i] and is_time[i + 1]]
         end_s = 0.0
         if starts and is_time[-2:] != [False, True]:
-            end_s = (tokens[starts[-1] - 1] - self.first_timestamp) * TIMESTAMP_S
+            end_s = self._seconds(tokens[starts[-1] - 1])
             if end_s >= MIN_ADVANCE_S:
                 tokens = tokens[: starts[-1]]
         bounds = [0, *starts, len(tokens)]
-        texts = [self._decoded(tokens[i:j]) for i, j in itertools.pairwise(bounds)]
-        return [text for text in texts if text], end_s
+        segments: list[tuple[str, float, float]] = []
+        at_s = 0.0
+        for i, j in itertools.pairwise(bounds):
+            times_s = [self._seconds(token) for token in tokens[i:j] if self._is_timestamp(token)]
+            start_s = times_s[0] if times_s and self._is_timestamp(tokens[i]) else at_s
+            at_s = min(times_s[-1] if times_s and self._is_timestamp(tokens[j - 1]) else duration_s, duration_s)
+            if text := self._decoded(tokens[i:j]):
+                segments.append((text, min(start_s, at_s), at_s))
+        return segments, end_s
+
+    def _seconds(self, timestamp: int) -> float:
+        return (timestamp - self.first_timestamp) * TIMESTAMP_S
 
     def _recognised(self, piece: Samples) -> _Window | None:
         """Return what is said in a piece of at most 30 s, None for no speech."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from json import dumps
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from speechtune.audio.decode import load_audio
-from speechtune.errors import AudioError, OptionError
+from speechtune.audio.samples import Samples, quantise
+from speechtune.errors import OptionError
 from speechtune.options.table import Settings
-from speechtune.terminal.formatting import visible
+from speechtune.types import Transcript
 
-__all__ = ["Transcriber", "main_transcribe"]
+__all__ = ["Transcriber"]
 
 
 class Transcriber:
@@ -21,6 +21,7 @@ class Transcriber:
     Args:
         model: folder or hub name.
         device: "cpu", "cuda", or None for the best available.
+        vad: where speech is looked for: "energy", "silero", or "none" to recognise all.
         options: others of Settings: `language` and `task` for Whisper, `target_language` for MMS adapters.
 
     Raises:
@@ -28,11 +29,14 @@ class Transcriber:
         OptionError: there is no such device.
     """
 
-    def __init__(self, model: str, *, device: str | None = None, **options: Any) -> None:
+    def __init__(self, model: str, *, device: str | None = None, vad: str = "energy", **options: Any) -> None:
         import torch
 
+        from speechtune.decoding.speech import check_detector
         from speechtune.models.opening import open_recogniser
 
+        check_detector(vad)
+        self.vad = vad
         best = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self.device = torch.device(device or best)
@@ -48,37 +52,31 @@ class Transcriber:
         Raises:
             AudioError: it can't be read.
         """
-        from speechtune.decoding.long_form import transcribe_samples
+        return self.transcript(audio).text
 
+    def transcript(self, audio: str | bytes) -> Transcript:
+        """Return text, segments and words of one recording.
+
+        Raises:
+            AudioError: it can't be read.
+        """
         name = audio if isinstance(audio, str) else ""
-        return transcribe_samples(self.recogniser, load_audio(audio, self.recogniser.sampling_rate, name=name))
+        return replace(self.recognise(self.load(audio)), file=name)
 
+    def load(self, audio: str | bytes, *, name: str = "") -> Samples:
+        """Return the samples of a recording as `recognise` takes them; as 16 bits, like those of training."""
+        name = name or (audio if isinstance(audio, str) else "")
+        return quantise(load_audio(audio, self.recogniser.sampling_rate, name=name))
 
-def main_transcribe(model: str, files: Sequence[str], *, json: bool = False, **options: Any) -> int:
-    """Print the text of each file on its own line; a file that can't be read is named, and the next one follows.
+    def recognise(self, samples: Samples, *, advance: Callable[[float], None] | None = None) -> Transcript:
+        """Return the transcript of samples.
 
-    Args:
-        model: folder or hub name.
-        files: recordings.
-        json: print one JSON object a line instead.
-        options: of Settings, as Transcriber takes them.
+        Args:
+            samples: (num_samples,), at the recogniser's rate.
+            advance: called with the seconds of audio that are done, after each window.
+        """
+        from speechtune.decoding.long_form import transcript_of
+        from speechtune.decoding.speech import find_speech
 
-    Returns:
-        Exit code: 0, or 2 where a file could not be read.
-    """
-    transcriber = Transcriber(model, **options)
-    failed = 0
-    for path in map(str, files):
-        try:
-            text = transcriber(path)
-        except AudioError as error:
-            failed += 1
-            print(visible(str(error)), file=sys.stderr)
-            continue
-        if json:
-            line = visible(dumps({"file": path, "text": text}, ensure_ascii=False), written="\\u{:04x}")
-        else:
-            name = visible(path).replace("\n", "[U+000A]")
-            line = visible(text) if len(files) == 1 else f"{name}\t{visible(text)}"
-        print(line, flush=True)
-    return 2 if failed else 0
+        speech = find_speech(samples, self.recogniser.sampling_rate, detector=self.vad)
+        return transcript_of(self.recogniser, samples, speech=speech, advance=advance)

@@ -8,6 +8,7 @@ Legend: B utterances, T samples or frames of the longest, F mel bins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ __all__ = ["FbankInput", "MelInput", "ModelInput", "WaveformInput", "input_for"]
 
 Array = NDArray[np.float32]
 
+BLOCK_SAMPLES = 1 << 20
 MAX_WHOLE_S = 60.0  # longest recording that goes through a CTC encoder in one piece: attention's memory is quadratic
 
 
@@ -72,6 +74,14 @@ class ModelInput:
                 row[length:] = 0
         return padded
 
+    def slices(self, samples: Samples) -> tuple[int, Callable[[int, int], Array]]:
+        """Return the length of a long recording's input, and a function that returns any part of it.
+
+        The function takes start and end and returns (1, T, ...), normalised over the whole recording.
+        """
+        values = self.pad([self.features(samples)])[self.name]
+        return values.shape[1], lambda start, end: values[:, start:end]
+
     def _write(self, values: Any, row: Array) -> None:
         """Write a recording's features into its row of the batch."""
         row[:] = values
@@ -95,6 +105,22 @@ class WaveformInput(ModelInput):
 
     def features(self, samples: Samples) -> Samples:
         return samples
+
+    def slices(self, samples: Samples) -> tuple[int, Callable[[int, int], Array]]:
+        """As ModelInput.slices; parts are normalised when they are asked for, so no float copy of the whole is made."""
+        scale = 1 / FULL_SCALE if samples.dtype == np.int16 else 1.0
+        mean, deviation = 0.0, 1.0
+        if self.do_normalize:
+            blocks = [samples[start : start + BLOCK_SAMPLES] for start in range(0, len(samples), BLOCK_SAMPLES)]
+            mean = scale * sum(float(block.sum(dtype=np.float64)) for block in blocks) / len(samples)
+            squares = sum(float(((block * scale - mean) ** 2).sum(dtype=np.float64)) for block in blocks)
+            deviation = math.sqrt(squares / len(samples) + 1e-7)
+
+        def part(start: int, end: int) -> Array:
+            values = samples[None, start:end].astype(np.float32) * np.float32(scale)
+            return (values - np.float32(mean)) / np.float32(deviation)
+
+        return len(samples), part
 
     def _write(self, values: Samples, row: Array) -> None:
         """Normalise the samples in place in the batch, while they are in the CPU's cache."""

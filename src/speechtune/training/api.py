@@ -52,7 +52,7 @@ class Model:
         return Transcriber(self.name, device=self.device, **{key: getattr(options.config, key) for key in self.options})
 
     def transcribe(self, audio: str | Path | bytes) -> Transcript:
-        """Recognise one recording of any length.
+        """Recognise one recording of any length: `.text`, `.segments`, `.words`.
 
         Args:
             audio: path of an audio or video file, or the bytes of one.
@@ -62,7 +62,7 @@ class Model:
             ModelError: the model can't be loaded.
         """
         source = audio if isinstance(audio, bytes) else str(audio)
-        return Transcript(text=self._transcriber(source), file="" if isinstance(source, bytes) else source)
+        return self._transcriber.transcript(source)
 
 
 def load(name: str | Path, *, device: str | None = None, **options: Any) -> Model:
