@@ -155,9 +155,10 @@ def test_each_frame_of_a_recording_has_one_label(seconds: float, transcriber: Tr
 @pytest.mark.parametrize("family", tiny_families.FAMILIES)
 def test_windows_of_each_family_have_the_frames_of_one_pass(family: str):
     model = tiny_families.tiny_model(family)
-    is_bert = model.config.model_type == "wav2vec2-bert"
-    name, rate = ("input_features", 10) if is_bert else ("input_values", 400)
-    values = np.random.default_rng(0).standard_normal((73 * rate + 7, *([16] if is_bert else []))).astype(np.float32)
+    name = model.main_input_name
+    is_mel = name == "input_features"
+    rate = 400 if not is_mel else 10 if model.config.model_type == "wav2vec2-bert" else 100
+    values = np.random.default_rng(0).standard_normal((73 * rate + 7, *([16] if is_mel else []))).astype(np.float32)
     recogniser: Any = SimpleNamespace(
         model=model,
         sampling_rate=rate,

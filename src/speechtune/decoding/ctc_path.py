@@ -14,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from speechtune.audio.samples import Samples
+from speechtune.decoding.alignment import Emissions
 from speechtune.decoding.speech import Region
-from speechtune.models.ctc.recogniser import CtcRecogniser
+from speechtune.models.ctc.recogniser import CtcRecogniser, GreedyDecoder
 from speechtune.models.frames import input_stride, num_frames
 from speechtune.types import Word
 
-__all__ = ["CONTEXT_S", "WINDOW_S", "LabelPath", "best_path", "log_probs", "words_of_path"]
+__all__ = ["CONTEXT_S", "WINDOW_S", "LabelPath", "best_path", "emissions", "words_of_path"]
 
 WINDOW_S = 30.0
+PIECE_START = "\u2581"  # of pieces that start a word
 CONTEXT_S = 5.0  # of a window on each side, of which no frames are taken
 
 
@@ -66,14 +68,26 @@ def best_path(
     return path
 
 
-def log_probs(recogniser: CtcRecogniser, samples: Samples, model: torch.nn.Module) -> tuple[NDArray[np.float32], float]:
-    """Return the log probability of each label at each frame, (num_frames, num_labels), and a frame's seconds."""
-    parts = [
-        logits.float().log_softmax(-1).cpu().numpy()
-        for _, logits in _windows(recogniser, samples, model, None)
-        if logits is not None
-    ]
-    return np.concatenate(parts), _frame_s(recogniser)
+def emissions(
+    recogniser: CtcRecogniser,
+    samples: Samples,
+    model: torch.nn.Module,
+    *,
+    labels: Sequence[int],
+    advance: Callable[[float], None] | None = None,
+) -> Emissions:
+    """Return the log probabilities of these labels at each frame, (num_frames, len(labels)), and those of the best."""
+    chosen = torch.tensor(labels, device=next(recogniser.model.parameters()).device)
+    parts: list[NDArray[np.float32]] = []
+    best: list[NDArray[np.float32]] = []
+    for _, logits in _windows(recogniser, samples, model, None):
+        assert logits is not None
+        log_probs = logits.float().log_softmax(-1)
+        parts.append(log_probs.index_select(-1, chosen).cpu().numpy())
+        best.append(log_probs.amax(-1).cpu().numpy())
+        if advance is not None:
+            advance(sum(map(len, best)) * _frame_s(recogniser))
+    return Emissions(np.concatenate(parts), np.concatenate(best), _frame_s(recogniser))
 
 
 def words_of_path(recogniser: CtcRecogniser, path: LabelPath) -> list[Word]:
@@ -81,9 +95,10 @@ def words_of_path(recogniser: CtcRecogniser, path: LabelPath) -> list[Word]:
 
     Where labels are phones, each phone is a word.
     """
-    decoder, labels = recogniser.decoder, path.labels
+    labels = path.labels
     if not len(labels):
         return []
+    spelling = _Spelling(recogniser)
     first = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
     last = np.append(first[1:], len(labels))
     best = np.maximum.reduceat(path.probabilities, first)
@@ -91,23 +106,41 @@ def words_of_path(recogniser: CtcRecogniser, path: LabelPath) -> list[Word]:
     letters: list[tuple[str, int, int, float]] = []
 
     def close() -> None:
-        if text := "".join(letter for letter, *_ in letters):
+        if letters:
+            text = "".join(letter for letter, *_ in letters)
             confidence = float(np.exp(np.mean([np.log(max(p, 1e-9)) for *_, p in letters])))
             start_s, end_s = letters[0][1] * path.frame_s, letters[-1][2] * path.frame_s
-            words.append(Word(text.lower() if decoder.lower else text, start_s, end_s, confidence))
+            words.append(Word(text, start_s, end_s, confidence))
         letters.clear()
 
     for start, end, p in zip(first.tolist(), last.tolist(), best.tolist(), strict=True):
         label = int(labels[start])
         if label == recogniser.blank:
             continue
-        token = str(decoder.tokens[label])
-        if decoder.joint or token.isspace():
+        text, is_start = spelling(label)
+        if is_start:
             close()
-        if not token.isspace():
-            letters.append((token, start, end, p))
+        if text:
+            letters.append((text, start, end, p))
     close()
     return words
+
+
+class _Spelling:
+    """What a label writes, and whether a word starts with it, or after it if it writes nothing."""
+
+    def __init__(self, recogniser: CtcRecogniser) -> None:
+        self._tokenizer, self._decoder = recogniser.tokenizer, recogniser.decoder
+
+    def __call__(self, label: int) -> tuple[str, bool]:
+        if isinstance(self._decoder, GreedyDecoder):
+            text = str(self._decoder.tokens[label])
+            text = text.lower() if self._decoder.lower else text
+            return text.strip(), bool(self._decoder.joint) or text.isspace()
+        if label in self._tokenizer.all_special_ids:
+            return "", False
+        text = str(self._tokenizer.convert_ids_to_tokens(label) or "")
+        return text.removeprefix(PIECE_START), text.startswith(PIECE_START)
 
 
 def _windows(
@@ -157,8 +190,10 @@ def _frame_s(recogniser: CtcRecogniser) -> float:
     stride = input_stride(recogniser.model.config)
     if recogniser.model_input.name == "input_values":
         return stride / recogniser.sampling_rate
-    hop_s = 0.01 * int(getattr(recogniser.model_input.feature_extractor, "stride", 1))  # mel frames, stacked
-    return stride * hop_s
+    extractor = recogniser.model_input.feature_extractor
+    hop_s = getattr(extractor, "hop_length", 160) / recogniser.sampling_rate
+    # The feature extractor of wav2vec2-bert and that of Granite stack mel frames
+    return stride * hop_s * int(getattr(extractor, "stride", getattr(extractor, "frame_stacking", 1)))
 
 
 def _frame(sample: int, recogniser: CtcRecogniser, frame_s: float) -> int:

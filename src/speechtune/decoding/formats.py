@@ -12,15 +12,19 @@ from collections.abc import Callable, Iterable, Sequence
 
 from speechtune.types import Segment, Transcript, Word
 
-__all__ = ["FORMATS", "NEEDS_TIMES", "PER_LINE", "written"]
+__all__ = ["FORMATS", "PER_LINE", "ending_of", "written"]
 
 LINE_WIDTH = 42  # characters of a subtitle's line
-MAX_LINE_S = 7.0
 
 
 def written(transcript: Transcript, kind: str) -> str:
     """Return a transcript in one of FORMATS, with a line feed at its end."""
     return FORMATS[kind](transcript)
+
+
+def ending_of(kind: str) -> str:
+    """Return the usual ending of a format's files."""
+    return "TextGrid" if kind == "textgrid" else kind
 
 
 def _txt(transcript: Transcript) -> str:
@@ -165,5 +169,4 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
     "txt": _txt, "srt": _srt, "vtt": _vtt, "json": _json, "jsonl": _jsonl, "tsv": _tsv, "textgrid": _textgrid,
     "ctm": _ctm,
 }  # fmt: skip
-NEEDS_TIMES = frozenset(FORMATS) - {"txt"}
 PER_LINE = ("txt", "jsonl", "ctm")  # of several recordings, these can follow each other in one stream

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from speechtune.audio.samples import Samples
-from speechtune.decoding.formats import PER_LINE, written
+from speechtune.decoding.formats import PER_LINE, ending_of, written
 from speechtune.decoding.sources import STDIN, Source, find_sources
 from speechtune.decoding.transcribe import Transcriber
 from speechtune.errors import AudioError, OptionError, SpeechtuneError
@@ -67,7 +67,7 @@ def transcribe_files(
         raise OptionError("--json prints to stdout. With --output_dir give --format json.")
 
     def paths(source: Source) -> list[Path]:
-        return [output_dir / f"{source.output}.{_ending(kind)}" for kind in format]
+        return [output_dir / f"{source.output}.{ending_of(kind)}" for kind in format]
 
     def write(source: Source, transcript: Transcript) -> None:
         with explain_write_errors("transcripts", output_dir):
@@ -80,10 +80,6 @@ def transcribe_files(
     with explain_write_errors("transcripts", output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     return _transcribe(model, waiting, write, options, summary=f" to {output_dir}") if waiting else 0
-
-
-def _ending(kind: str) -> str:
-    return "TextGrid" if kind == "textgrid" else kind
 
 
 def _check_printable(formats: Sequence[str], num_sources: int) -> None:
