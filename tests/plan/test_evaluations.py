@@ -86,6 +86,9 @@ def test_a_further_set_that_is_missing_twice_or_trained_on_is_a_message(model: P
         plan_for(model, corpus, "--also_evaluate", "::train")
     with pytest.raises(OptionError, match="--also_evaluate: this run evaluates nothing"):
         plan_for(model, corpus, "--also_evaluate", "::validation", "--do_eval", "false")
+    with pytest.raises(OptionError, match="--interpolate_weights: this run trains nothing"):
+        plan_for(model, corpus, "--do_train", "false", "--interpolate_weights", "0.5")
+    assert plan_for(model, corpus, "--do_eval", "false", "--interpolate_weights", "0.5").further == ()
 
 
 def test_weights_are_chosen_on_the_validation_split_and_never_on_the_test_split(model: Path, corpus: Path):

@@ -42,11 +42,7 @@ def add_evaluations(
     """
     settings = plan.settings
     if not (plan.do_train and plan.do_eval):
-        asked = [name for name in ("baseline", "also_evaluate") if getattr(settings, name)]
-        asked += ["interpolate_weights"] if len(settings.interpolate_weights or ()) > 1 else []
-        asked += ["average_checkpoints"] if settings.average_checkpoints else []
-        if asked and plan.do_train:
-            raise OptionError(f"--{asked[0]}: this run evaluates nothing. Give --do_eval too, or leave it out.")
+        _check_unused(plan)
         return plan
     training = _training_rows(corpus, settings)
     further: list[RunPlan] = []
@@ -70,6 +66,18 @@ def add_evaluations(
         selection=selection,
         notes=(*plan.notes, *(text for text in notes if text)),
     )
+
+
+def _check_unused(plan: RunPlan) -> None:
+    """Check that nothing was asked for that needs a training and its evaluation; one mixture needs no evaluation."""
+    names = ("baseline", "also_evaluate", "average_checkpoints", "interpolate_weights")
+    asked = [name for name in names if getattr(plan.settings, name)]
+    if not plan.do_train and asked:
+        raise OptionError(f"--{asked[0]}: this run trains nothing. Leave it out.")
+    if len(plan.settings.interpolate_weights or ()) == 1:
+        asked.remove("interpolate_weights")
+    if asked:
+        raise OptionError(f"--{asked[0]}: this run evaluates nothing. Give --do_eval too, or leave it out.")
 
 
 # ---- the starting model
