@@ -11,7 +11,7 @@ from speechtune.options.help import option_help
 from speechtune.options.option import own_options
 from speechtune.options.training_arguments import training_options
 
-COMMANDS = ["train", "plan", "script", "evaluate", "doctor", "vocab"]
+COMMANDS = ["train", "plan", "script", "evaluate", "doctor", "vocab", "lm tune"]
 
 
 def help_of(command: Any, monkeypatch: pytest.MonkeyPatch, columns: int = 100, **how: Any) -> str:

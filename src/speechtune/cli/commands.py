@@ -68,7 +68,8 @@ def _command(
     target: str, summary: str, *, takes_more: bool = False
 ) -> Callable[[Callable[[argparse.ArgumentParser], None]], None]:
     def add(function: Callable[[argparse.ArgumentParser], None]) -> None:
-        SMALL_COMMANDS[function.__name__.strip("_")] = _SmallCommand(summary, target, function, takes_more)
+        name = function.__name__.strip("_").replace("_", " ")
+        SMALL_COMMANDS[name] = _SmallCommand(summary, target, function, takes_more)
 
     return add
 
@@ -188,3 +189,42 @@ def _cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clear", nargs="*", choices=(*PARTS, "arena", "all"), metavar="PART", help=f"remove {', '.join(PARTS)} or all"
     )
+
+
+@_command("speechtune.cli.lm:build", "build an n-gram language model of text, or of a corpus' transcripts")
+def _lm_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "texts", metavar="TEXT", nargs="*", help="files with a sentence a line, plain or .gz; - is stdin"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="ARPA file to write: lm.arpa or lm.arpa.gz")
+    parser.add_argument("--order", type=_from_to(1, 6), default=4, help="words of the longest n-gram; default: 4")
+    parser.add_argument(
+        "--prune",
+        type=_from_to(0, 10**9),
+        nargs="+",
+        metavar="N",
+        help="remove n-grams that occur N times or less: 0 0 1",
+    )
+    parser.add_argument("--characters", action="store_true", help="n-grams of characters instead of words")
+    parser.add_argument("--model", metavar="FOLDER", help="trained folder: its normalisation of text is used")
+    parser.add_argument("--chars_to_ignore", nargs="+", help="characters to remove from the text")
+    parser.add_argument("--keep_case", action="store_true", help="do not convert the text to lower case")
+    parser.add_argument("--language", help="language of the text, for lower case")
+    parser.add_argument("--dataset_name", help="corpus whose training transcripts are text too")
+    parser.add_argument("--dataset_config_name", help="part of the corpus, usually a language")
+    parser.add_argument("--train_split_name", help="splits to read, joined by +; default: train")
+    parser.add_argument("--text_column_name", help="column of the transcripts")
+    parser.add_argument("--corpora_dir", help="folder to search for corpora")
+    parser.add_argument("--cache_dir", help="default: $SPEECHTUNE_CACHE or ~/.cache/speechtune")
+
+
+def _from_to(low: int, high: int) -> Callable[[str], int]:
+    """Return argparse's type for whole numbers of a range."""
+
+    def whole_number(word: str) -> int:
+        number = int(word)
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low:,} to {high:,}, found {word!r}")
+        return number
+
+    return whole_number

@@ -36,6 +36,7 @@ OPTION_COMMANDS: dict[Command, str] = {
     "plan": "speechtune.cli.plan:run",
     "doctor": "speechtune.doctor.doctor:run",
     "vocab": "speechtune.cli.vocab:run",
+    "lm tune": "speechtune.training.lm_tune:run",
 }
 COMMANDS = {
     "demo": SMALL_COMMANDS["demo"].summary,
@@ -44,6 +45,7 @@ COMMANDS = {
     "train": "fine-tune a model on a corpus",
     "evaluate": "evaluate a model on a corpus",
     **{name: command.summary for name, command in SMALL_COMMANDS.items() if name != "demo"},
+    "lm tune": "find the weights of a language model for a trained model, on a validation split",
     "vocab": "make a tokenizer from the text of a corpus",
 }
 
@@ -113,6 +115,8 @@ def _is_first() -> bool:
 
 def _speechtune(argv: Sequence[str]) -> int | None:
     name, rest = (argv[0], argv[1:]) if argv else ("--help", ())
+    if f"{name} {' '.join(rest[:1])}" in COMMANDS:  # lm build
+        name, rest = f"{name} {rest[0]}", rest[1:]
     if name in SMALL_COMMANDS:
         result = _call(SMALL_COMMANDS[name].target, **parse_small(name, rest))
         if isinstance(result, int):

@@ -35,7 +35,7 @@ __all__ = ["Evaluation", "recognise_split", "write_evaluation"]
 
 log = logging.getLogger("speechtune")
 
-SUMS = ("hypotheses", "skipped", "loss_sum", "loss_items", "infinite_losses", "nan_losses", "audio_s")
+SUMS = ("hypotheses", "unaided", "skipped", "loss_sum", "loss_items", "infinite_losses", "nan_losses", "audio_s")
 
 
 @dataclass(repr=False)
@@ -44,6 +44,8 @@ class Evaluation:
 
     Args:
         hypotheses: one an utterance.
+        unaided: what the model alone writes, where a language model or hot words helped to choose the hypotheses; not
+            of recordings that were recognised window by window.
         skipped: utterances that were not recognised because their audio could not be read.
         loss_sum, loss_items: of utterances with a finite loss.
         infinite_losses: utterances that CTC can't emit (more labels than frames).
@@ -55,6 +57,7 @@ class Evaluation:
     """
 
     hypotheses: list[Hypothesis] = field(default_factory=list)
+    unaided: list[Hypothesis] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     loss_sum: float = 0.0
     loss_items: int = 0
@@ -80,7 +83,7 @@ class Evaluation:
         rows = [Hypothesis.from_json(row) for row in read_jsonl(folder / hypotheses_file)]
         results = read_json(folder / results_file)
         known_s = math.fsum(row.duration_s for row in rows if not math.isnan(row.duration_s))
-        return cls(rows, audio_s=known_s, results=results, suffix=suffix)
+        return cls(hypotheses=rows, audio_s=known_s, results=results, suffix=suffix)
 
     @property
     def name(self) -> str:
@@ -145,6 +148,24 @@ class Evaluation:
                 "interval": {"unit": bounds.unit, "groups": bounds.groups},
             }
         return table
+
+    def without_help(self) -> Evaluation:
+        """Return the evaluation of what the model alone writes, of the same utterances."""
+        return Evaluation(self.unaided, audio_s=self.audio_s, runtime_s=self.runtime_s, forms=self.forms)
+
+    def gain(self) -> dict[str, Any]:
+        """Return the difference in WER to what the model alone writes, with its paired 95 % interval."""
+        from speechtune.evaluation.significance import paired_bootstrap
+
+        alone = {h.id: h for h in self.unaided}
+        pairs = [(alone[h.id], h) for h in self.hypotheses if h.id in alone]
+        found = paired_bootstrap(
+            [before.words.edits for before, _ in pairs],
+            [after.words.edits for _, after in pairs],
+            [after.words.reference_length for _, after in pairs],
+            speakers=[after.speaker or None for _, after in pairs],
+        )
+        return asdict(found)
 
     def score(self, metric: str) -> dict[str, Any] | None:
         """Return one metric of `results`: rate and counts, or the rate alone as `Trainer` writes it, or None."""
@@ -212,6 +233,8 @@ def recognise_split(
     result, rows = _gathered(result, rows)
     order = sorted(range(len(rows)), key=rows.__getitem__)
     result.hypotheses = [result.hypotheses[i] for i in order]
+    place = {hypothesis.id: i for i, hypothesis in enumerate(result.hypotheses)}
+    result.unaided.sort(key=lambda hypothesis: place[hypothesis.id])
     result.forms = {"words": recogniser.words_of, "phones": recogniser.phones_of}
     result.runtime_s = time.perf_counter() - start
     return result
@@ -226,24 +249,27 @@ def _score(
     words_of: Callable[[str], str],
     with_loss: bool,
 ) -> None:
+    def scored(utterance: Utterance, reference: str, text: str) -> Hypothesis:
+        hypothesis = " ".join(normalise(text).split())
+        return Hypothesis(
+            id=utterance.id,
+            reference=reference,
+            hypothesis=hypothesis,
+            words=word_edits(words_of(reference), words_of(hypothesis)),
+            characters=character_edits(reference, hypothesis),
+            duration_s=utterance.duration_s,
+            file=utterance.file,
+            speaker=utterance.speaker,
+        )
+
     utterances = [*batch.utterances, *(item.utterance for item in batch.long)]
     references = [*batch.texts, *(item.text for item in batch.long)]
     for utterance, reference, output in zip(utterances, references, recognised, strict=True):
         if isinstance(normalise, ScoreNormaliser):
             reference = normalise(utterance.text)
-        hypothesis = " ".join(normalise(output.text).split())
-        result.hypotheses.append(
-            Hypothesis(
-                id=utterance.id,
-                reference=reference,
-                hypothesis=hypothesis,
-                words=word_edits(words_of(reference), words_of(hypothesis)),
-                characters=character_edits(reference, hypothesis),
-                duration_s=utterance.duration_s,
-                file=utterance.file,
-                speaker=utterance.speaker,
-            )
-        )
+        result.hypotheses.append(scored(utterance, reference, output.text))
+        if output.unaided is not None:
+            result.unaided.append(scored(utterance, reference, output.unaided))
         if output.loss == math.inf:
             result.infinite_losses += 1
         elif output.loss == output.loss:

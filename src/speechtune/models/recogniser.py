@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,11 +33,16 @@ class Recognised:
         text: as the tokenizer decodes it.
         loss: summed over its labels or tokens; nan where it has none, inf where CTC can't emit them.
         num_items: what `loss` is divided by in the corpus' mean loss; 0 without labels.
+        unaided: what the model alone writes, where `text` is chosen with a language model or hot words.
+        evidence: what a search chooses from, where the recogniser keeps it: of CTC the log probabilities of its frames,
+            (num_frames, num_labels) in float16; else the texts of the beams with their log probabilities.
     """
 
     text: str
     loss: float
     num_items: int
+    unaided: str | None = None
+    evidence: Any = None
 
 
 class Recogniser(ABC):
@@ -50,6 +55,7 @@ class Recogniser(ABC):
     """
 
     kind: str
+    keeps_evidence = False  # to try several searches on one recognition
     max_labels: int | None = None  # longest label sequence that a decoder takes
     max_duration_s: float | None = None  # longest recording that can be trained on
     has_new_head = False  # its output layer starts from random weights

@@ -41,6 +41,12 @@ _ABOUT: dict[Command, tuple[str, str]] = {
         "--dataset_name CORPUS [...]",
         "Check a corpus as training would read it: what is unusable, and why. Trains nothing.",
     ),
+    "lm tune": (
+        "MODEL --lm FILE --dataset_name CORPUS [...]",
+        "Find the weights of an n-gram language model for a trained model: those with the fewest wrong words on the"
+        " validation split. They are written to lm.json beside the language model, which is copied into the model's"
+        " folder. Takes the options of `speechtune evaluate`.",
+    ),
     "vocab": (
         "--dataset_name CORPUS --output_dir FOLDER [...]",
         "Make a character tokenizer from the training text of a corpus. Streaming needs one before it starts.",

@@ -61,7 +61,8 @@ class Option:
     def belongs_to(self, command: Command) -> bool:
         """Return whether `command` takes this option."""
         names = self.commands.split()
-        return command in names or (command in ("plan", "script") and "train" in names)
+        also = {"plan": "train", "script": "train", "lm tune": "evaluate"}.get(command)
+        return command in names or also in names
 
     @property
     def kinds(self) -> frozenset[str]:

@@ -33,6 +33,7 @@ _RIVALS = (
 _REQUIRED: dict[Command, tuple[str, ...]] = {
     **dict.fromkeys(("train", "plan", "script"), ("model_name_or_path", "dataset_name", "output_dir")),
     "evaluate": ("model_name_or_path", "dataset_name"),
+    "lm tune": ("model_name_or_path", "lm", "dataset_name"),
     "doctor": ("dataset_name",),
     "vocab": ("dataset_name", "output_dir"),
 }
@@ -118,7 +119,7 @@ def _take_positionals(words: Words, command: Command) -> Path | None:
     for word in words.positionals:
         if recipe is None and word.endswith((".json", ".yaml", ".yml")):
             recipe = Path(word)
-        elif command == "evaluate" and all(given.name != "model_name_or_path" for given in words.given):
+        elif command in ("evaluate", "lm tune") and all(given.name != "model_name_or_path" for given in words.given):
             words.given.append(Given("model_name_or_path", word, "the model"))
         elif not word.strip():
             words.mistakes.append("a word of spaces: does a line of the command end in a backslash and a space?")
@@ -131,7 +132,7 @@ def _knows(command: Command, name: str) -> bool:
     name = OLD_NAMES[name].to or name if name in OLD_NAMES else name
     if name in own_options():
         return own_options()[name].belongs_to(command)
-    return command in ("train", "plan", "script", "evaluate") or name == "output_dir"
+    return command in ("train", "plan", "script", "evaluate", "lm tune") or name == "output_dir"
 
 
 def _owner(name: str) -> Command:
@@ -181,8 +182,10 @@ def _imply(command: Command, values: dict[str, Any]) -> None:
     if command in ("train", "plan"):
         values.setdefault("do_train", True)
         values.setdefault("do_eval", True)
-    elif command == "evaluate":
+    elif command in ("evaluate", "lm tune"):
         values |= {"do_train": False, "do_eval": True}
+        if command == "lm tune":
+            values.setdefault("eval_split_name", "validation")
         values.setdefault("output_dir", _evaluation_folder(values))
     best = str(values.get("metric_for_best_model")).removeprefix("eval_")
     if best in METRICS:

@@ -22,8 +22,9 @@ __all__ = ["METRICS", "SECRET_OPTIONS", "Command", "Family", "Kind", "Options", 
 
 Kind = Literal["ctc", "ctc_streaming", "ctc_adapter", "seq2seq"]  # one for each of the original scripts
 Family = Literal["ctc", "seq2seq"]  # what a model is
-# "script": an original script's name was called. "plan" and "script" take the options of "train".
-Command = Literal["train", "plan", "script", "evaluate", "doctor", "vocab"]
+# "script": an original script's name was called. "plan" and "script" take the options of "train", "lm tune" those of
+# "evaluate".
+Command = Literal["train", "plan", "script", "evaluate", "doctor", "vocab", "lm tune"]
 
 # A metric is a file of evaluation/metrics/. They are listed, not imported, so a new one is an option at once.
 METRICS = tuple(
@@ -79,6 +80,7 @@ _training = partial(_option, "Training")
 _batches = partial(_option, "Batches and speed", commands="train evaluate")
 _scores = partial(_option, "Scores", commands="train evaluate")
 _evaluations = partial(_option, "Before and after")
+_decoding = partial(_option, "Decoding", commands="train evaluate")
 _run = partial(_option, "Run")
 
 
@@ -242,6 +244,24 @@ class Settings:
         None,
         "average the weights of the best N checkpoints, or of the last; kept where better on the validation split",
         limits=(2, 1000),
+    )
+
+    lm: str | None = _decoding(
+        None, "n-gram language model (ARPA) for recognition; auto: the one in the model's folder, built in training"
+    )
+    lm_alpha: float | None = _decoding(
+        None, "weight of the language model; by default as `lm tune` found, or 0.5", limits=(0, 100)
+    )
+    lm_beta: float | None = _decoding(
+        None, "added to a text's score for each word; by default as `lm tune` found, or 1", limits=(-100, 100)
+    )
+    num_beams: int | None = _decoding(
+        None,
+        "hypotheses kept in the search; by default 100 (CTC) or 5 with a language model or hot words, else 1",
+        limits=(1, 1000),
+    )
+    hotwords: tuple[str, ...] | None = _decoding(
+        None, "CTC: words or phrases to prefer, each with its weight where 8 is not right: ankara 'new york=12'"
     )
 
     overwrite_output_dir: bool = _run(False, "start again, even if the output folder holds a run to resume")

@@ -61,6 +61,8 @@ class RunPlan:
         language: short code of the transcripts' language, or None.
         train, evaluation: the splits; None where the command does not use them.
         protocol: how scores are computed; its "hash" is equal only where scores are comparable.
+        aided_protocol, unaided_protocol: with language model, hot words and beams, and without. A training's own scores
+            are unaided, so that they compare with those before it.
         resume_from: a checkpoint of the same run; None starts from the model.
         clears_output: files of an earlier run in the output folder are removed first.
         baseline: evaluations of the starting model before training: the run's own split, then the further sets; empty
@@ -82,6 +84,8 @@ class RunPlan:
     model_type: str = ""
     has_trained_head: bool = False
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    aided_protocol: Mapping[str, Any] = field(default_factory=dict)
+    unaided_protocol: Mapping[str, Any] = field(default_factory=dict)
     training_arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold a token
     given: Mapping[str, Any] = field(default_factory=dict)
     output_dir: Path | None = None

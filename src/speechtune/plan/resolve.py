@@ -73,8 +73,8 @@ def resolve(options: Options) -> RunPlan:
         resumes, clears = inspect_folder(output_dir, settings, identity)
 
     def protocol_of(settings: Settings, language: str | None) -> dict[str, Any]:
-        normaliser = protocol_normaliser(settings, language, family)
-        return _protocol(settings, family, normaliser, language, precision, arguments)
+        used = _unaided(settings) if options.do_train else settings  # with it there is an evaluation more
+        return _protocol(used, family, protocol_normaliser(settings, language, family), language, precision, arguments)
 
     plan = RunPlan(
         command=options.command,
@@ -88,6 +88,10 @@ def resolve(options: Options) -> RunPlan:
         model_type=model_config.model_type if model_config is not None else "",
         has_trained_head=any("CTC" in name for name in getattr(model_config, "architectures", None) or ()),
         protocol=protocol_of(settings, language),
+        aided_protocol=_protocol(
+            settings, family, protocol_normaliser(settings, language, family), language, precision, arguments
+        ),
+        unaided_protocol=protocol_of(_unaided(settings), language),
         training_arguments=arguments,
         given=options.shareable(),
         output_dir=output_dir,
@@ -149,7 +153,11 @@ def _resolved(options: Options, corpus: Corpus, model_config: Any, family: Famil
         encoder_context=context,
         lora=str(lora) if lora else False,
     )
-    return resolved, notes
+    if settings.lm is None:
+        return resolved, notes
+    from speechtune.plan.decoding import resolve_lm
+
+    return resolve_lm(resolved, builds=options.do_train), notes
 
 
 def _splits(
@@ -220,8 +228,17 @@ def _protocol(
             "num_beams": arguments.get("generation_num_beams"),
             "max_length": arguments.get("generation_max_length"),
         }
+    if settings.lm or settings.hotwords or settings.num_beams:
+        from speechtune.plan.decoding import search_protocol
+
+        decoding |= search_protocol(settings, family)
     protocol["decoding"] = {name: value for name, value in decoding.items() if value is not None}
     return {**protocol, "hash": protocol_hash({**protocol, "normalizer_hash": normaliser.hash()})}
+
+
+def _unaided(settings: Settings) -> Settings:
+    """Return the settings of what the model writes without language model and hot words."""
+    return replace(settings, lm=None, hotwords=None, num_beams=None)
 
 
 def _resume_from(options: Options, output_dir: Path | None, *, resumes: bool) -> Path | None:

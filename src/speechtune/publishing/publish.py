@@ -43,6 +43,7 @@ UPLOADED = (
     ),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "normalizer.json"),
     *("vocab.json", "vocab.txt", "merges.txt", "*.model", "chat_template.jinja"),
+    *("lm.arpa", "lm.arpa.gz", "lm.json"),
     *("README.md", "LICENSE*", "eval_results*.json", "train_results.json", "all_results.json"),
 )
 PATH_FIELDS = {

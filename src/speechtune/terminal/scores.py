@@ -11,7 +11,7 @@ from speechtune.terminal.formatting import interval_text, percent, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_scores_table", "results_console"]
+__all__ = ["gain_text", "print_scores_table", "results_console"]
 
 
 def results_console() -> Console:
@@ -48,6 +48,15 @@ def print_scores_table(rows: Sequence[Mapping[str, Any]], *, console: Console | 
         columns = ("\n".join(column) for column in (names, rates, intervals))
         table.add_row(Text(name), *columns, *_amounts(row))
     console.print(table)
+
+
+def gain_text(gain: Mapping[str, Any]) -> str:
+    """Return a difference in WER in one line: "WER -2.0 points (95 % interval -3.4 to -0.6, paired, ...)"."""
+    text = f"WER {100 * gain['difference']:+.2f} points"
+    if gain["low"] != gain["low"]:
+        return f"{text} (too few {gain['unit']} for an interval)"
+    interval = f"{100 * gain['low']:+.2f} to {100 * gain['high']:+.2f}"
+    return f"{text} (95 % interval {interval}, p {gain['p_value']:.2g}; paired, over {gain['groups']:,} {gain['unit']})"
 
 
 def _amounts(row: Mapping[str, Any]) -> list[str]:

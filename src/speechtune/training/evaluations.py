@@ -96,12 +96,12 @@ def write_scores(
     words = training_words if normaliser == "default" else None  # else references are not written as it is
     results = {
         **evaluation.metrics(plan.metric_names),
-        **facts,
         "scores": evaluation.scores(plan.metric_names),
         "analysis": analyse(evaluation, training_words=words, as_written=normaliser == "none"),
         "protocol": {**plan.protocol, "skipped": len(scored.skipped(evaluation))},
         **_identity(plan),
         **({"name": plan.scored} if plan.suffix else {}),
+        **facts,
     }
     write_evaluation(evaluation, results, folder=plan.folder, suffix=plan.suffix, baseline=baseline)
 

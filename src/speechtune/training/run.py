@@ -57,6 +57,7 @@ def _build_and_run(plan: RunPlan) -> int:
     from speechtune.training.build import build_arguments, build_recogniser, first_process_first, set_seeds
     from speechtune.training.data import build_datasets, read_corpus
     from speechtune.training.evaluations import evaluate_baseline
+    from speechtune.training.lm_scores import build_language_model
     from speechtune.training.session import Session
 
     args = build_arguments(plan)
@@ -75,6 +76,8 @@ def _build_and_run(plan: RunPlan) -> int:
         return code
     if plan.mixes_weights:
         session.choose_weights()
+    if plan.do_train and plan.settings.lm == "auto":
+        build_language_model(plan, data.train_texts)
     if plan.do_eval:
         session.evaluate()
     session.finish()

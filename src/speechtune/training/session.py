@@ -24,6 +24,7 @@ from speechtune.terminal.formatting import visible
 from speechtune.training.build import build_trainer
 from speechtune.training.data import CorpusData, Datasets, evaluation_audio
 from speechtune.training.evaluations import ScoredSet, build_set, scores_row, with_before, write_scores
+from speechtune.training.lm_scores import score_as_asked, score_other_way
 from speechtune.training.mixing import choose_weights, keep_starting_weights
 from speechtune.training.progress import TrainingProgress
 from speechtune.training.signals import StopAtSignal, stop_signals
@@ -164,20 +165,25 @@ class Session:
         from speechtune.evaluation.before_after import changes
         from speechtune.terminal.scores import print_scores_table
 
-        rows, epoch = [], self.trainer.state.epoch
+        rows, more, gain = [], [], ""
+        facts: dict[str, Any] = {"epoch": self.trainer.state.epoch} if self.trainer.state.epoch else {}
         for scored in self.sets:
-            evaluation = self.evaluations.get(scored.plan.suffix) or scored.score(self.trainer)
+            evaluation = self.evaluations.get(scored.plan.suffix) or score_as_asked(scored, self.trainer)
             self.trainer.skipped |= {row.key: row for row in evaluation.skipped}
             if scored is self.sets[0]:
                 self._check_skipped(evaluation.skipped, num_recognised=len(evaluation.hypotheses))
             if self.is_first:
-                words = self.data.training_words() if scored is self.sets[0] else None
-                write_scores(scored, evaluation, training_words=words, **({"epoch": epoch} if epoch else {}))
+                facts["training_words"] = self.data.training_words() if scored is self.sets[0] else None
+                write_scores(scored, evaluation, **facts)
                 rows.append(scores_row(scored.plan.scored, evaluation, self.plan.metric_names))
+            if scored is self.sets[0]:
+                more, gain = score_other_way(scored, evaluation, self.trainer, is_first=self.is_first, **facts)
         if not self.is_first:
             return
         found = changes(self.folder) if self.plan.baseline else []
-        print_scores_table(with_before(rows, found, self.plan.metric_names))
+        print_scores_table([*with_before(rows, found, self.plan.metric_names), *more])
+        if gain:
+            print(gain)
         for change in found:
             (log.warning if change.is_warning else log.info)(change.sentence)
 

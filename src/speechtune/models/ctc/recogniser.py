@@ -1,4 +1,4 @@
-"""CTC models: losses and greedy decoding.
+"""CTC models: losses and decoding, greedy or by a search that is set from outside.
 
 Sources: Graves et al. 2006, "Connectionist Temporal Classification"; section 3.2, best path decoding.
 """
@@ -38,6 +38,8 @@ class CtcRecogniser(Recogniser):
     """
 
     kind = "ctc"
+    # Log probabilities of some utterances, (num_frames, num_labels) each -> the label of each of their frames.
+    search: Callable[[Sequence[NDArray[np.float32]]], list[NDArray[np.int64]]] | None = None
 
     def __init__(
         self,
@@ -139,9 +141,17 @@ class CtcRecogniser(Recogniser):
         frame_lengths = np.minimum(self._frames(batch.input_lengths), logits.shape[1])
         losses = self._ctc(logits, batch).cpu().tolist() if with_loss else [float("nan")] * len(batch)
         ids = logits.argmax(-1).cpu().numpy()
+        texts = [self.decoder(row[:length]) for row, length in zip(ids, frame_lengths.tolist(), strict=True)]
+        if self.search is None and not self.keeps_evidence:
+            return [Recognised(text, loss, 1) for text, loss in zip(texts, losses, strict=True)]
+        padded = logits.float().log_softmax(-1).cpu().numpy()
+        log_probs = [row[:length] for row, length in zip(padded, frame_lengths.tolist(), strict=True)]
+        if self.search is None:
+            rows = zip(texts, losses, log_probs, strict=True)
+            return [Recognised(text, loss, 1, evidence=of_text.astype(np.float16)) for text, loss, of_text in rows]
+        paths = self.search(log_probs)
         return [
-            Recognised(self.decoder(row[:length]), loss, 1)
-            for row, length, loss in zip(ids, frame_lengths.tolist(), losses, strict=True)
+            Recognised(self.decoder(path), loss, 1, text) for path, text, loss in zip(paths, texts, losses, strict=True)
         ]
 
     def save_processor(self, folder: Path) -> None:

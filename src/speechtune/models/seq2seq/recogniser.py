@@ -49,6 +49,9 @@ class Seq2SeqRecogniser(Recogniser):
 
     kind = "seq2seq"
     encoder_cache: EncoderCache | None = None
+    num_beams: int | None = None  # of the search; None: as the generation config says
+    # Score of a text by a language model, added to its log probability in the choice among the beams.
+    external_score: Callable[[str], float] | None = None
     label_smoothing = 0.0  # in training; an evaluation's loss is plain cross-entropy
     # The run's precision, for what runs outside the model's own forward; the trainer sets accelerate's.
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -216,12 +219,13 @@ class Seq2SeqRecogniser(Recogniser):
                 labels = batch.labels.index_select(0, index_of(places, batch.labels.device))[:, : max(lengths)]
                 values = self._losses(self.model, {"encoder_outputs": encoded, **mask}, labels, lengths).tolist()
                 losses = [value if n else NAN for value, n in zip(values, lengths, strict=True)]
-            rows = zip(places, self._texts(self.model, encoder_outputs=encoded, **mask), losses, lengths, strict=True)
-            found |= {place: Recognised(text, loss, n) for place, text, loss, n in rows}
+            texts = self._texts(self.model, encoder_outputs=encoded, **mask)
+            rows = zip(places, texts, losses, lengths, strict=True)
+            found |= {place: Recognised(text, loss, n, *more) for place, (text, *more), loss, n in rows}
         return [found[place] for place in range(len(batch))]
 
-    def _texts(self, model: Any, **inputs: Any) -> list[str]:
-        """Return what `model.generate()` writes: one generation for all clips.
+    def _texts(self, model: Any, **inputs: Any) -> list[tuple[Any, ...]]:
+        """Return what `model.generate()` writes: one generation for all clips. The first fields of Recognised, no loss.
 
         Whisper's prompt has <|notimestamps|>. Where a model writes timestamps all the same, `generate()` would start
         again behind each, up to 150 times a clip; so they are suppressed.
@@ -233,7 +237,40 @@ class Seq2SeqRecogniser(Recogniser):
             if no_timestamps is not None:
                 timestamps = range(no_timestamps + 1, self.model.config.vocab_size)
                 inputs["suppress_tokens"] = [*timestamps, *(generation.suppress_tokens or ())]
-        return list(self.tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True))
+        if self.external_score is None and not self.keeps_evidence:
+            beams = {} if self.num_beams is None else {"num_beams": self.num_beams}
+            made = model.generate(**inputs, **beams)
+            return [(text,) for text in self.tokenizer.batch_decode(made, skip_special_tokens=True)]
+        score = self.external_score or (lambda text: 0.0)
+        return [
+            (max(texts, key=lambda text: texts[text] + score(text)), next(iter(texts)), texts)
+            for texts in self._n_best(model, **inputs)
+        ]
+
+    def _n_best(self, model: Any, **inputs: Any) -> list[dict[str, float]]:
+        """Return the texts of the beams of each clip with their log probabilities, best first."""
+        num_beams = self.num_beams or 1
+        if self.context is not None:
+            inputs["force_unique_generate_call"] = True  # else Whisper's own generation returns no scores
+        made = model.generate(
+            **inputs,
+            num_beams=num_beams,
+            num_return_sequences=num_beams,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        special = torch.tensor(self.tokenizer.all_special_ids, device=made.sequences.device)
+        lengths = (~torch.isin(made.sequences, special)).sum(-1) + 1  # and the end
+        penalty = float(getattr(self.model.generation_config, "length_penalty", None) or 1.0)
+        log_probs = (made.sequences_scores.float() * lengths**penalty).tolist()  # they were divided by it
+        texts = self.tokenizer.batch_decode(made.sequences, skip_special_tokens=True)
+        found: list[dict[str, float]] = []
+        for i in range(0, len(texts), num_beams):
+            beams: dict[str, float] = {}
+            for text, log_prob in zip(texts[i : i + num_beams], log_probs[i : i + num_beams], strict=True):
+                beams.setdefault(text.strip(), log_prob)
+            found.append(beams)
+        return found
 
     def _recognise_sharded(self, model: Any, batch: Batch, *, with_loss: bool) -> list[Recognised]:
         """Use only the model's own forward and generate(), which gather its weights; all processes generate in step."""
@@ -241,7 +278,8 @@ class Seq2SeqRecogniser(Recogniser):
         if with_loss and self.prompt_known:
             losses = self._losses(model, batch.inputs, batch.labels, batch.label_lengths).tolist()
         texts = self._texts(model, **batch.inputs, synced_gpus=True)
-        return [Recognised(*row) for row in zip(texts, losses, batch.label_lengths, strict=True)]
+        rows = zip(texts, losses, batch.label_lengths, strict=True)
+        return [Recognised(text, loss, n, *more) for (text, *more), loss, n in rows]
 
     def encoder_outputs(self, inputs: dict[str, torch.Tensor]) -> BaseModelOutput:
         """Run the encoder on padded inputs; Whisper's on as many frames as they have, at most its 30 s."""

@@ -1,0 +1,91 @@
+"""The language model in the evaluation of a run: built from the training text, and scored beside the model alone.
+
+The scores of a training are those of the model alone, which compare with those before it; with the language model there
+is an evaluation more. `speechtune evaluate` scores what it is asked to, and what the model alone writes in one pass.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechtune.decoding.search import LM_NAMES, WEIGHTS, attached_search, uses_search
+from speechtune.distributed import on_first
+from speechtune.evaluation.evaluate import Evaluation
+from speechtune.options.table import Settings
+from speechtune.plan.plan import RunPlan
+from speechtune.terminal.scores import gain_text
+from speechtune.text.ngrams.arpa import write_arpa
+from speechtune.text.ngrams.build import build_ngrams
+from speechtune.training.evaluations import ScoredSet, scores_row, write_scores
+
+if TYPE_CHECKING:
+    from speechtune.training.trainer import SpeechTrainer
+
+__all__ = ["build_language_model", "score_as_asked", "score_other_way"]
+
+log = logging.getLogger("speechtune")
+
+
+def build_language_model(plan: RunPlan, texts: Sequence[str]) -> None:
+    """Write the n-gram model of normalised training texts into the output folder; every process has to call it."""
+
+    def build() -> None:
+        for name in (*LM_NAMES, WEIGHTS):  # of an earlier training
+            (plan.folder / name).unlink(missing_ok=True)
+        ngrams, path = build_ngrams(texts), plan.folder / LM_NAMES[0]
+        write_arpa(ngrams, path)
+        sizes = ", ".join(f"{len(part.rows):,}" for part in ngrams.orders)
+        log.info(f"language model: {sizes} n-grams of 1 to {len(ngrams.orders)} words of the training text -> {path}")
+
+    on_first(build)
+
+
+def score_as_asked(scored: ScoredSet, trainer: SpeechTrainer) -> Evaluation:
+    """Evaluate the trainer's model; outside of training with the language model, hot words and beams of the options."""
+    if scored.plan.do_train:
+        return scored.score(trainer)
+    return _score_with_search(scored, trainer, scored.plan.settings)
+
+
+def score_other_way(
+    scored: ScoredSet, evaluation: Evaluation, trainer: SpeechTrainer, *, is_first: bool, **facts: Any
+) -> tuple[list[dict[str, Any]], str]:
+    """Write the scores with the language model after a training, those without it after an evaluation with it.
+
+    Every process has to call it.
+
+    Args:
+        evaluation: by `score_as_asked`.
+        facts: written with the results.
+
+    Returns:
+        Rows for the table in the terminal, and a line with the difference; nothing where no search was asked for.
+    """
+    plan = scored.plan
+    if not uses_search(plan.settings):
+        return [], ""
+    if not plan.do_train:
+        aided, other = evaluation, evaluation.without_help()
+    else:
+        folder = {"model_name_or_path": str(plan.folder)} if plan.settings.lm == "auto" else {}
+        aided = other = _score_with_search(scored, trainer, replace(plan.settings, **folder))
+    if not aided.unaided or not is_first:
+        return [], ""
+    gain = {"gain_of_lm" if plan.settings.lm else "gain_of_search": aided.gain()}
+    way = ("with " if plan.do_train else "without ") + ("lm" if plan.settings.lm else "search")
+    protocol = plan.aided_protocol if plan.do_train else plan.unaided_protocol
+    named = replace(scored, plan=replace(plan, suffix=f"_{way.replace(' ', '_')}", protocol=protocol))
+    name = f"{plan.scored}, {way}"
+    write_scores(named, other, **facts, **(gain if plan.do_train else {}), name=name)
+    if not plan.do_train:
+        write_scores(scored, evaluation, **facts, **gain)
+    return [scores_row(name, other, plan.metric_names)], gain_text(next(iter(gain.values())))
+
+
+def _score_with_search(scored: ScoredSet, trainer: SpeechTrainer, settings: Settings) -> Evaluation:
+    with attached_search(trainer.recogniser, settings, normalise=scored.data.normalise_hypothesis):
+        return scored.score(trainer)

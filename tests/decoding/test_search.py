@@ -1,0 +1,90 @@
+"""A recogniser searches as its options say; batches over processes give the same, in the same order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trained_folders import ctc_folder
+
+from speechtune.decoding.beam_search import BeamSearch
+from speechtune.decoding.fusion import Fusion, Piece
+from speechtune.decoding.search import CtcSearch, attached_search, find_lm, hotword_weights, pieces_of, tuned_weights
+from speechtune.errors import OptionError
+from speechtune.models.ctc.recogniser import CtcRecogniser
+from speechtune.models.ctc.setup import load_ctc
+from speechtune.options.table import Settings
+from speechtune.text.ngrams.arpa import write_arpa
+from speechtune.text.ngrams.build import build_ngrams
+from speechtune.text.ngrams.model import NgramModel
+
+
+def test_several_processes_give_the_paths_of_one_in_order():
+    letters = [Piece("", starts_word=True), Piece("a"), Piece("b"), Piece("?")]
+    fusion = Fusion(NgramModel(build_ngrams(["a b ab", "ba ab a"])), hotwords={"bb": 2.0})
+    search = BeamSearch(letters, 3, fusion=fusion, num_beams=8)
+    draw = np.random.default_rng(0)
+    utterances = [np.log(draw.dirichlet([1.0] * 4, size=60 + 13 * n)).astype(np.float32) for n in range(12)]
+    alone, several = CtcSearch(search), CtcSearch(search, num_processes=2)
+    expected, found = alone(utterances), several(utterances)
+    assert several._pool is not None
+    several.close()
+    assert all(np.array_equal(*pair) for pair in zip(expected, found, strict=True))
+    assert [len(path) for path in found] == [len(utterance) for utterance in utterances]
+    assert alone([np.zeros((0, 4), np.float32)])[0].tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "weights"),
+    [(["ankara"], {"ankara": 8.0}), (["new  york=12", "a=-1.5"], {"new york": 12.0, "a": -1.5}), ([], {})],
+)
+def test_hot_words_have_a_weight_each(words: list[str], weights: dict[str, float]):
+    assert hotword_weights(words) == weights
+
+
+@pytest.mark.parametrize("entry", ["ankara=", "=3", "a=b", "a=nan", "a=1e9", " "])
+def test_a_hot_word_without_word_or_number_is_named(entry: str):
+    with pytest.raises(OptionError, match="--hotwords"):
+        hotword_weights([entry])
+
+
+def test_weights_are_the_users_then_those_of_the_file_then_ours(tmp_path: Path):
+    lm = tmp_path / "lm.arpa"
+    assert vars(tuned_weights(lm, Settings())) == {"alpha": 0.5, "beta": 1.0, "unknown": -5.0}
+    tuned = {"alpha": 0.9, "beta": 0.1, "unknown": -2.0}
+    (tmp_path / "lm.json").write_text(json.dumps({"lm": "lm.arpa", "weights": tuned}))
+    assert vars(tuned_weights(lm, Settings())) == tuned
+    assert vars(tuned_weights(lm, Settings(lm_beta=0.0))) == tuned | {"beta": 0.0}
+    assert tuned_weights(tmp_path / "other.arpa", Settings()).alpha == 0.5  # tuned for another model
+
+
+def test_auto_is_the_file_in_the_models_folder(tmp_path: Path):
+    with pytest.raises(OptionError, match=r"no lm\.arpa\.gz in .*\nBuild one: speechtune lm build"):
+        find_lm("auto", str(tmp_path))
+    (tmp_path / "lm.arpa").touch()
+    assert find_lm("auto", str(tmp_path)) == tmp_path / "lm.arpa"
+    with pytest.raises(OptionError, match="--lm nowhere: no such file"):
+        find_lm("nowhere", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory: pytest.TempPathFactory) -> CtcRecogniser:
+    return load_ctc(Settings(model_name_or_path=str(ctc_folder(tmp_path_factory.mktemp("m") / "run"))))
+
+
+def test_labels_are_letters_and_the_space_starts_a_word(recogniser: CtcRecogniser):
+    pieces = pieces_of(recogniser)
+    assert pieces[0] == ("", True) and pieces[1:6] == [(letter, False) for letter in "abcde"]
+
+
+def test_a_search_is_attached_for_a_while(recogniser: CtcRecogniser, tmp_path: Path):
+    write_arpa(build_ngrams(["abc de", "de"]), tmp_path / "lm.arpa")
+    with attached_search(recogniser, Settings(lm=str(tmp_path / "lm.arpa"), num_beams=7, hotwords=("abc",))):
+        assert isinstance(recogniser.search, CtcSearch)
+        search = recogniser.search.search
+        assert search.num_beams == 7 and search.fusion is not None and search.fusion.hotwords == {"abc": 8.0}
+    assert recogniser.search is None
+    with attached_search(recogniser, Settings()):
+        assert recogniser.search is None
