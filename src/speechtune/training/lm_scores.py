@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechtune.decoding.search import LM_NAMES, WEIGHTS, attached_search, uses_search
@@ -71,18 +70,21 @@ def score_other_way(
     if not plan.do_train:
         aided, other = evaluation, evaluation.without_help()
     else:
-        folder = {"model_name_or_path": str(plan.folder)} if plan.settings.lm == "auto" else {}
-        aided = other = _score_with_search(scored, trainer, replace(plan.settings, **folder))
+        folder = str(plan.folder) if plan.settings.lm == "auto" else plan.settings.model_name_or_path
+        aided = other = _score_with_search(scored, trainer, replace(plan.settings, model_name_or_path=folder))
     if not aided.unaided or not is_first:
         return [], ""
-    gain = {"gain_of_lm" if plan.settings.lm else "gain_of_search": aided.gain()}
+    gain: dict[str, Any] = {"gain_of_lm" if plan.settings.lm else "gain_of_search": aided.gain()}
     way = ("with " if plan.do_train else "without ") + ("lm" if plan.settings.lm else "search")
     protocol = plan.aided_protocol if plan.do_train else plan.unaided_protocol
     named = replace(scored, plan=replace(plan, suffix=f"_{way.replace(' ', '_')}", protocol=protocol))
     name = f"{plan.scored}, {way}"
-    write_scores(named, other, **facts, **(gain if plan.do_train else {}), name=name)
-    if not plan.do_train:
-        write_scores(scored, evaluation, **facts, **gain)
+    facts_of_aided = facts | gain
+    if plan.do_train:
+        write_scores(named, other, **facts_of_aided, name=name)
+    else:
+        write_scores(named, other, **facts, name=name)
+        write_scores(scored, evaluation, **facts_of_aided)
     return [scores_row(name, other, plan.metric_names)], gain_text(next(iter(gain.values())))
 
 

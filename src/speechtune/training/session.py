@@ -165,7 +165,9 @@ class Session:
         from speechtune.evaluation.before_after import changes
         from speechtune.terminal.scores import print_scores_table
 
-        rows, more, gain = [], [], ""
+        rows: list[dict[str, Any]] = []
+        more: list[dict[str, Any]] = []
+        gain = ""
         facts: dict[str, Any] = {"epoch": self.trainer.state.epoch} if self.trainer.state.epoch else {}
         for scored in self.sets:
             evaluation = self.evaluations.get(scored.plan.suffix) or score_as_asked(scored, self.trainer)
