@@ -89,5 +89,5 @@ def score_other_way(
 
 
 def _score_with_search(scored: ScoredSet, trainer: SpeechTrainer, settings: Settings) -> Evaluation:
-    with attached_search(trainer.recogniser, settings, normalise=scored.data.normalise_hypothesis):
+    with attached_search(trainer.recogniser, settings, normalise=scored.data.normalise):
         return scored.score(trainer)

@@ -88,8 +88,11 @@ def _tune(plan: RunPlan) -> int:
     references, recognised = _recognised(recogniser, dataset, args, plan.settings.num_beams)
     _describe(fusion, references)
 
+    # --normaliser is for scores, not for what a language model was built from; phones are compared as they are.
+    as_in_training = data.normalise if plan.is_seq2seq else str
+
     def normalise(text: str) -> str:
-        return " ".join(data.normalise_hypothesis(text).split())
+        return " ".join(as_in_training(text).split())
 
     search = _search(recogniser, fusion, recognised, plan.settings.num_beams, normalise)
     found = tune(search, fusion, references, normalise=normalise, words_of=recogniser.words_of)
