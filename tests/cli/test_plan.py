@@ -50,7 +50,7 @@ def test_a_plan_has_splits_model_batches_and_steps(
         "precision": plan["precision"],
         "batches": "4 utterances per step, of similar length",
         "steps": "10 per epoch, 20 in all",
-        "disk": "decoded audio 1 MB, model 1 MB, 2 checkpoints of 1 MB",
+        "disk": "decoded audio 1 MB, model 1 MB, 2 checkpoints of 1 MB, optimiser state of the last two 1 MB",
         "output": str(tmp_path / "out"),
     }
     assert plan["precision"].startswith("float32 on the CPU")

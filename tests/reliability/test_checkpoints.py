@@ -26,7 +26,7 @@ from reliability.tiny import (
 )
 
 from speechtune.errors import CorpusError, OutputError
-from speechtune.plan.checkpoints import MANIFEST, finish_checkpoint
+from speechtune.plan.checkpoints import MANIFEST, checkpoints, finish_checkpoint, is_whole
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +66,11 @@ def flip_a_bit(path: Path) -> None:
 def test_a_damaged_newest_checkpoint_is_passed_over(
     name: str, finished: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    output = copy_of(finished, tmp_path, without=("checkpoint-12",))
-    flip_a_bit(output / "checkpoint-8" / name)
+    output = copy_of(finished, tmp_path, without=())
+    flip_a_bit(output / "checkpoint-12" / name)
     with caplog.at_level("INFO", "speechtune"):
         assert again(finished, output) == 0
-    assert f"resuming from {output / 'checkpoint-4'}" in caplog.text
+    assert f"resuming from {output / 'checkpoint-8'}" in caplog.text
     assert_same_weights(output, finished[1])
 
 
@@ -169,7 +169,7 @@ def test_a_folder_that_is_no_checkpoint_is_one_message(missing: str, finished: t
 
 
 def test_a_given_checkpoint_is_gone_on_from(finished: tuple[Path, Path], tmp_path: Path):
-    more = ["--save_steps", "4", "--resume_from_checkpoint", str(finished[1] / "checkpoint-4")]
+    more = ["--save_steps", "4", "--resume_from_checkpoint", str(finished[1] / "checkpoint-8")]
     assert run(*words(finished[0], tmp_path / "out", *RANDOMNESS, *more)) == 0
     assert_same_weights(tmp_path / "out", finished[1])
 
@@ -344,3 +344,34 @@ def test_two_processes_both_end_with_the_best_weights(tmp_path: Path):
     assert state["best_model_checkpoint"].endswith("checkpoint-2") and state["global_step"] == 6
     found, alone = (read_json(folder / "eval_results.json")["eval_loss"] for folder in (out, tmp_path / "again"))
     assert found == pytest.approx(alone, rel=1e-6)
+
+
+def rates(folder: Path) -> list[float]:
+    return [row["learning_rate"] for row in read_json(folder / "trainer_state.json")["log_history"] if "loss" in row]
+
+
+def test_the_newest_two_checkpoints_keep_the_optimisers_state(
+    finished: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """From an older one training goes on at its step and learning rate, and says what is lost."""
+    holding = {path.name: (path / "optimizer.pt").exists() for path in checkpoints(finished[1])}
+    assert holding == {"checkpoint-4": False, "checkpoint-8": True, "checkpoint-12": True}
+    assert all(is_whole(path) for path in checkpoints(finished[1]))
+    older = str(finished[1] / "checkpoint-4")
+    assert run(*words(finished[0], tmp_path / "out", *RANDOMNESS, "--resume_from_checkpoint", older)) == 0
+    assert "checkpoint-4: holds weights only" in caplog.text
+    assert rates(tmp_path / "out") == pytest.approx(rates(finished[1]))
+
+
+def test_with_weights_alone_a_run_goes_on_where_it_was(
+    finished: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    out, more = tmp_path / "out", [*RANDOMNESS, "--save_only_model", "--do_eval", "false"]
+    assert run(*words(finished[0], out, *more, "--save_steps", "6")) == 0
+    assert not any(path.match("*.p*t*") for path in out.glob("checkpoint-*/*"))
+    shutil.rmtree(out / "checkpoint-12")
+    assert run(*words(finished[0], out, *more)) == 0
+    assert "not exactly: the optimiser starts again" in caplog.text
+    assert (
+        rates(out) == pytest.approx(rates(finished[1])) and read_json(out / "trainer_state.json")["global_step"] == 12
+    )

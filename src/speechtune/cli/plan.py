@@ -19,6 +19,7 @@ from speechtune.doctor.checks import decode_sample, share_problem
 from speechtune.doctor.roles import Role
 from speechtune.errors import CorpusError
 from speechtune.options.table import Options
+from speechtune.plan.checkpoints import NUM_STATES
 from speechtune.plan.plan import RunPlan, SplitPlan
 from speechtune.plan.resolve import resolve
 from speechtune.terminal.formatting import duration_text, visible
@@ -215,8 +216,10 @@ def _disk_line(plan: RunPlan, session: Session, num_steps: int, per_epoch: int) 
     if args.save_total_limit:
         count = min(count, args.save_total_limit)
     if count:
-        each = weights + (0 if args.save_only_model else ADAMW_BYTES * trained)
-        parts.append(f"{_count(count, 'checkpoint')} of {_size(each / 1e9)}")
+        parts.append(f"{_count(count, 'checkpoint')} of {_size(weights / 1e9)}")
+        if not args.save_only_model:
+            state = min(count, NUM_STATES) * ADAMW_BYTES * trained
+            parts.append(f"optimiser state of the last {'two' if count > 1 else 'one'} {_size(state / 1e9)}")
     return ", ".join(parts)
 
 

@@ -4,6 +4,9 @@
     OUT/checkpoint-400/         whole: every file has the size and checksum that manifest.json says
         manifest.json           written last: {"step": 400, "files": {"vocab.json": {"bytes": 5, "crc32": "8f3a01c2"}}}
 
+The state of the optimiser, twice the size of what is trained, is kept in the newest two checkpoints: one to resume from,
+one in case that is damaged. Older ones keep their weights.
+
 Source of the order write, fsync file, rename, fsync folder: Pillai et al. 2014, "All File Systems Are Not Created
 Equal".
 """
@@ -26,13 +29,17 @@ __all__ = [
     "begin_checkpoint",
     "checkpoints",
     "explain_disk_full",
+    "drop_older_states",
     "finish_checkpoint",
+    "holds_state",
     "is_whole",
     "newest_whole",
     "remove_half_written",
 ]
 
 MANIFEST = "manifest.json"
+STATE = re.compile(r"(optimizer|scheduler|scaler|rng_state)[\w.]*(/|$)")  # without it training can't resume exactly
+NUM_STATES = 2
 HALF = "tmp-"
 
 
@@ -89,6 +96,25 @@ def finish_checkpoint(half: Path, step: int) -> Path:
     half.rename(place)
     sync(place.parent)
     return place
+
+
+def holds_state(checkpoint: Path) -> bool:
+    """Whether training can resume exactly; with `--save_only_model`, and in older checkpoints, there are weights only."""
+    return any(checkpoint.glob("optimizer*"))
+
+
+def drop_older_states(folder: Path) -> None:
+    """Remove the state of the optimiser and the random numbers from all whole checkpoints but the newest two."""
+    for checkpoint in [path for path in checkpoints(folder) if is_whole(path, read=False)][:-NUM_STATES]:
+        content = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
+        names = [name for name in content["files"] if STATE.match(name)]
+        if not names:
+            continue
+        kept = {name: facts for name, facts in content["files"].items() if name not in names}
+        # The list comes first: a kill in between leaves files that nothing asks for.
+        write_atomically(checkpoint / MANIFEST, json.dumps({**content, "files": kept}, indent=1))
+        for name in names:
+            (checkpoint / name).unlink(missing_ok=True)
 
 
 def remove_half_written(folder: Path) -> list[Path]:

@@ -26,7 +26,13 @@ from speechtune.data.streaming import StreamDataset
 from speechtune.errors import OutputError
 from speechtune.models.lora import has_lora, load_adapters, save_adapters
 from speechtune.models.recogniser import Recogniser
-from speechtune.plan.checkpoints import begin_checkpoint, explain_disk_full, finish_checkpoint
+from speechtune.plan.checkpoints import (
+    begin_checkpoint,
+    drop_older_states,
+    explain_disk_full,
+    finish_checkpoint,
+    holds_state,
+)
 from speechtune.training.data_state import DATA_STATE, DataState, rows_fingerprint, vocabulary_fingerprint
 from speechtune.training.non_finite import BadSteps
 from speechtune.types import Skipped
@@ -124,7 +130,12 @@ class ResumingTrainer(Trainer):
                 "--overwrite_output_dir starts from scratch; to start from its weights, give it as "
                 "--model_name_or_path."
             )
-        if not self.args.save_only_model and not any(checkpoint.glob("rng_state*.pth")):
+        if not holds_state(checkpoint):
+            log.warning(
+                f"{checkpoint}: holds weights only (--save_only_model, or an older checkpoint). Training goes on at its "
+                "step and learning rate, but not exactly: the optimiser starts again, with other random numbers."
+            )
+        elif not any(checkpoint.glob("rng_state*.pth")):
             raise OutputError(
                 f"{checkpoint}: its random states (rng_state.pth) are missing, so training can't resume exactly.\n"
                 "Delete this folder to resume from the checkpoint before it, or give --overwrite_output_dir."
@@ -168,6 +179,8 @@ class ResumingTrainer(Trainer):
         wanted = [group.get("initial_lr") for group in self.optimizer.param_groups]
         with _explain_bad_checkpoint(Path(checkpoint or "")):
             super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and not holds_state(Path(checkpoint)):
+            self._advance_scheduler()
         for number, (group, rate) in enumerate(zip(self.optimizer.param_groups, wanted, strict=True)):
             before = group.get("initial_lr")
             if rate and before and rate != before:  # the user gave another learning rate for the rest
@@ -175,6 +188,18 @@ class ResumingTrainer(Trainer):
                 group["initial_lr"], group["lr"] = rate, group["lr"] * rate / before
                 self.lr_scheduler.base_lrs[number] = rate
                 self.lr_scheduler._last_lr[number] = group["lr"]
+
+    def _advance_scheduler(self) -> None:
+        """Bring the learning rate to that of the checkpoint's step, which is all that is known of its schedule."""
+        scheduler = self.lr_scheduler
+        if not hasattr(scheduler, "lr_lambdas"):  # one that follows the evaluations
+            return
+        scheduler.last_epoch = self._began[0]
+        for group, base, factor in zip(
+            self.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(scheduler.last_epoch)
+        scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def evaluate_if_due(self) -> None:
         """Do an evaluation that a signal interrupted, before the first step of the resumed run."""
@@ -238,6 +263,7 @@ class ResumingTrainer(Trainer):
                 save_total_limit=self.args.save_total_limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
             )
+            drop_older_states(folder)
 
     def _write_checkpoint(self, half: Path, place: Path) -> None:
         if self.state.best_global_step == self.state.global_step:
