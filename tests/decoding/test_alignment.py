@@ -25,7 +25,7 @@ def emissions(said: str, *, sure: float = 0.95) -> Emissions:
 
 def aligned(found: Emissions, *words: str) -> list[tuple[int, int] | None]:
     labels = [[{"a": A, "b": B, "c": C}[letter] for letter in word] for word in words]
-    places = align_words(found, labels, blank=BLANK, delimiter=DELIMITER)
+    places, _ = align_words(found, labels, blank=BLANK, delimiter=DELIMITER)
     return [None if place is None else (place.start, place.end) for place in places]
 
 
@@ -34,9 +34,9 @@ def test_words_are_where_they_are_said():
 
 
 def test_confidence_is_the_mean_probability_of_the_labels():
-    (place,) = align_words(emissions("_ab_", sure=0.9), [[A, B]], blank=BLANK, delimiter=None)
+    (place,), _ = align_words(emissions("_ab_", sure=0.9), [[A, B]], blank=BLANK, delimiter=None)
     assert place is not None and place.confidence == pytest.approx(0.9)
-    (place,) = align_words(emissions("_ac_", sure=0.9), [[A, B]], blank=BLANK, delimiter=None)
+    (place,), _ = align_words(emissions("_ac_", sure=0.9), [[A, B]], blank=BLANK, delimiter=None)
     assert place is not None and place.confidence == pytest.approx((0.9 * 0.025) ** 0.5, rel=1e-4)
 
 
@@ -50,6 +50,8 @@ def test_speech_that_is_not_in_the_text_is_no_word():
     foreign = "|_cabbcaacbbca_|"
     found = emissions(f"_abac_{foreign}_bcbc_")
     assert aligned(found, "abac", "bcbc") == [(1, 5), (23, 27)]
+    _, foreign_frames = align_words(found, [[A, B, A, C], [B, C, B, C]], blank=BLANK, delimiter=DELIMITER)
+    assert not foreign_frames[:5].any() and foreign_frames[8:19].all() and not foreign_frames[23:].any()
     assert aligned(emissions(foreign + "_abac_"), "abac") == [(17, 21)]
     assert aligned(emissions("_abac_" + foreign), "abac") == [(1, 5)]
 
@@ -60,7 +62,7 @@ def test_a_misheard_word_is_still_said():
 
 def test_a_recording_without_the_text_and_a_text_without_words():
     assert aligned(emissions("_" * 30), "abcabcabc") == [None]
-    assert align_words(emissions("_ab_"), [], blank=BLANK, delimiter=None) == []
+    assert align_words(emissions("_ab_"), [], blank=BLANK, delimiter=None)[0] == []
 
 
 def brute_force(found: Emissions, words: list[list[int]]) -> float:
@@ -117,11 +119,11 @@ def test_blocks_and_what_is_not_followed_change_nothing(monkeypatch: pytest.Monk
     words = [[int(label) for label in rng.integers(A, C + 1, rng.integers(2, 7))] for _ in range(60)]
     said = "".join("_" + "_".join("_|abc"[label] for label in word) + "_|" for word in words)
     found = emissions(said, sure=0.8)
-    expected = align_words(found, words, blank=BLANK, delimiter=DELIMITER)
+    expected, _ = align_words(found, words, blank=BLANK, delimiter=DELIMITER)
     assert sum(isinstance(place, Place) for place in expected) == 60
     starts = [place.start for place in expected if place is not None]
     assert starts == sorted(starts)
     monkeypatch.setattr(alignment, "MAX_GAP", 300.0)
-    assert align_words(found, words, blank=BLANK, delimiter=DELIMITER) == expected
+    assert align_words(found, words, blank=BLANK, delimiter=DELIMITER)[0] == expected
     monkeypatch.setattr(alignment.math, "isqrt", lambda n: n)
-    assert align_words(found, words, blank=BLANK, delimiter=DELIMITER) == expected
+    assert align_words(found, words, blank=BLANK, delimiter=DELIMITER)[0] == expected

@@ -114,6 +114,43 @@ def _transcribe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print an object with file and text for each recording")
 
 
+@_command("speechtune.decoding.align:align_files", "find where each word of a text is said in a recording")
+def _align(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="CTC model: folder of a trained one, or a name on the hub")
+    parser.add_argument("audio", metavar="AUDIO", help="recording of any length")
+    parser.add_argument("text", metavar="TEXT", help="its text: .txt, .srt, .vtt, .TextGrid or .eaf")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="file to write: .srt, .TextGrid, .ctm, ...; default: print ctm"
+    )
+    parser.add_argument(
+        "--format", nargs="+", choices=TRANSCRIPT_FORMATS, metavar="FORMAT", help=", ".join(TRANSCRIPT_FORMATS)
+    )
+    _add_model_options(parser)
+
+
+@_command("speechtune.decoding.segment:segment_files", "cut long recordings with a transcript into a corpus of clips")
+def _segment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="CTC model: folder of a trained one, or a name on the hub")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="recording and transcript (.txt, .srt, .vtt, .TextGrid, .eaf), the next recording and transcript, ...",
+    )
+    parser.add_argument("-o", "--output_dir", type=Path, required=True, help="new folder for the corpus")
+    parser.add_argument("--min_confidence", type=float, help="clips under it are dropped, 0 to 1; default: 0.1")
+    parser.add_argument("--max_duration_in_seconds", type=float, help="of a clip; default: 20")
+    _add_model_options(parser)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--language", help="language of the text, for lower case; default: that of the training")
+    parser.add_argument("--target_language", help="language of the adapters to load, for MMS: tur")
+    parser.add_argument("--model_revision", help="version of the model on the hub: a branch, tag or commit")
+    parser.add_argument("--token", help="for a private model; default: the token of `hf auth login`")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+
+
 def _as_in_training(name: str) -> Callable[[str], Any]:
     """Return argparse's type for an option with the type and range of `speechtune train`'s."""
 

@@ -65,15 +65,15 @@ class Place:
 
 def align_words(
     emissions: Emissions, words: Sequence[Sequence[int]], *, blank: int, delimiter: int | None
-) -> list[Place | None]:
-    """Return the place of each word; None for words that are not said.
+) -> tuple[list[Place | None], NDArray[np.bool_]]:
+    """Return the place of each word, None for words that are not said; and which frames are speech without text, (T,).
 
     Args:
         words: the labels of each, as columns of `emissions.log_probs`; none is empty.
         blank, delimiter: columns too.
     """
     if not words or not len(emissions.best):
-        return [None] * len(words)
+        return [None] * len(words), np.zeros(len(emissions.best), bool)
     return _Viterbi(emissions, words, blank, delimiter).places()
 
 
@@ -104,7 +104,7 @@ class _Viterbi:
         self.prices = np.concatenate([[0.0], np.cumsum(SKIP_PER_LABEL * lengths)])
         self.block = max(1, math.isqrt(self.num_frames))
 
-    def places(self) -> list[Place | None]:
+    def places(self) -> tuple[list[Place | None], NDArray[np.bool_]]:
         path = self._path()
         words = np.searchsorted(self.gaps, path, side="right") - 1
         found: list[Place | None] = [None] * (len(self.gaps) - 1)
@@ -114,7 +114,7 @@ class _Viterbi:
             frames, states = spoken[first:last], path[spoken[first:last]]
             best = [scores[first + i : first + j].max() for i, j in _equal_runs(states)]
             found[words[frames[0]]] = Place(int(frames[0]), int(frames[-1]) + 1, float(np.exp(np.mean(best))))
-        return found
+        return found, path < 0
 
     def _path(self) -> NDArray[np.int64]:
         """Return the state of each frame, (T,); -1 for a star."""
