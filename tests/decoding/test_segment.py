@@ -160,7 +160,7 @@ def test_a_recording_with_its_text_becomes_a_corpus_that_is_found(
     samples, rate = soundfile.read(clips[1])
     assert rate == RATE and len(samples) / rate == pytest.approx(0.8 + 2 * PAD_S, abs=0.1)
     found = open_corpus(str(corpus), cache_dir=str(tmp_path / "cache")).read("train", progress=False)
-    assert [utterance.text for utterance in found.utterances] == ["Abba cab.", "dada"]
+    assert [utterance.text for utterance in found] == ["Abba cab.", "dada"]
     assert main(["segment", model, recording, str(tmp_path / "text.txt"), "-o", str(corpus)]) == 2
     assert "has a corpus already" in capsys.readouterr().err
 

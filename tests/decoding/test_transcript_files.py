@@ -18,7 +18,8 @@ TRANSCRIPT = Transcript(
     duration_s=4,
 )
 
-SRT = "\ufeff1\r\n00:00:01,000 --> 00:00:02,000\r\n<i>Bir</i>\r\n{\\an8}iki\r\n\r\n2\r\n00:00:03,000 --> 00:00:04,000\r\nüç\r\n"
+SRT = "\ufeff1\r\n00:00:01,000 --> 00:00:02,000\r\n<i>Bir</i>\r\n{\\an8}iki\r\n\r\n"
+SRT += "2\r\n00:00:03,000 --> 00:00:04,000\r\nüç\r\n"
 VTT = """WEBVTT - title
 
 NOTE not
