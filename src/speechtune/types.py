@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 __all__ = ["EditCounts", "Hypothesis", "Segment", "Skipped", "Transcript", "Utterance", "Word"]
@@ -97,10 +97,12 @@ class Hypothesis:
     duration_s: float = float("nan")
     file: str = ""
     speaker: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)  # of the corpus, that tell groups apart: gender, accent
 
     def as_json(self) -> dict[str, Any]:
-        """Row of hypotheses.jsonl; an unknown duration is null."""
-        return _with_null_duration(asdict(self))
+        """Row of hypotheses.jsonl; an unknown duration is null, columns are left out where there are none."""
+        row = _with_null_duration(asdict(self))
+        return row if self.columns else {name: value for name, value in row.items() if name != "columns"}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Hypothesis:

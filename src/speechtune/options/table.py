@@ -223,6 +223,9 @@ class Settings:
         "default",
         "of scores; default: as the transcripts that are learnt; none: as written, case and punctuation count",
     )
+    probe_silence: bool = _scores(
+        False, "count the words that the model writes on generated silence, noise, hum and tones"
+    )
     padding: Literal["invariant", "original"] = _scores(
         "invariant", "original: padding changes the output, as in the scripts"
     )

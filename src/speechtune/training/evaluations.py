@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from speechtune.corpora.table import SplitTable
 from speechtune.data.dataset import SpeechDataset
 from speechtune.distributed import on_first
 from speechtune.errors import ModelError
@@ -15,6 +16,7 @@ from speechtune.evaluation.analysis import analyse
 from speechtune.evaluation.before_after import Change
 from speechtune.evaluation.evaluate import Evaluation, write_evaluation
 from speechtune.evaluation.result_files import evaluation_files
+from speechtune.evaluation.slices import with_columns
 from speechtune.files import read_json
 from speechtune.models.recogniser import Recogniser
 from speechtune.plan.plan import RunPlan
@@ -94,6 +96,8 @@ def write_scores(
     """
     plan, normaliser = scored.plan, scored.plan.settings.normaliser
     words = training_words if normaliser == "default" else None  # else references are not written as it is
+    if isinstance(scored.data.evaluation, SplitTable):
+        evaluation.hypotheses = with_columns(evaluation.hypotheses, scored.data.evaluation)
     results = {
         **evaluation.metrics(plan.metric_names),
         "scores": evaluation.scores(plan.metric_names),

@@ -16,7 +16,7 @@ from speechtune.data.prepare import check_share_skipped
 from speechtune.errors import TrainingError
 from speechtune.evaluation.result_files import write_train_results
 from speechtune.models.lora import ADAPTER_WEIGHTS, has_lora
-from speechtune.models.recogniser import Recogniser
+from speechtune.models.recogniser import Recogniser, is_sharded
 from speechtune.plan.checkpoints import explain_disk_full, newest_whole
 from speechtune.plan.output_folder import drop_later_steps, remove_other_weights, write_settings, write_skipped
 from speechtune.plan.plan import RunPlan
@@ -175,8 +175,10 @@ class Session:
             if scored is self.sets[0]:
                 self._check_skipped(evaluation.skipped, num_recognised=len(evaluation.hypotheses))
             if self.is_first:
-                facts["training_words"] = self.data.training_words() if scored is self.sets[0] else None
-                write_scores(scored, evaluation, **facts)
+                is_own = scored is self.sets[0]
+                facts["training_words"] = self.data.training_words() if is_own else None
+                silence = self._silence() if is_own and self.plan.settings.probe_silence else {}
+                write_scores(scored, evaluation, **facts, **silence)
                 rows.append(scores_row(scored.plan.scored, evaluation, self.plan.metric_names))
             if scored is self.sets[0]:
                 more, gain = score_other_way(scored, evaluation, self.trainer, is_first=self.is_first, **facts)
@@ -188,6 +190,19 @@ class Session:
             print(gain)
         for change in found:
             (log.warning if change.is_warning else log.info)(change.sentence)
+
+    def _silence(self) -> dict[str, Any]:
+        """Return what the model writes where nobody speaks, for the results."""
+        from speechtune.evaluation.silence import probe_silence
+
+        if is_sharded(self.trainer.model_wrapped):
+            log.warning("--probe_silence: not done with --fsdp; `speechtune evaluate` without it does it")
+            return {}
+        with self.trainer.accelerator.autocast():
+            found = probe_silence(self.recogniser, normalise=self.data.normalise_hypothesis)
+        clips = f"in {found['clips_with_words']} of {found['clips']} clips"
+        log.info(f"{found['seconds']:.0f} s without speech: {found['words']} words written, {clips}")
+        return {"silence": found}
 
     def finish(self) -> None:
         """Write what was skipped and the report, and say where they are."""
