@@ -31,7 +31,7 @@ class Slice:
 
 
 def slices_of(rows: Sequence[Hypothesis]) -> list[Slice]:
-    """Return the groups by length, speaker and each column of the corpus; kinds with a single group or single rows are left out."""
+    """Return the groups by length, speaker and each column of the corpus; those that say nothing are left out."""
     kinds: list[tuple[str, Callable[[Hypothesis], str | None]]] = [
         ("length", lambda row: duration_name(row.duration_s)),
         ("speaker", lambda row: row.speaker),
