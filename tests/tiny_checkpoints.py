@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,4 +94,55 @@ def _save_ctc(folder: Path, model: Any, tokenizer: Any) -> None:
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "parakeet_ctc": _parakeet_ctc,
     "lasr_ctc": _lasr_ctc,
+}
+
+
+def _transducer(folder: Path, *, name: str, blank: str = "<blank>", blank_bias: float = 0.0, **sizes: Any) -> None:
+    import torch
+    import transformers
+
+    tokenizer = pieces()
+    tokenizer.add_special_tokens({"additional_special_tokens": [blank]})
+    is_parakeet = name.startswith("Parakeet")
+    config = getattr(transformers, f"{name.removesuffix('ForRNNT') if not is_parakeet else name}Config")(
+        encoder_config={
+            **CONFORMER,
+            **({} if is_parakeet else {"sliding_window": 9, "default_num_lookahead_tokens": 3}),
+        },
+        vocab_size=len(tokenizer),
+        blank_token_id=tokenizer.convert_tokens_to_ids(blank),
+        pad_token_id=tokenizer.pad_token_id,
+        decoder_hidden_size=16,
+        max_symbols_per_step=3,
+        **sizes,
+    )
+    model_name = name.replace("ParakeetTDT", "ParakeetForTDT").replace("ParakeetRNNT", "ParakeetForRNNT")
+    model = getattr(transformers, model_name)(config)
+    with torch.no_grad():
+        for module in (model.joint.head, model.encoder_projector, model.decoder.decoder_projector):
+            module.weight.normal_()
+        for i in range(len(tokenizer)):
+            if i != config.blank_token_id and not tokenizer.decode([i], skip_special_tokens=True).strip():
+                model.joint.head.bias[i] = -50.0
+        model.joint.head.bias[config.blank_token_id] = blank_bias
+        if "durations" in sizes:
+            model.joint.head.bias[len(tokenizer)] = -50.0  # else random weights stay at a frame forever
+    model.generation_config.max_length = 200
+    model.save_pretrained(folder)
+    if is_parakeet:
+        extractor = transformers.ParakeetFeatureExtractor(feature_size=MEL_BINS)
+        kind = "tdt" if "TDT" in name else "rnnt"
+        processor = transformers.ParakeetProcessor(extractor, tokenizer, blank_token=blank, decoder_type=kind)
+    else:
+        extractor = transformers.NemotronAsrStreamingFeatureExtractor(feature_size=MEL_BINS)
+        processor_class = getattr(transformers, name.replace("ForRNNT", "Processor"))
+        processor = processor_class(extractor, tokenizer, blank_token=blank)
+    processor.save_pretrained(folder)
+
+
+BUILDERS |= {
+    "parakeet_tdt": partial(_transducer, name="ParakeetTDT", durations=[0, 1, 2], blank_bias=-3.0),
+    "parakeet_rnnt": partial(_transducer, name="ParakeetRNNT"),
+    "nemotron_asr_streaming": partial(_transducer, name="NemotronAsrStreamingForRNNT"),
+    "nemotron3_5_asr": partial(_transducer, name="Nemotron3_5AsrForRNNT", num_prompts=128, prompt_intermediate_size=32),
 }

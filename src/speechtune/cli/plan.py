@@ -177,7 +177,7 @@ def _split_line(split: SplitPlan, dropped: Sequence[Skipped]) -> str:
 def _model_line(plan: RunPlan, session: Session) -> str:
     model = session.recogniser.model
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    family = "sequence to sequence" if plan.is_seq2seq else "CTC"
+    family = {"ctc": "CTC", "seq2seq": "sequence to sequence", "transducer": "transducer"}[plan.family]
     source = plan.settings.model_name_or_path or "random weights"
     size = f"{_millions(model.num_parameters())} parameters, {_millions(trained)} trained"
     return f"{plan.model_type} ({family}) from {source}: {size}, {len(session.recogniser.tokenizer):,} tokens"

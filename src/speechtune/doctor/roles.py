@@ -173,6 +173,11 @@ def model_needs(
             max_labels=getattr(getattr(model_config, "decoder", model_config), "max_target_positions", None),
             max_duration_s=30.0 if model_config.model_type == "whisper" else None,
         )
+    if family == "transducer":
+        from speechtune.models.ctc.pieces import PieceLabeller
+        from speechtune.models.loading import given_tokenizer, source_of
+
+        return ModelNeeds(PieceLabeller(given_tokenizer(settings, source_of(settings))))
     if (pieces := _own_pieces(settings, model_config)) is not None:
         return ModelNeeds(pieces, frames=_frames_of(model_config))
     special = {"unk_token": settings.unk_token, "word_delimiter_token": settings.word_delimiter_token}

@@ -85,7 +85,7 @@ def num_encoder_frames(config: PreTrainedConfig, lengths: Lengths) -> Lengths:
     if (subsampling := _subsampling(config)) is not None:
         kernel_size, stride, padding, num_layers = subsampling
         for _ in range(num_layers):
-            lengths = np.maximum(_convolved(lengths + 2 * padding, kernel_size, stride), 0)
+            lengths = np.maximum(_convolved(lengths + padding, kernel_size, stride), 0)
         return lengths
     if not hasattr(config, "conv_kernel"):
         raise ModelError(
@@ -111,16 +111,18 @@ def input_stride(config: PreTrainedConfig) -> int:
 
 
 def _subsampling(config: Any) -> tuple[int, int, int, int] | None:
-    """Return kernel size, stride, padding and number of the convolutions before a conformer over mel frames.
+    """Return kernel size, stride, padding (both sides) and number of the convolutions before a conformer.
 
-    Parakeet's pad; Lasr's, always two, do not.
+    Parakeet's pad, Nemotron's mostly on the left; Lasr's, always two, do not.
     """
     if not hasattr(config, "subsampling_conv_stride"):
         return None
     kernel_size, stride = int(config.subsampling_conv_kernel_size), int(config.subsampling_conv_stride)
     if not hasattr(config, "subsampling_factor"):
         return kernel_size, stride, 0, 2
-    return kernel_size, stride, (kernel_size - 1) // 2, int(math.log2(config.subsampling_factor))
+    is_causal = hasattr(config, "default_num_lookahead_tokens")
+    padding = kernel_size - 1 + stride - 1 if is_causal else 2 * ((kernel_size - 1) // 2)
+    return kernel_size, stride, padding, int(math.log2(config.subsampling_factor))
 
 
 def _convolved(lengths: Lengths, kernel_size: int, stride: int) -> Lengths:

@@ -193,6 +193,7 @@ class MelInput(ModelInput):
 _INPUTS: dict[str, Callable[..., ModelInput]] = {
     "GraniteSpeech5FeatureExtractor": MelInput,
     "LasrFeatureExtractor": MelInput,
+    "NemotronAsrStreamingFeatureExtractor": MelInput,
     "ParakeetFeatureExtractor": MelInput,
     "Wav2Vec2FeatureExtractor": WaveformInput,
     "SpeechT5FeatureExtractor": WaveformInput,

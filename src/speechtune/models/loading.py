@@ -226,9 +226,13 @@ def model_config_of(settings: Settings) -> PreTrainedConfig:
 
 
 def family_of(model_config: PreTrainedConfig) -> Family:
-    """Return whether a model is trained with CTC or as a sequence-to-sequence model."""
+    """Return whether a model is trained with CTC, as a sequence-to-sequence model or as a transducer."""
+    from transformers.models.auto import modeling_auto
     from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
+    for name in ("MODEL_FOR_TDT_MAPPING_NAMES", "MODEL_FOR_RNNT_MAPPING_NAMES"):
+        if model_config.model_type in getattr(modeling_auto, name, ()):
+            return "transducer"
     return "seq2seq" if model_config.model_type in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES else "ctc"
 
 

@@ -6,6 +6,7 @@ from speechtune.models.ctc.setup import load_ctc
 from speechtune.models.loading import family_of, model_config_of
 from speechtune.models.recogniser import Recogniser
 from speechtune.models.seq2seq.setup import load_seq2seq
+from speechtune.models.transducer.setup import load_transducer
 from speechtune.options.table import Settings
 
 __all__ = ["open_recogniser"]
@@ -17,6 +18,7 @@ def open_recogniser(settings: Settings) -> Recogniser:
     Raises:
         ModelError: it is not there, or can't recognise speech.
     """
-    if family_of(model_config_of(settings)) == "seq2seq":
-        return load_seq2seq(settings)
-    return load_ctc(settings)
+    family = family_of(model_config_of(settings))
+    if family == "transducer":
+        return load_transducer(settings)
+    return load_seq2seq(settings) if family == "seq2seq" else load_ctc(settings)

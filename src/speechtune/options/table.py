@@ -20,8 +20,8 @@ from speechtune.errors import OptionError
 
 __all__ = ["METRICS", "SECRET_OPTIONS", "Command", "Family", "Kind", "Options", "Settings"]
 
-Kind = Literal["ctc", "ctc_streaming", "ctc_adapter", "seq2seq"]  # one for each of the original scripts
-Family = Literal["ctc", "seq2seq"]  # what a model is
+Kind = Literal["ctc", "ctc_streaming", "ctc_adapter", "seq2seq", "transducer"]  # the scripts', and transducers
+Family = Literal["ctc", "seq2seq", "transducer"]  # what a model is
 # "script": an original script's name was called. "plan" and "script" take the options of "train", "lm tune" those of
 # "evaluate".
 Command = Literal["train", "plan", "script", "evaluate", "doctor", "vocab", "lm tune"]
@@ -41,6 +41,7 @@ SEQ2SEQ_TRAINING = frozenset(
         *("label_smoothing_factor", "neftune_noise_alpha"),
     }
 )
+_FAMILY_WORDS = {"ctc": "trained with CTC", "seq2seq": "a sequence-to-sequence model", "transducer": "a transducer"}
 _KIND_DEFAULTS: dict[str, dict[str, Any]] = {
     "ctc_streaming": {"streaming": True},
 }
@@ -332,13 +333,11 @@ class Options:
         Raises:
             OptionError: a script of the other family was called, or an option was given that only others know.
         """
-        if self.kind is not None and (self.kind == "seq2seq") != (family == "seq2seq"):
-            wanted = "seq2seq" if family == "seq2seq" else "ctc"
+        if self.kind is not None and (self.kind if self.kind in ("seq2seq", "transducer") else "ctc") != family:
+            script = "" if family == "transducer" else f"run_speech_recognition_{family}.py or "
             raise OptionError(
-                f"{self.config.model_name_or_path} is "
-                + ("a sequence-to-sequence model" if family == "seq2seq" else "trained with CTC")
-                + ", which this script does not do.\n"
-                + f"Use run_speech_recognition_{wanted}.py or `speechtune train`."
+                f"{self.config.model_name_or_path} is {_FAMILY_WORDS[family]}, which this script does not do.\n"
+                f"Use {script}`speechtune train`."
             )
         kind = self._kind_of(family)
         wrong = [self._misfit(name, kind) for name in sorted(self.given | (SEQ2SEQ_TRAINING & set(self.training)))]
@@ -348,8 +347,8 @@ class Options:
         return replace(self, kind=kind, config=replace(self.config, **defaults))
 
     def _kind_of(self, family: Family) -> Kind:
-        if family == "seq2seq":
-            return "seq2seq"
+        if family != "ctc":
+            return family
         if self.kind == "ctc_adapter" or self.config.target_language is not None:
             return "ctc_adapter"
         return "ctc_streaming" if self.kind == "ctc_streaming" or self.config.streaming else "ctc"
@@ -358,9 +357,11 @@ class Options:
         """Why option `name` has no place in a run of this kind; empty if it has."""
         only_for = "seq2seq" if name in SEQ2SEQ_TRAINING else _ONLY_FOR[name]
         if only_for == "seq2seq" and kind != "seq2seq":
-            return f"--{name} is for sequence-to-sequence models; this one is trained with CTC. Leave it out."
-        if only_for in ("ctc", "adapter") and kind == "seq2seq":
-            return f"--{name} is for CTC models; this one is sequence-to-sequence. Leave it out."
+            this = "a transducer" if kind == "transducer" else "trained with CTC"
+            return f"--{name} is for sequence-to-sequence models; this one is {this}. Leave it out."
+        if only_for in ("ctc", "adapter") and kind in ("seq2seq", "transducer"):
+            this = "a transducer" if kind == "transducer" else "sequence-to-sequence"
+            return f"--{name} is for CTC models; this one is {this}. Leave it out."
         if only_for == "adapter" and kind != "ctc_adapter":
             return f"--{name} is for MMS adapters: give --target_language too, or leave it out."
         if only_for == "streaming" and kind != "ctc_streaming" and not self.config.streaming:

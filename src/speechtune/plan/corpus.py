@@ -46,7 +46,7 @@ def choose_train_split(corpus: Corpus, given: str | None, family: Family) -> tup
     """
     if given is not None:
         return given, ""
-    default = "train" if family == "seq2seq" else "train+validation"
+    default = "train+validation" if family == "ctc" else "train"
     chosen = corpus.present(default)
     if chosen == default:
         return default, ""

@@ -120,6 +120,10 @@ class RunPlan:
         return self.family == "seq2seq"
 
     @property
+    def is_transducer(self) -> bool:
+        return self.family == "transducer"
+
+    @property
     def hub_token(self) -> str | None:
         return self.training_arguments.get("hub_token") or self.settings.token
 

@@ -46,7 +46,7 @@ def text_normaliser(
         settings.chars_to_ignore,
         language=language,
         lower_case=settings.do_lower_case,
-        trailing_space=family != "seq2seq",
+        trailing_space=family == "ctc",
     )
     if settings.normaliser != "default":
         return normaliser, score_normaliser(settings.normaliser, language)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from speechtune.errors import ModelError, OutputError
 from speechtune.files import explain_write_errors
@@ -85,6 +85,11 @@ def _load(folder: Path, dtype: object) -> PreTrainedModel:
     """Load a model by plain transformers."""
     from transformers import AutoModelForCTC, AutoModelForSpeechSeq2Seq
 
+    from speechtune.models.transducer.setup import transducer_class
+
     source = Source(str(folder))
-    loader = AutoModelForCTC if family_of(load_config(source)) == "ctc" else AutoModelForSpeechSeq2Seq
+    config = load_config(source)
+    loader: Any = {
+        "ctc": AutoModelForCTC, "seq2seq": AutoModelForSpeechSeq2Seq, "transducer": transducer_class(config.model_type)
+    }[family_of(config)]  # fmt: skip
     return source.load("model", loader.from_pretrained, dtype=dtype)

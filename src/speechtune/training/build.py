@@ -94,6 +94,7 @@ def _loaded_recogniser(plan: RunPlan, data: CorpusData, args: TrainingArguments)
     from speechtune.models.ctc.tokenizer import makes_vocabulary
     from speechtune.models.loading import model_config_of
     from speechtune.models.seq2seq.setup import load_seq2seq, seq2seq_for_training
+    from speechtune.models.transducer.setup import load_transducer, transducer_for_training
 
     settings = plan.settings
     if plan.is_seq2seq:
@@ -101,6 +102,10 @@ def _loaded_recogniser(plan: RunPlan, data: CorpusData, args: TrainingArguments)
             return load_seq2seq(settings, training_args=args, corpus_language=plan.language)
         model_config = model_config_of(settings)
         return seq2seq_for_training(settings, model_config, training_args=args, corpus_language=plan.language)
+    if plan.is_transducer:
+        if not plan.do_train:
+            return load_transducer(settings, language=plan.language)
+        return transducer_for_training(settings, eval_texts=data.evaluation_texts, language=plan.language)
     if not plan.do_train:
         return load_ctc(settings)
     model_config = model_config_of(settings)
