@@ -97,10 +97,11 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def _transducer(folder: Path, *, name: str, blank: str = "<blank>", blank_bias: float = 0.0, **sizes: Any) -> None:
+def _transducer(folder: Path, *, name: str, blank: str = "<blank>", seed: int = 0, **sizes: Any) -> None:
     import torch
     import transformers
 
+    torch.manual_seed(seed)
     tokenizer = pieces()
     tokenizer.add_special_tokens({"additional_special_tokens": [blank]})
     is_parakeet = name.startswith("Parakeet")
@@ -124,7 +125,6 @@ def _transducer(folder: Path, *, name: str, blank: str = "<blank>", blank_bias: 
         for i in range(len(tokenizer)):
             if i != config.blank_token_id and not tokenizer.decode([i], skip_special_tokens=True).strip():
                 model.joint.head.bias[i] = -50.0
-        model.joint.head.bias[config.blank_token_id] = blank_bias
         if "durations" in sizes:
             model.joint.head.bias[len(tokenizer)] = -50.0  # else random weights stay at a frame forever
     model.generation_config.max_length = 200
@@ -141,7 +141,7 @@ def _transducer(folder: Path, *, name: str, blank: str = "<blank>", blank_bias: 
 
 
 BUILDERS |= {
-    "parakeet_tdt": partial(_transducer, name="ParakeetTDT", durations=[0, 1, 2], blank_bias=-3.0),
+    "parakeet_tdt": partial(_transducer, name="ParakeetTDT", durations=[0, 1, 2], seed=1),
     "parakeet_rnnt": partial(_transducer, name="ParakeetRNNT"),
     "nemotron_asr_streaming": partial(_transducer, name="NemotronAsrStreamingForRNNT"),
     "nemotron3_5_asr": partial(_transducer, name="Nemotron3_5AsrForRNNT", num_prompts=128, prompt_intermediate_size=32),
