@@ -32,7 +32,7 @@ from torch.utils.checkpoint import checkpoint
 
 __all__ = ["path_losses", "transducer_losses"]
 
-MAX_LOGITS = 2**24  # of one chunk; 64 MB in float32
+MAX_LOGITS = 2**22  # of one chunk; 16 MB in float32
 FLOOR = -1e30
 
 Joint = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
