@@ -25,6 +25,7 @@ __all__ = [
     "by_speaker",
     "character_confusions",
     "diff",
+    "group_of",
     "median_rate",
     "most_common",
     "word_confusions",
@@ -124,10 +125,10 @@ def _grouped(rows: Sequence[Hypothesis], places: Sequence[int], names: Sequence[
     members: dict[int, list[Hypothesis]] = {}
     for row, place in zip(rows, places, strict=True):
         members.setdefault(place, []).append(row)
-    return [_group(names[place], found) for place, found in sorted(members.items())]
+    return [group_of(names[place], found) for place, found in sorted(members.items())]
 
 
-def _group(name: str, rows: Sequence[Hypothesis]) -> Group:
+def group_of(name: str, rows: Sequence[Hypothesis]) -> Group:
     """Return a group with its interval, which a single utterance has none of."""
     counts = [row.words for row in rows]
     bounds = confidence_interval(counts, [row.speaker or None for row in rows]) if len(rows) > 1 else None

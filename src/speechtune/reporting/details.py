@@ -20,6 +20,7 @@ from speechtune.evaluation.error_analysis import (
     worst_first,
 )
 from speechtune.evaluation.evaluate import Evaluation
+from speechtune.reporting.analysis import analysis_details
 from speechtune.reporting.table import cut
 from speechtune.types import Hypothesis
 
@@ -51,6 +52,7 @@ def evaluation_details(evaluation: Evaluation, before: Mapping[str, Hypothesis] 
     num_edits = sum(row.words.edits for row in rows)
     worst = [row for row in rows[:MAX_SHOWN] if row.words.edits or row.characters.edits]
     speakers = by_speaker(rows)
+    analysis = analysis_details(evaluation)
     samples = [
         ("worst", "Worst", worst),
         ("newly_wrong", "Newly wrong", _newly_wrong(rows, before)),
@@ -71,6 +73,7 @@ def evaluation_details(evaluation: Evaluation, before: Mapping[str, Hypothesis] 
         "num_speakers": len(speakers),
         "speakers_cut": len(speakers) > MAX_SPEAKERS,
         "speaker_median": median_rate(speakers),
+        "analysis": {**analysis, "columns": [(name, _bars(groups)) for name, groups in analysis["columns"]]},
         "has_errors": bool(worst),
         "worst_share": sum(row.words.edits for row in worst) / num_edits if num_edits else 0.0,
         "samples": [
