@@ -30,9 +30,9 @@ def test_failures_are_sentences_and_what_did_not_occur_is_not_said(tmp_path: Pat
     evaluations.write(tmp_path, *rows, analysis=analysis, silence=SILENCE)
     found = analysis_details(Evaluation.read(tmp_path))
     assert found["facts"] == [
-        "Nothing was recognised in 1 utterances of 3 words.",
-        "Without case and punctuation the word error rate is 16.7 %: of all words 27.8 % are wrong in case only, 0.0 % in "
-        "punctuation only, 0.0 % in both.",
+        "Nothing was recognised in 1 utterance (3 words).",
+        "Without case and punctuation the word error rate is 16.7 %: of all words 27.8 % are wrong in case only, "
+        "0.0 % in punctuation only, 0.0 % in both.",
         "It writes 2 words that nobody said on 60 s of generated silence, noise, hum and tones: “Thank you.”.",
     ]
     assert [title for title, _ in found["tables"]] == [

@@ -43,10 +43,8 @@ def _facts(analysis: Mapping[str, Any]) -> list[str]:
         number = empty["utterances"]
         found.append(f"Nothing was recognised in {number:,} utterance{'s' * (number != 1)} ({empty['words']:,} words).")
     if loops.get("utterances"):
-        words = loops["inserted_words"]
-        found.append(
-            f"A phrase is repeated again and again in {loops['utterances']:,} outputs; {words:,} words too many."
-        )
+        number, words = loops["utterances"], loops["inserted_words"]
+        found.append(f"{number:,} output{'s' * (number != 1)} with a phrase again and again: {words:,} words too many.")
     written = analysis.get("case_and_punctuation") or {}
     if written.get("reference_words"):
         only = {name: written[name] / written["reference_words"] for name in ("case", "punctuation")}
