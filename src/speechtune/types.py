@@ -87,7 +87,10 @@ class EditCounts:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """The model's text for one utterance beside its reference; both normalised."""
+    """The model's text for one utterance beside its reference; both normalised.
+
+    `written` is reference and hypothesis with case and punctuation, where the normaliser of scores removes them.
+    """
 
     id: str
     reference: str
@@ -98,17 +101,23 @@ class Hypothesis:
     file: str = ""
     speaker: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)  # of the corpus, that tell groups apart: gender, accent
+    written: tuple[str, str] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Row of hypotheses.jsonl; an unknown duration is null, columns are left out where there are none."""
+        """Row of hypotheses.jsonl; an unknown duration is null, what is not there is left out."""
         row = _with_null_duration(asdict(self))
-        return row if self.columns else {name: value for name, value in row.items() if name != "columns"}
+        written = row.pop("written")
+        if not self.columns:
+            del row["columns"]
+        return row if written is None else {**row, "reference_written": written[0], "hypothesis_written": written[1]}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Hypothesis:
         """Read what `as_json` returned."""
         words, characters = EditCounts(**row["words"]), EditCounts(**row["characters"])
-        return cls(**{**_with_nan_duration(row), "words": words, "characters": characters})
+        row = _with_nan_duration({**row, "words": words, "characters": characters})
+        written = row.pop("reference_written", None), row.pop("hypothesis_written", None)
+        return cls(**row, written=None if None in written else written)  # type: ignore[arg-type]
 
 
 def _with_null_duration(row: dict[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_entries_say_what_they_take_and_their_default(monkeypatch: pytest.Monkey
     assert entry(text, "strict").startswith("--strict stop at the first") and "default" not in entry(text, "strict")
     assert entry(text, "do_lower_case").startswith("--do_lower_case [BOOL] ")
     assert entry(text, "task").startswith("--task transcribe|translate ")
-    assert entry(text, "eval_metrics").startswith("--eval_metrics wer|cer|per... ")
+    assert entry(text, "eval_metrics").startswith("--eval_metrics wer|cer|per|wer_as_written... ")
     assert entry(text, "eval_metrics").endswith("(default: wer)")
     assert entry(text, "chars_to_ignore").startswith("--chars_to_ignore WORD... ")
 

@@ -89,6 +89,7 @@ RESOLVED = {
     "train_split_name",
     "text_column_name",
     "adapter_attn_dim",
+    "do_lower_case",
 }  # their defaults are found when a run is planned
 
 

@@ -184,8 +184,8 @@ def test_everything_that_changes_a_hypothesis_changes_the_protocol(three_splits:
     plans = [
         plan_for(three_splits, *words, "--precision", "fp32", model=WHISPER)
         for words in ([], ["--encoder_context", "8"], ["--language", "tr"], ["--task", "translate"],
-                      ["--generation_num_beams", "2"], ["--chars_to_ignore", ","], ["--padding", "original"],
-                      ["--normaliser", "none"], ["--normaliser", "whisper-basic"])
+                      ["--generation_num_beams", "2"], ["--padding", "original"], ["--normaliser", "none"],
+                      ["--normaliser", "default"], ["--normaliser", "default", "--chars_to_ignore", ","])
     ]  # fmt: skip
     hashes = [plan.protocol["hash"] for plan in plans]
     assert len(set(hashes)) == len(hashes)
@@ -194,6 +194,22 @@ def test_everything_that_changes_a_hypothesis_changes_the_protocol(three_splits:
         plan_for(three_splits, "--encoder_context", "full", "--precision", "fp32", model=WHISPER).protocol
         == plans[0].protocol
     )
+
+
+def test_whisper_learns_case_and_punctuation_and_is_scored_with_and_without(three_splits: Path):
+    plan = plan_for(three_splits, model=WHISPER)
+    assert (plan.settings.do_lower_case, plan.settings.normaliser) == (False, "whisper-basic")
+    assert plan.metric_names == ["wer", "cer", "wer_as_written"]
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [(WAV2VEC2, []), (WHISPER, ["--do_lower_case"]), (WHISPER, ["--protocol", "readme"])],
+)
+def test_other_models_and_protocols_learn_lower_case(three_splits: Path, model: str, words: list[str]):
+    plan = plan_for(three_splits, *words, model=model)
+    assert (plan.settings.do_lower_case, plan.settings.normaliser) == (True, "default")
+    assert plan.metric_names == ["wer", "cer"]
 
 
 def test_letters_among_the_ignored_characters_are_pointed_out(corpus: Path):

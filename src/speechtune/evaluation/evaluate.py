@@ -21,7 +21,7 @@ from speechtune.evaluation.metrics.cer import character_edits
 from speechtune.evaluation.metrics.wer import word_edits
 from speechtune.evaluation.result_files import evaluation_files, merge_into_all_results, write_results
 from speechtune.files import read_json, read_jsonl, write_atomically
-from speechtune.text.score_normalisers import ScoreNormaliser
+from speechtune.text.score_normalisers import AsWritten, ScoreNormaliser
 from speechtune.types import EditCounts, Hypothesis, Skipped, Utterance
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = ["Evaluation", "recognise_split", "write_evaluation"]
 
 log = logging.getLogger("speechtune")
 
+AS_WRITTEN = AsWritten()
 SUMS = ("hypotheses", "unaided", "skipped", "loss_sum", "loss_items", "infinite_losses", "nan_losses", "audio_s")
 
 
@@ -112,7 +113,10 @@ class Evaluation:
         """Return the edit counts of each utterance by one metric."""
         if metric in ("wer", "cer"):
             return [h.words if metric == "wer" else h.characters for h in self.hypotheses]
-        count, form = metric_named(metric).count, self.forms.get(metric_named(metric).of, str)
+        count, of = metric_named(metric).count, metric_named(metric).of
+        if of == "written":
+            return [count(*(h.written or (h.reference, h.hypothesis))) for h in self.hypotheses]
+        form = self.forms.get(of, str)
         return [count(form(h.reference), form(h.hypothesis)) for h in self.hypotheses]
 
     def total(self, metric: str) -> EditCounts:
@@ -260,6 +264,7 @@ def _score(
             duration_s=utterance.duration_s,
             file=utterance.file,
             speaker=utterance.speaker,
+            written=(AS_WRITTEN(utterance.text), AS_WRITTEN(text)) if isinstance(normalise, ScoreNormaliser) else None,
         )
 
     utterances = [*batch.utterances, *(item.utterance for item in batch.long)]

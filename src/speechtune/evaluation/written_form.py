@@ -36,7 +36,7 @@ def written_errors(rows: Iterable[Hypothesis]) -> dict[str, Any]:
     """
     found: Counter[str] = Counter()
     for row in rows:
-        reference, hypothesis = words_in(row.reference), words_in(row.hypothesis)
+        reference, hypothesis = (words_in(text) for text in row.written or (row.reference, row.hypothesis))
         _count(reference, hypothesis, found)
     names = ("case", "punctuation", "case_and_punctuation", "words", "reference_words")
     counts: dict[str, Any] = {name: found[name] for name in names}

@@ -143,7 +143,10 @@ class Settings:
     )
 
     chars_to_ignore: tuple[str, ...] | None = _text(None, "characters to remove from the transcripts: , ? . ! -")
-    do_lower_case: bool = _text(True, "convert the transcripts to lower case, by the rules of their language")
+    do_lower_case: bool | None = _text(
+        None,
+        "convert the transcripts to lower case, by their language's rules; default: true, for Whisper false",
+    )
     language: str | None = _text(
         None, "language of the transcripts: hindi, hi; by default the corpus', else detected by Whisper"
     )
@@ -220,9 +223,10 @@ class Settings:
         "normalisation, filter and score; readme: as the original scripts did, errors included",
         commands=_ALL,
     )
-    normaliser: Literal["default", "none", "whisper-basic", "whisper-english"] = _scores(
-        "default",
-        "of scores; default: as the transcripts that are learnt; none: as written, case and punctuation count",
+    normaliser: Literal["default", "none", "whisper-basic", "whisper-english"] | None = _scores(
+        None,
+        "of scores; default: as the transcripts that are learnt; none: as written, case and punctuation count; "
+        "for Whisper whisper-basic, else default",
     )
     probe_silence: bool = _scores(
         False, "count the words that the model writes on generated silence, noise, hum and tones"

@@ -153,11 +153,26 @@ def _resolved(options: Options, corpus: Corpus, model_config: Any, family: Famil
         encoder_context=context,
         lora=str(lora) if lora else False,
     )
+    resolved = _with_text_defaults(resolved, model_config, is_script=options.command == "script")
     if settings.lm is None:
         return resolved, notes
     from speechtune.plan.decoding import resolve_lm
 
     return resolve_lm(resolved, builds=options.do_train), notes
+
+
+def _with_text_defaults(settings: Settings, model_config: Any, *, is_script: bool) -> Settings:
+    """Fill in the options of text. Whisper learns case and punctuation, and is scored without and with them."""
+    is_whisper = model_config is not None and model_config.model_type == "whisper"
+    if not is_whisper or is_script or settings.protocol == "readme" or settings.do_lower_case:
+        lower = True if settings.do_lower_case is None else settings.do_lower_case
+        return replace(settings, do_lower_case=lower, normaliser=settings.normaliser or "default")
+    metrics = settings.eval_metrics
+    if settings.normaliser is None:
+        metrics = tuple(dict.fromkeys((*metrics, "wer_as_written")))
+    return replace(
+        settings, do_lower_case=False, normaliser=settings.normaliser or "whisper-basic", eval_metrics=metrics
+    )
 
 
 def _splits(

@@ -33,7 +33,7 @@ def text_normaliser(
         OptionError, TextError: --chars_to_ignore is no regular expression where it has to be one, the language has no
             phonemes, or --normaliser does not fit.
     """
-    if settings.normaliser != "default" and settings.phones:
+    if settings.normaliser not in (None, "default") and settings.phones:
         raise OptionError(
             f"--normaliser {settings.normaliser} is for words; phones are scored as they are. Leave it out."
         )
@@ -45,10 +45,10 @@ def text_normaliser(
         settings.protocol,
         settings.chars_to_ignore,
         language=language,
-        lower_case=settings.do_lower_case,
+        lower_case=settings.do_lower_case is not False,
         trailing_space=family == "ctc",
     )
-    if settings.normaliser != "default":
+    if settings.normaliser not in (None, "default"):
         return normaliser, score_normaliser(settings.normaliser, language)
     if settings.phoneme_language is None:
         return normaliser, normaliser

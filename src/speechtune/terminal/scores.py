@@ -42,7 +42,8 @@ def print_scores_table(rows: Sequence[Mapping[str, Any]], *, console: Console | 
         name = visible(str(row.get("name", ""))).encode(console.encoding, "backslashreplace").decode(console.encoding)
         names, rates, intervals = [], [], []
         for metric, score in row.get("scores", {}).items():
-            names.append(metric.upper())
+            rate, _, form = metric.partition("_")
+            names.append(f"{rate.upper()} {form.replace('_', ' ')}".rstrip())
             rates.append(percent(score["rate"]))
             intervals.append(interval_text(score))
         columns = ("\n".join(column) for column in (names, rates, intervals))

@@ -101,7 +101,9 @@ def write_scores(
     results = {
         **evaluation.metrics(plan.metric_names),
         "scores": evaluation.scores(plan.metric_names),
-        "analysis": analyse(evaluation, training_words=words, as_written=normaliser == "none"),
+        "analysis": analyse(
+            evaluation, training_words=words, as_written="wer_as_written" in plan.metric_names or normaliser == "none"
+        ),
         "protocol": {**plan.protocol, "skipped": len(scored.skipped(evaluation))},
         **_identity(plan),
         **({"name": plan.scored} if plan.suffix else {}),

@@ -15,6 +15,7 @@ def test_metrics_are_found_by_themselves():
         "wer": "word error rate",
         "cer": "character error rate",
         "per": "phone error rate",
+        "wer_as_written": "word error rate with case and punctuation",
     }
     assert next(iter(all_metrics())) == "wer"
 

@@ -22,7 +22,8 @@ class Metric:
     name: str  # in options, in score files and on the hub: "wer"
     title: str  # for people: "word error rate"
     count: Callable[[str, str], EditCounts]  # (reference, hypothesis) of one utterance
-    of: Literal["text", "words", "phones"] = "text"  # the form of the text that is counted, made by the recogniser
+    # The form of the text that is counted: as scored, split by the recogniser, or as corpus and model write it.
+    of: Literal["text", "words", "phones", "written"] = "text"
 
 
 @functools.cache
