@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,54 @@ def test_what_both_splits_share_is_said(corpus: Corpus):
     assert "recordings in both" not in output
     corpus.rows["test"].append(corpus.rows["train"][0])
     assert "recordings in both splits: 1, in 1 of 3" in corpus.see()
+
+
+def test_recordings_with_the_same_bytes_are_named_those_with_different_transcripts_first(corpus: Corpus):
+    for n in range(4):
+        corpus.add("train", f"bir {n}", seconds=1 + n / 10, speaker=f"s{n}")
+    first = corpus.add("train", "iki", seconds=0.7)
+    copy = corpus.add("test", "üç", seconds=0.7)
+    output = corpus.see("--max_skipped", "1")
+    assert (
+        "recordings with the same bytes: 1, in 2 utterances; 1 of them with different transcripts; 1 in both" in output
+    )
+    assert f"first: {first} (iki) = {copy} (üç)" in output
+    copy.write_bytes(copy.read_bytes()[:-2] + b"\1\1")  # as long, but not the same
+    assert "same bytes" not in corpus.see()
+
+
+def suggested(output: str) -> list[str]:
+    """The words after `speechtune train` in the command that was suggested; training understands them."""
+    line = next(line for line in output.splitlines() if line.startswith("  speechtune train"))
+    words = shlex.split(line)[2:]
+    parse_options(words, command="train", prog="speechtune train")
+    return words
+
+
+def test_a_command_to_train_with_is_suggested_from_what_was_found(corpus: Corpus):
+    corpus.fill(10)
+    corpus.add("train", "bir - iki?")
+    words = suggested(corpus.see("--language", "turkish", "--eval_split_name", "test"))
+    assert words[:2] == ["--model_name_or_path", "openai/whisper-small"]
+    assert words[words.index("--chars_to_ignore") + 1 : words.index("--output_dir")] == ["-", "?"]
+    assert words[words.index("--language") + 1] == "tr" and words[words.index("--train_split_name") + 1] == "train"
+    assert "--max_duration_in_seconds" not in words and "--corrections" not in words and words[-1] == "runs/corpus"
+    for _ in range(2):
+        corpus.add("train", "bir iki", seconds=25.0)
+    assert "--max_duration_in_seconds 30" in " ".join(suggested(corpus.see("--max_skipped", "1")))
+
+
+def test_the_page_holds_what_the_terminal_shows_and_strangers_text_stays_text(corpus: Corpus, tmp_path: Path):
+    corpus.fill(0)
+    for text in ("<script>alert(1)</script> \u202e", "another"):
+        corpus.add("train", text, seconds=2.0)
+    corpus.add("train", "uzun", seconds=25.0)
+    output = corpus.see("--output_dir", str(tmp_path / "out"), "--max_skipped", "1")
+    page = (tmp_path / "out" / "doctor.html").read_text("utf-8")
+    assert f"the same with recordings: {tmp_path / 'out' / 'doctor.html'}" in output
+    for text in ("Training would begin: 2 utterances", "Worth checking", "too long", "speechtune train", "16,000 Hz"):
+        assert text in page
+    assert page.count("<script") == 3 and "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "\u202e" not in page
 
 
 def test_an_evaluation_of_nothing_but_training_recordings_stops_training(corpus: Corpus):

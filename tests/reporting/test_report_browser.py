@@ -211,6 +211,28 @@ def test_paper_gets_what_is_folded_on_screen_without_buttons(watched: Watched, r
     assert page.locator("path.wave:visible").count() > 0
 
 
+def test_the_page_of_the_doctor_plays_and_has_no_serious_fault(watched: Watched, tmp_path: Path):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    from speechtune.doctor.label_errors import Judged, ranked
+    from speechtune.doctor.page import write_page
+    from speechtune.doctor.roles import read_roles
+    from speechtune.doctor.tables import show
+    from speechtune.options.parse import parse_options
+
+    soundfile.write(tmp_path / "0.wav", np.sin(np.arange(16_000) / 8) / 2, 16_000)
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"audio": "0.wav", "text": "bir iki"}\n')
+    corpus = read_roles(parse_options(["--dataset_name", str(tmp_path)], command="doctor", prog="doctor"))
+    row = hypothesis("0", "bir iki", "beş iki", file=str(tmp_path / "0.wav"), duration_s=1.0)
+    judged = ranked([Judged("train", "bir iki", row, 2.0)])
+    shown = show(corpus.title, corpus.roles, ["a remark"], [], judged=judged, command="speechtune train")
+    page = watched.open(write_page(tmp_path, corpus, shown, ["a remark"], judged, command="speechtune train"))
+    page.locator(".play").click()
+    wait_for(page, "sound.duration > 0.9 && sound.currentTime > 0")
+    found = axe.Axe().run(page).response["violations"]
+    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+
+
 def test_20_000_utterances_open_and_are_searched_without_lag(watched: Watched, tmp_path: Path):
     words = ["bir", "iki", "üç", "dört", "beş", "altı", "yedi", "sekiz", "dokuz", "on"]
     rows = []

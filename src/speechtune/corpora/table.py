@@ -16,7 +16,7 @@ import json
 import math
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ class SplitTable:
         splits: indexed splits, one after the other.
         text_column: the corpus' column that holds the transcript.
         indices: selected rows, shape (N,), counted over all splits; None takes all.
+        corrections: row, counted over all splits -> transcript that replaces the corpus' own.
+        removed: utterances that a person removed; `skipped` has them.
 
     Raises:
         CorpusError: a split has no such text column.
@@ -67,10 +69,13 @@ class SplitTable:
         text_column: str,
         *,
         indices: NDArray[np.int64] | Sequence[int] | None = None,
+        corrections: Mapping[int, str] | None = None,
+        removed: Sequence[Skipped] = (),
     ) -> None:
         self._splits = tuple(splits)
         self.text_column = text_column
         self._indices = None if indices is None else np.asarray(indices, dtype=np.int64)
+        self._corrections, self._removed = dict(corrections or {}), tuple(removed)
         self._open()
         for split in self._splits:
             columns = corpus_columns(open_arrow(split.table))
@@ -89,7 +94,8 @@ class SplitTable:
         self._durations_s: NDArray[np.float32] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_splits": self._splits, "text_column": self.text_column, "_indices": self._indices}
+        names = ("_splits", "text_column", "_indices", "_corrections", "_removed")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -118,7 +124,7 @@ class SplitTable:
             id=self._splits[bisect_right(self._starts, row) - 1].id_prefix + cell("#id"),
             audio=audio,
             audio_key=cell("#key"),
-            text=cell(self.text_column) or "",
+            text=self._corrections.get(row) or cell(self.text_column) or "",
             duration_s=cell("#duration_s"),
             file=file,
             speaker=cell("#speaker"),
@@ -147,8 +153,12 @@ class SplitTable:
 
     @property
     def texts(self) -> list[str]:
-        """Transcripts as the corpus has them; an absent one is empty."""
-        return [text or "" for text in self.column(self.text_column)]
+        """Transcripts as the corpus has them, or corrected; an absent one is empty."""
+        texts = [text or "" for text in self.column(self.text_column)]
+        if self._corrections:
+            rows = range(len(texts)) if self._indices is None else self._indices.tolist()
+            texts = [self._corrections.get(row, text) for row, text in zip(rows, texts, strict=True)]
+        return texts
 
     @property
     def ids(self) -> list[str]:
@@ -156,6 +166,25 @@ class SplitTable:
         prefixes = np.repeat([split.id_prefix for split in self._splits], np.diff(self._starts))
         prefixes = prefixes if self._indices is None else prefixes[self._indices]
         return [prefix + id for prefix, id in zip(prefixes.tolist(), self.column("#id"), strict=True)]
+
+    @property
+    def files(self) -> list[str]:
+        """Name of each recording, as in an `Utterance`'s `file`."""
+        rows = zip(self.column("#folder"), self.column("#audio"), self.column("#position"), strict=True)
+        return [
+            os.path.join(os.fsdecode(folder), os.fsdecode(file)) if position < 0 else os.fsdecode(file)  # noqa: PTH118
+            for folder, file, position in rows
+        ]
+
+    @property
+    def num_corrected(self) -> int:
+        """Number of transcripts that differ from the corpus'."""
+        return len(self._corrections)
+
+    @property
+    def removed(self) -> tuple[Skipped, ...]:
+        """Utterances that a person removed."""
+        return self._removed
 
     @property
     def speakers(self) -> list[str | None]:
@@ -181,9 +210,12 @@ class SplitTable:
 
     @property
     def skipped(self) -> list[Skipped]:
-        """Rows of these splits that could not be used, found while indexing. `select` doesn't change it."""
+        """Rows of these splits that could not be used, found while indexing, and those that a person removed.
+
+        `select` doesn't change it.
+        """
         splits = {split.skipped: split for split in self._splits}
-        return [row for split in splits.values() for row in split.read_skipped()]
+        return [*(row for split in splits.values() for row in split.read_skipped()), *self._removed]
 
     # Other tables from this one
 
@@ -192,12 +224,38 @@ class SplitTable:
         chosen = np.asarray(indices, dtype=np.int64)
         if self._indices is not None:
             chosen = self._indices[chosen]
-        return SplitTable(self._splits, self.text_column, indices=chosen)
+        return SplitTable(
+            self._splits, self.text_column, indices=chosen, corrections=self._corrections, removed=self._removed
+        )
+
+    def corrected(self, texts: Mapping[int, str], *, removed: Sequence[int] = ()) -> SplitTable:
+        """Return the same rows with other transcripts, and without some of them.
+
+        Args:
+            texts: row -> transcript.
+            removed: rows.
+        """
+        ids, files, gone = self.ids, self.files, frozenset(removed)
+        records = [
+            Skipped(self.split, ids[row], files[row], "removed", "--corrections", float(self.durations_s[row]))
+            for row in sorted(gone)
+        ]
+        rows = np.arange(len(self._table)) if self._indices is None else self._indices
+        kept = [row for row in range(len(self)) if row not in gone]
+        whole = self._indices is None and not gone
+        return SplitTable(
+            self._splits,
+            self.text_column,
+            indices=None if whole else rows[kept],
+            corrections=self._corrections | {int(rows[row]): text for row, text in texts.items()},
+            removed=[*self._removed, *records],
+        )
 
     @classmethod
     def concat(cls, tables: Sequence[SplitTable]) -> SplitTable:
         """Concatenate tables. Ids that occur twice are prefixed with their split's name, from the second table on."""
         assert tables, "nothing to concatenate"
+        assert not any(table._corrections or table._removed for table in tables), "corrected before they were joined"
         if len(tables) == 1:
             return tables[0]
         clash = _ids_clash([open_arrow(split.table) for table in tables for split in table._splits])

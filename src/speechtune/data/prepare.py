@@ -212,6 +212,7 @@ _SIGNAL_WORDS = {
 }
 
 REASON_WORDS = {
+    "removed": "removed by --corrections",
     "too_long": "too long",
     "too_short": "too short",
     "empty_transcript": "with an empty transcript",
@@ -266,8 +267,8 @@ def check_share_skipped(
         raise CorpusError(f"{line}\nNothing is left to use. The first: {_named(first)}")
     if strict:
         raise CorpusError(f"{line}\nThe first: {_named(first)}\n--strict allows none.")
-    # Limits on durations are the user's choice; only broken utterances count.
-    broken = [row for row in rows if row.reason not in ("too_long", "too_short")]
+    # Limits on durations and removals are the user's choice; only broken utterances count.
+    broken = [row for row in rows if row.reason not in ("too_long", "too_short", "removed")]
     if len(broken) > max_share * total:
         first = broken[0]
         raise CorpusError(

@@ -8,13 +8,18 @@ whole split, the share that can't be used is estimated from it.
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
 from speechtune.data.prepare import REASON_WORDS
 from speechtune.doctor.checks import decode_sample, deleted_characters, share_problem, shared, signs_in
+from speechtune.doctor.duplicates import Copies, find_copies
+from speechtune.doctor.label_errors import LABEL_ERRORS_FILE, Judged, judge, write_label_errors
+from speechtune.doctor.page import write_page
 from speechtune.doctor.roles import SAMPLING_RATE, Corpus, Role, read_roles
-from speechtune.doctor.tables import show
+from speechtune.doctor.suggestions import suggested_command
+from speechtune.doctor.tables import Shown, show
 from speechtune.errors import OptionError
 from speechtune.files import explain_write_errors
 from speechtune.options.table import Options
@@ -31,7 +36,9 @@ RARE = 5  # occurrences below which a character is hardly learnt
 
 
 def run(options: Options) -> int:
-    """Print what training on the corpus would meet; write skipped.jsonl if `--output_dir` is given.
+    """Print what training on the corpus would meet; with `--output_dir` write skipped.jsonl and doctor.html too.
+
+    `--with_model` also writes label_errors.csv, to be corrected and given to `--corrections`.
 
     Returns:
         Exit code: 0, or 2 if training would stop.
@@ -41,6 +48,9 @@ def run(options: Options) -> int:
         ModelError: `--model_name_or_path` can't be loaded.
         OutputError: `--output_dir` can't be written.
     """
+    model = options.config.with_model
+    if model and options.output_dir is None:
+        raise OptionError(f"--with_model {model}: give --output_dir too; the list to correct is written there.")
     corpus, folder = read_roles(options), options.output_dir
     with progress_bar("decoding a sample", unit="clips") as update:
         for role in corpus.roles:
@@ -48,13 +58,31 @@ def run(options: Options) -> int:
     stops = _reasons_to_stop(corpus, str(folder / "skipped.jsonl") if folder else "")
     remarks = [*_alphabet(corpus), *_deleted_and_signs(corpus), *_overlap(corpus)]
     remarks += [remark for role in corpus.roles for remark in _audio(role)]
-    show(corpus.title, corpus.roles, remarks, stops)
+    remarks += _copies(find_copies(corpus.roles))
+    judged = _judged(corpus, model, on_cpu=bool(options.training.get("use_cpu"))) if model else []
+    corrections = folder / LABEL_ERRORS_FILE if folder is not None and judged else None
+    command = "" if corpus.problem else suggested_command(corpus, options, corrections=corrections)
+    shown = show(corpus.title, corpus.roles, remarks, stops, judged=judged, command=command)
     if folder is not None:
-        skipped = [row for role in corpus.roles for row in role.skipped]
-        with explain_write_errors("skipped.jsonl", folder):
-            write_skipped(folder, skipped)
-        print(visible(f"{len(skipped)} utterances in {folder / 'skipped.jsonl'}"))
+        _write(folder, corpus, shown, remarks, judged, command)
     return 2 if stops else 0
+
+
+def _judged(corpus: Corpus, model: str, *, on_cpu: bool) -> list[Judged]:
+    with progress_bar(f"comparing transcripts with {model}", unit="clips") as update:
+        return judge(corpus, model, on_cpu=on_cpu, on_clip=update)
+
+
+def _write(folder: Path, corpus: Corpus, shown: Shown, remarks: list[str], judged: list[Judged], command: str) -> None:
+    """Write skipped.jsonl, label_errors.csv and doctor.html, and say where they are."""
+    skipped = [row for role in corpus.roles for row in role.skipped]
+    with explain_write_errors("skipped.jsonl", folder):
+        write_skipped(folder, skipped)
+    print(visible(f"{len(skipped)} utterances in {folder / 'skipped.jsonl'}"))
+    if judged:
+        print(visible(f"transcripts to correct, the likeliest errors first: {write_label_errors(folder, judged)}"))
+    page = write_page(folder, corpus, shown, remarks, judged, command=command)
+    print(visible(f"the same with recordings: {page}"))
 
 
 def _reasons_to_stop(corpus: Corpus, path: str) -> list[str]:
@@ -124,6 +152,22 @@ def _overlap(corpus: Corpus) -> list[str]:
                 f"({percent(affected / total)}); the scores say less about new {what}"
             )
     return remarks
+
+
+def _copies(groups: list[Copies]) -> list[str]:
+    """Say how many recordings are copies of others, first of all those with another transcript."""
+    if not groups:
+        return []
+    num = sum(len(group.members) for group in groups)
+    differ = [group for group in groups if group.texts_differ]
+    across = sum(len({name for name, _, _ in group.members}) > 1 for group in groups)
+    facts = [
+        f"{len(differ):,} of them with different transcripts" if differ else "",
+        f"{across:,} in both splits" if across else "",
+    ]
+    listed = "".join(f"; {fact}" for fact in facts if fact)
+    first = " = ".join(f"{file} ({text or 'no text'})" for _, file, text in groups[0].members[:3])
+    return [f"recordings with the same bytes: {len(groups):,}, in {num:,} utterances{listed}; first: {visible(first)}"]
 
 
 def _audio(role: Role) -> list[str]:

@@ -94,10 +94,12 @@ class Corpus:
 
     Args:
         title: corpus and language.
+        language: short code of the transcripts' language, or None.
         problem: why there can be no vocabulary; nothing is filtered then.
     """
 
     title: str
+    language: str | None
     settings: Settings
     normalise: TextFunction
     needs: ModelNeeds
@@ -133,6 +135,7 @@ def read_roles(options: Options) -> Corpus:
     known = find_language(plan.language or "")
     return Corpus(
         plan.corpus + (f", {known.name}" if known else ""),
+        plan.language,
         settings,
         data.normalise,
         needs,

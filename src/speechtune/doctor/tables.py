@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from speechtune.data.prepare import REASON_WORDS
 from speechtune.doctor.checks import EDGES_S, duration_histogram, find_outliers
+from speechtune.doctor.label_errors import Judged
 from speechtune.doctor.roles import Role
 from speechtune.terminal.formatting import shorten, visible
 from speechtune.terminal.scores import results_console
@@ -18,18 +20,43 @@ from speechtune.terminal.scores import results_console
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["show"]
+__all__ = ["Shown", "show"]
 
 BAR_COLUMNS = 20  # two bars and their numbers fit 80 columns
 MAX_OUTLIERS = 8
+MAX_JUDGED = 10
 FACTS = (
     *("split", "utterances", "hours", "shortest s", "mean s", "longest s"),
     *("speakers", "words", "without text", "skipped", "used"),
 )
 
 
-def show(title: str, roles: Sequence[Role], remarks: Sequence[str], stops: Sequence[str]) -> None:
-    """Print all tables to stdout, then the remarks, then whether training would begin."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was printed, for doctor.html: tables of (column names, rows), and whether training would begin.
+
+    Names that begin with ">" are of numbers.
+    """
+
+    tables: list[tuple[Sequence[str], Sequence[Sequence[str]]]]
+    verdicts: list[str]
+
+
+def show(
+    title: str,
+    roles: Sequence[Role],
+    remarks: Sequence[str],
+    stops: Sequence[str],
+    *,
+    judged: Sequence[Judged] = (),
+    command: str = "",
+) -> Shown:
+    """Print all tables to stdout, then the remarks, whether training would begin, and a command for it.
+
+    Args:
+        judged: utterances by a model, the likeliest label errors first.
+        command: to train with; empty prints none.
+    """
     output = _Output()
     output.line(title)
     output.table(["", *(f">{role.name}" for role in roles)], list(zip(FACTS, *map(_facts, roles), strict=True)))
@@ -43,17 +70,23 @@ def show(title: str, roles: Sequence[Role], remarks: Sequence[str], stops: Seque
     _show_skipped(output, roles)
     for role in roles:
         _show_outliers(output, role)
+    _show_judged(output, judged)
     if remarks:
         output.line("Worth checking")
         for remark in remarks:
             output.item(remark)
         output.line("")
-    for stop in stops:
-        output.line(f"Training would stop: {stop}", style="bold red")
-    if not stops:
-        train, evaluation = roles
-        verdict = f"Training would begin: {train.num_used:,} utterances, {train.hours:,.2f} h"
-        output.line(f"{verdict}; scored on {evaluation.num_used:,}.", style="bold green")
+    train, evaluation = roles
+    verdicts = [f"Training would stop: {stop}" for stop in stops] or [
+        f"Training would begin: {train.num_used:,} utterances, {train.hours:,.2f} h; scored on {evaluation.num_used:,}."
+    ]
+    if command:
+        output.line("To train, with options that fit this corpus:")
+        output.line(f"  {command}")
+        output.line("")
+    for verdict in verdicts:
+        output.line(verdict, style="bold red" if stops else "bold green")
+    return Shown(output.tables, verdicts)
 
 
 def _facts(role: Role) -> list[str]:
@@ -102,11 +135,24 @@ def _show_outliers(output: _Output, role: Role) -> None:
     output.table([title, ">seconds", ">characters/s", "text"], rows)
 
 
+def _show_judged(output: _Output, judged: Sequence[Judged]) -> None:
+    rows = [
+        [
+            *(f"{one.score:.2f}", f"{one.row.characters.rate:.2f}", f"{one.loss:.2f}"),
+            *(one.row.file, shorten(one.row.reference, 50), shorten(one.row.hypothesis, 50)),
+        ]
+        for one in judged[:MAX_JUDGED]
+    ]
+    columns = ["likely wrong", ">CER", ">loss per label", "recording", "transcript", "recognised"]
+    output.table([">" + columns[0], *columns[1:]], rows)
+
+
 class _Output:
-    """Stdout: on a terminal wrapped at words, in a file without limit."""
+    """Stdout: on a terminal wrapped at words, in a file without limit. Keeps its tables."""
 
     def __init__(self) -> None:
         self.console = results_console()
+        self.tables: list[tuple[Sequence[str], Sequence[Sequence[str]]]] = []
 
     def line(self, text: str, *, style: str = "") -> None:
         self.console.print(self._text(text, style=style), soft_wrap=not self.console.is_terminal)
@@ -128,6 +174,7 @@ class _Output:
 
         if not rows:
             return
+        self.tables.append((columns, rows))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in columns:
             is_right = name.startswith(">")

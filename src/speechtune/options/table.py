@@ -113,6 +113,11 @@ class Settings:
     token: str | None = _model(
         None, "token for the hub; by default that of `hf auth login`", commands=_ALL, secret=True
     )
+    with_model: str | None = _model(
+        None,
+        "find transcripts that don't match their recordings by this model, a folder or a name on the hub",
+        commands="doctor",
+    )
     trust_remote_code: bool = _model(False, "run Python code that comes with a model or dataset; read that code first")
 
     dataset_name: str = _corpus("", "corpus: a folder, archive or manifest, a name in --corpora_dir, or one on the hub")
@@ -127,6 +132,9 @@ class Settings:
     audio_column_name: str = _corpus("audio", "column of the recordings")
     text_column_name: str | None = _corpus(None, "column of the transcripts; by default the corpus' own")
     allow_outside_audio: bool = _corpus(False, "read recordings that a corpus lists outside its own folder")
+    corrections: str | None = _corpus(
+        None, "CSV of corrected transcripts: id or file, and text; an empty text removes the utterance"
+    )
     max_duration_in_seconds: float = _corpus(20.0, "skip longer recordings in training", limits=_SECONDS)
     min_duration_in_seconds: float = _corpus(0.0, "skip shorter recordings in training", limits=_SECONDS)
     max_train_samples: int | None = _corpus(None, "train on the first N utterances", commands=_TRAINING, limits=_COUNT)
@@ -276,7 +284,7 @@ class Settings:
     report_audio_mb: float = _run(
         5.0,
         "MB of recordings that report.html may hold: who gets the report hears them; 0: none",
-        commands="train evaluate",
+        commands="train evaluate doctor",
         limits=(0, 1000),
     )
     preprocessing_only: bool = _run(False, "read and check the corpus, then stop")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from speechtune.corpora import open_corpus
+from speechtune.corpora.corrections import apply_corrections, matched_rows, read_corrections
 from speechtune.corpora.stream import UtteranceStream
 from speechtune.corpora.table import SplitTable
 from speechtune.errors import OptionError
@@ -16,7 +18,7 @@ from speechtune.plan.plan import SplitPlan
 if TYPE_CHECKING:
     from speechtune.corpora.corpus import Corpus
 
-__all__ = ["choose_train_split", "find_corpus", "read_split", "shared_speech", "split_plan"]
+__all__ = ["choose_train_split", "corrections_note", "find_corpus", "read_split", "shared_speech", "split_plan"]
 
 
 def find_corpus(settings: Settings) -> Corpus:
@@ -57,13 +59,15 @@ def choose_train_split(corpus: Corpus, given: str | None, family: Family) -> tup
 def read_split(
     corpus: Corpus, settings: Settings, expression: str, *, max_samples: int | None
 ) -> SplitTable | UtteranceStream:
-    """Read splits as a table, or as a stream where `settings.streaming`.
+    """Read splits as a table, corrected by --corrections, or as a stream where `settings.streaming`.
 
     Raises:
-        CorpusError: no such split or column, or nothing in it can be read.
+        CorpusError: no such split or column, or nothing in it can be read; or --corrections can't be read.
     """
     text_column, audio_column = settings.text_column_name, settings.audio_column_name
     if settings.streaming:
+        if settings.corrections:
+            raise OptionError("--corrections with --streaming: a stream is not corrected. Leave one of them out.")
         return corpus.stream(expression, text_column=text_column, audio_column=audio_column)
     table = corpus.read(
         expression,
@@ -71,7 +75,26 @@ def read_split(
         audio_column=audio_column,
         max_workers=settings.preprocessing_num_workers,
     )
-    return table if max_samples is None else table.select(np.arange(min(max_samples, len(table))))
+    table = table if max_samples is None else table.select(np.arange(min(max_samples, len(table))))
+    return apply_corrections(table, read_corrections(settings.corrections)) if settings.corrections else table
+
+
+def corrections_note(settings: Settings, tables: Sequence[SplitTable]) -> str:
+    """Return what --corrections changed in the splits that are read, and which of its rows name none of their rows."""
+    assert settings.corrections is not None
+    corrections = read_corrections(settings.corrections)
+    parts = [
+        f"{table.split}: {table.num_corrected:,} transcripts changed, {len(table.removed):,} utterances removed"
+        for table in tables
+    ]
+    removed = [row for table in tables for row in table.removed]
+    matched = {one for table in tables for one, _ in matched_rows(table, corrections)}
+    unmatched = [one for one in corrections if one not in matched]
+    unknown = [one for one in unmatched if not any(one.names(row.id, row.file) for row in removed)]
+    if unknown:
+        names = ", ".join(one.id or one.file for one in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        parts.append(f"{len(unknown):,} of its {len(corrections):,} rows are in none of these splits: {names}")
+    return f"--corrections {settings.corrections}: {'; '.join(parts)}"
 
 
 def split_plan(expression: str, rows: SplitTable | UtteranceStream) -> SplitPlan:

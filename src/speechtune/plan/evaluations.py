@@ -180,6 +180,7 @@ def _further(plan: RunPlan, text: str, protocol_of: Protocol) -> tuple[RunPlan, 
         # Another corpus has its own columns.
         text_column_name=settings.text_column_name if same else None,
         audio_column_name=settings.audio_column_name if same else "audio",
+        corrections=settings.corrections if same else None,
     )
     return _evaluation_of(plan, changed, protocol_of)
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechtune.corpora.corrections import corrections_hash, read_corrections
 from speechtune.corpora.table import SplitTable
 from speechtune.errors import OptionError
 from speechtune.evaluation.result_files import protocol_hash
@@ -18,7 +19,14 @@ from speechtune.options.lora import read_lora
 from speechtune.options.table import Family, Options, Settings
 from speechtune.plan.arguments import training_arguments
 from speechtune.plan.checkpoints import newest_whole
-from speechtune.plan.corpus import choose_train_split, find_corpus, read_split, shared_speech, split_plan
+from speechtune.plan.corpus import (
+    choose_train_split,
+    corrections_note,
+    find_corpus,
+    read_split,
+    shared_speech,
+    split_plan,
+)
 from speechtune.plan.evaluations import add_evaluations
 from speechtune.plan.hardware import Precision
 from speechtune.plan.output_folder import inspect_folder
@@ -194,9 +202,10 @@ def _splits(
     )
     warnings = []
     tables = [split for split in rows if isinstance(split, SplitTable)]
+    corrected = [corrections_note(settings, tables)] if settings.corrections else []
     if len(tables) == 2 and options.command not in WITHOUT_MODEL:  # the doctor reports it itself
         warnings = [shared_speech(tables[0], tables[1], force=settings.force)]
-    return train, evaluation, [f"warning: {text}" for text in warnings if text]
+    return train, evaluation, [*corrected, *(f"warning: {text}" for text in warnings if text)]
 
 
 def _spoken_language(options: Options, settings: Settings, corpus: Corpus) -> tuple[str | None, list[str]]:
@@ -234,6 +243,8 @@ def _protocol(
         "filters": filters,
         "padding": settings.padding,
     }
+    if settings.corrections:  # other references: no score of the corpus as it was published
+        protocol["corrections"] = corrections_hash(read_corrections(settings.corrections))
     decoding: dict[str, Any] = {"precision": "bf16" if precision.bf16 else "fp16" if precision.fp16 else "fp32"}
     if family == "seq2seq":
         decoding |= {

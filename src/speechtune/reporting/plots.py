@@ -19,7 +19,16 @@ from speechtune.terminal.formatting import character_name, duration_text, interv
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["Chart", "Series", "chart_svg", "format_value", "series_of", "template_environment", "training_charts"]
+__all__ = [
+    "Chart",
+    "Series",
+    "chart_svg",
+    "format_value",
+    "series_of",
+    "template_environment",
+    "template_source",
+    "training_charts",
+]
 
 WIDTH, HEIGHT = 440, 240  # of one chart, in the units of its viewBox; near the width of a phone, so text stays legible
 LEFT, RIGHT, TOP, BOTTOM = 52, 20, 8, 34  # margins around the plotted area, same units
@@ -84,6 +93,13 @@ def template_environment() -> jinja2.Environment:
     )
     environment.globals["interval_of"] = interval_text
     return environment
+
+
+def template_source(name: str) -> str:
+    """Return a template's text: a script or a style sheet, as it is."""
+    environment = template_environment()
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
 
 
 def series_of(log_history: Iterable[Mapping[str, Any]], key: str) -> list[Point]:

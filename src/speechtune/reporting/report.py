@@ -30,7 +30,7 @@ from speechtune.reporting.audio import Clips, ReadPcm, read_file
 from speechtune.reporting.details import evaluation_details
 from speechtune.reporting.findings import counts_in, findings, in_plain_words
 from speechtune.reporting.mixtures import mixture_curve
-from speechtune.reporting.plots import chart_svg, series_of, template_environment, training_charts
+from speechtune.reporting.plots import chart_svg, series_of, template_environment, template_source, training_charts
 from speechtune.reporting.run_folder import Run, read_run
 from speechtune.reporting.table import page_json, table_rows
 from speechtune.reporting.values import protocol_text, value_text
@@ -86,7 +86,7 @@ def write_report(
 
 def _page(run: Run, title: str | None, clips: Clips) -> dict[str, Any]:
     """Return every value that report.html names."""
-    script, style = _source("report.js"), _source("report.css") + _source("chart.css")
+    script, style = template_source("report.js"), template_source("report.css") + template_source("chart.css")
     before = {suffix: {row.id: row for row in old.hypotheses} for suffix, old in run.baselines.items()}
     evaluations = [evaluation_details(e, before.get(e.suffix)) for e in run.evaluations[:MAX_EVALUATIONS]]
     data, audio = _data(evaluations, clips)
@@ -195,9 +195,3 @@ def _bad_step(row: Mapping[str, Any]) -> tuple[str, str]:
     """Return (step, everything else that the row holds)."""
     rest = "; ".join(f"{name.replace('_', ' ')}: {value_text(value)}" for name, value in row.items() if name != "step")
     return str(row["step"]), rest
-
-
-def _source(name: str) -> str:
-    environment = template_environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]

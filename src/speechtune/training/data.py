@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,8 @@ __all__ = [
     "Datasets",
     "audio_reader",
     "build_datasets",
+    "corpus_audio",
     "encoder_store",
-    "evaluation_audio",
     "read_corpus",
 ]
 
@@ -182,19 +182,22 @@ def audio_reader(settings: Settings, sampling_rate: int) -> AudioReader:
     return AudioReader(sampling_rate, cache=AudioCache(folder, sampling_rate, max_bytes=_max_bytes(settings)))
 
 
-def evaluation_audio(settings: Settings, rows: Rows | None) -> ReadPcm:
-    """Return a reader of evaluated utterances for the report: rows of the corpus by id, else the files they name."""
+def corpus_audio(settings: Settings, rows: Sequence[Rows | None]) -> ReadPcm:
+    """Return a reader of utterances for a report: rows of tables by id and file, else the files that they name."""
     from speechtune.reporting.audio import SAMPLING_RATE, read_file
 
-    if not isinstance(rows, SplitTable) or not settings.report_audio_mb:
-        return read_file
+    tables = [table for table in rows if isinstance(table, SplitTable)] if settings.report_audio_mb else []
     reader = audio_reader(settings, SAMPLING_RATE)
-    places = {id: place for place, id in enumerate(rows.ids)}
+    places = {
+        key: (table, place) for table in tables for place, key in enumerate(zip(table.ids, table.files, strict=True))
+    }
 
     def read(row: Hypothesis, max_duration_s: float) -> NDArray[np.int16] | None:
-        if row.id not in places:
+        found = places.get((row.id, row.file))
+        if found is None:
             return read_file(row, max_duration_s)
-        return reader.pcm(rows[places[row.id]], max_duration_s=max_duration_s)
+        table, place = found
+        return reader.pcm(table[place], max_duration_s=max_duration_s)
 
     return read
 

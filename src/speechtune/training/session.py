@@ -22,7 +22,7 @@ from speechtune.plan.output_folder import drop_later_steps, remove_other_weights
 from speechtune.plan.plan import RunPlan
 from speechtune.terminal.formatting import visible
 from speechtune.training.build import build_trainer
-from speechtune.training.data import CorpusData, Datasets, evaluation_audio
+from speechtune.training.data import CorpusData, Datasets, corpus_audio
 from speechtune.training.evaluations import ScoredSet, build_set, scores_row, with_before, write_scores
 from speechtune.training.lm_scores import score_as_asked, score_other_way
 from speechtune.training.mixing import choose_weights, keep_starting_weights
@@ -212,7 +212,7 @@ class Session:
             return
         write_skipped(self.folder, self._skipped())
         settings = self.plan.settings
-        read_audio = evaluation_audio(settings, self.data.evaluation)
+        read_audio = corpus_audio(settings, [self.data.evaluation])
         path = write_report(self.folder, report_audio_mb=settings.report_audio_mb, read_audio=read_audio)
         log.info(f"report: {path}")
 
