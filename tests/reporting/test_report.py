@@ -199,21 +199,6 @@ def test_what_was_before_training_stands_before_what_is_now(run_folder):
     assert "before training, 3 word errors bir iki üç dört" in text
 
 
-def test_where_errors_are_is_shown_from_the_analysis(run_folder):
-    part = {"words": 20, "errors": 5, "rate": 0.25}
-    analysis = {
-        "repeated_loops": {"utterances": 1, "inserted_words": 12},
-        "by_position": [{"name": "last third", **part}],
-        "by_training_frequency": [{"name": "unseen", **part, "rate": 0.0}],
-        "real_time_factor": 0.05,
-    }
-    evaluations.write(run_folder, hypothesis("u1", "bir", "iki"), analysis=analysis)
-    text = " ".join(page_of(run_folder).text.split())
-    assert "1 hypothesis with a phrase repeated over and over, and 12 inserted words." in text
-    assert "Errors by place in the utterance part bar error rate words last third 25.0 % 20" in text
-    assert "frequency in training part bar error rate words unseen 0.0 % 20" in text and "20x real time" in text
-
-
 def test_the_recordings_of_a_corpus_can_be_heard_and_left_out(run_folder):
     import numpy as np
     import soundfile

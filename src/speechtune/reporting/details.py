@@ -75,7 +75,6 @@ def evaluation_details(evaluation: Evaluation, before: Mapping[str, Hypothesis] 
         "speaker_median": median_rate(speakers),
         "analysis": {**analysis, "columns": [(name, _bars(groups)) for name, groups in analysis["columns"]]},
         "has_errors": bool(worst),
-        "analysis": evaluation.results.get("analysis") or {},
         "worst_share": sum(row.words.edits for row in worst) / num_edits if num_edits else 0.0,
         "samples": [
             {"kind": kind, "title": title, "utterances": [_utterance(row, before) for row in found]}

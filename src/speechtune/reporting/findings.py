@@ -94,11 +94,6 @@ def _main_evaluation(run: Run) -> list[str]:
             sentences.append("Every hypothesis is empty, as those of a CTC model are at the start of its training.")
         elif num_empty > 0.02 * len(rows):
             sentences.append(f"{num_empty:,} hypotheses ({percent(num_empty / len(rows))}) are empty.")
-    loops = (evaluation.results.get("analysis") or {}).get("repeated_loops") or {}
-    if loops.get("utterances"):
-        repeated = _count(range(loops["utterances"]), "hypothesis", "hypotheses")
-        inserted = _count(range(loops["inserted_words"]), "inserted word")
-        sentences.append(f"{repeated} with a phrase repeated over and over, and {inserted}.")
     sentences.append(interval_in_words(evaluation.score("wer") or {}))
     return [s for s in sentences if s] + _kinds_of_errors(evaluation) + _other_evaluations(run)
 
@@ -161,5 +156,5 @@ def _skipped(run: Run) -> list[str]:
     return [f"{_count(run.skipped, 'utterance')} skipped, see below."] if run.skipped else []
 
 
-def _count(items: Sequence[object], noun: str, several: str = "") -> str:
-    return f"{len(items):,} {noun if len(items) == 1 else several or f'{noun}s'}"
+def _count(items: Sequence[object], noun: str) -> str:
+    return f"{len(items):,} {noun}{'' if len(items) == 1 else 's'}"
