@@ -20,6 +20,7 @@ from typing import Any
 WAYS = {
     "all weights, 2e-5": "--learning_rate 2e-5",
     "LoRA, 5e-4": "--lora --learning_rate 5e-4",
+    "LoRA, 2e-4": "--lora --learning_rate 2e-4",
     "LoRA, 1e-3": "--lora --learning_rate 1e-3",
     "all weights, 5e-5": "--learning_rate 5e-5",
 }

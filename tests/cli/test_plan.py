@@ -67,7 +67,25 @@ def test_memory_and_time_are_measured_on_trial_steps(
     seconds = r"about ([\d.]+) s per epoch, ([\d.]+) s in all, without evaluation; measured on 3 steps"
     time = re.fullmatch(seconds, plan["time"])
     assert time is not None and 0 < float(time[1]) < float(time[2])
+    assert plan["all"].startswith("weights 1 MB, estimated: weights 1 MB, gradients 1 MB, ")  # "all weights" in front
+    assert plan["all"].endswith("; fits a GPU of 8 GB")
     assert not (tmp_path / "out").exists()
+
+
+def test_all_weights_and_low_rank_updates_are_compared_whichever_is_asked_for(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from trained_folders import ctc_folder
+
+    monkeypatch.setenv("COLUMNS", "80")
+    base = ["--model_name_or_path", str(ctc_folder(tmp_path / "base")), "--mask_time_prob", "0", "--no_baseline"]
+    argv = words(corpus, tmp_path / "out", *STEPS, *base)
+    i = argv.index("--model_config")
+    argv = [*argv[:i], *argv[i + 2 :]]
+    full, low_rank = planned(capsys, argv), planned(capsys, [*argv, "--lora", "r=2"])
+    for plan in (full, low_rank):
+        assert "estimated" in plan["all"] and "estimated" in plan["LoRA"]
+    assert "adapter 1 MB" in low_rank["disk"] and "model 1 MB" in full["disk"]
 
 
 def test_what_the_user_should_know_comes_last(

@@ -141,6 +141,7 @@ def _lines(plan: RunPlan, session: Session, *, measure: bool) -> list[tuple[str,
         left_s = found.epoch_s * max(num_steps - done, 0) / per_epoch
         memory = "GPU memory" if args.device.type == "cuda" else "memory"
         lines.append(("memory", f"{found.peak_bytes / 1e9:.1f} GB of {memory}, for the batch with the most audio"))
+        lines += list(_memory_lines(plan, session))
         whole = f"{duration_text(left_s)} {'left' if done else 'in all'}"
         measured = f"measured on {_count(found.num_steps, 'step')}"
         lines.append(
@@ -148,6 +149,19 @@ def _lines(plan: RunPlan, session: Session, *, measure: bool) -> list[tuple[str,
         )
     lines.append(("disk", _disk_line(plan, session, num_steps, per_epoch)))
     return [*lines, ("output", _output_line(plan))]
+
+
+def _memory_lines(plan: RunPlan, session: Session) -> Iterator[tuple[str, str]]:
+    """Yield what training all weights needs, and what low-rank updates need, with the GPUs in which it fits."""
+    from speechtune.training.memory import GPUS_GB, needs_of
+
+    for way, need in needs_of(session.trainer, base=plan.settings.model_name_or_path):
+        parts = ", ".join(
+            f"{name} {_size(getattr(need, name) / 1e9)}"
+            for name in ("weights", "gradients", "optimiser", "activations")
+        )
+        fits = f"fits a GPU of {need.gpu_gb} GB" if need.gpu_gb else f"fits no GPU of {GPUS_GB[-1]} GB"
+        yield way, f"{_size(need.total / 1e9)}, estimated: {parts}; {fits}"
 
 
 def _splits(plan: RunPlan, session: Session) -> Iterator[tuple[str, SplitPlan, Sequence[Skipped]]]:

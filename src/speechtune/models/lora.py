@@ -53,7 +53,8 @@ def add_lora(model: PreTrainedModel, lora: Lora, *, base: str, revision: str = "
     """Freeze a model and add trainable updates to its linear layers, in place.
 
     Layers that are frozen already get none. The head of a CTC model, and weights that its checkpoint lacked
-    (`model.new_weights`), are trained whole unless they are frozen.
+    (`model.new_weights`), are trained whole unless they are frozen. `model.trained_without_lora` lists the weights that
+    would be trained otherwise.
 
     Args:
         base: folder or hub name of the model, kept in the adapter's configuration.
@@ -76,6 +77,7 @@ def add_lora(model: PreTrainedModel, lora: Lora, *, base: str, revision: str = "
     targets = [name for name in _targets(model, lora.targets) if not _is_within(name, whole)]
     if not targets:
         raise OptionError("--lora: every linear layer is frozen, so there is nothing to add to. Freeze fewer.")
+    model.trained_without_lora = [parameter for parameter in model.parameters() if parameter.requires_grad]
     is_folder = os.path.isdir(base)  # noqa: PTH112 - of any length, where Path raises
     config = LoraConfig(
         r=lora.r,

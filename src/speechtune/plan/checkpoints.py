@@ -4,8 +4,8 @@
     OUT/checkpoint-400/         whole: every file has the size and checksum that manifest.json says
         manifest.json           written last: {"step": 400, "files": {"vocab.json": {"bytes": 5, "crc32": "8f3a01c2"}}}
 
-The state of the optimiser, twice the size of what is trained, is kept in the newest two checkpoints: one to resume from,
-one in case that is damaged. Older ones keep their weights.
+The state of the optimiser, twice the size of what is trained, is kept in the newest two checkpoints: one to resume
+from, one in case that is damaged. Older ones keep their weights.
 
 Source of the order write, fsync file, rename, fsync folder: Pillai et al. 2014, "All File Systems Are Not Created
 Equal".
@@ -28,8 +28,8 @@ __all__ = [
     "MANIFEST",
     "begin_checkpoint",
     "checkpoints",
-    "explain_disk_full",
     "drop_older_states",
+    "explain_disk_full",
     "finish_checkpoint",
     "holds_state",
     "is_whole",
@@ -99,7 +99,7 @@ def finish_checkpoint(half: Path, step: int) -> Path:
 
 
 def holds_state(checkpoint: Path) -> bool:
-    """Whether training can resume exactly; with `--save_only_model`, and in older checkpoints, there are weights only."""
+    """Whether training can resume exactly: with `--save_only_model`, and in older ones, there are weights only."""
     return any(checkpoint.glob("optimizer*"))
 
 

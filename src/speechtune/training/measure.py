@@ -5,17 +5,20 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from speechtune.data.batching import split_step
 from speechtune.data.dataset import SpeechDataset
+from speechtune.models.batch import Batch
 from speechtune.training.trainer import SpeechTrainer
 
-__all__ = ["Measurement", "measure_steps"]
+__all__ = ["Measurement", "largest_batch", "measure_steps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,7 @@ def measure_steps(trainer: SpeechTrainer, *, num_timed: int = 3) -> Measurement:
 
     The model is changed by it: use it only where nothing is trained afterwards.
     """
-    dataset, sampler = trainer.train_set, trainer.sampler
-    assert isinstance(dataset, SpeechDataset) and sampler is not None
-    durations_s = np.nan_to_num(dataset.split.table.durations_s.astype(np.float64))
-    steps = sampler.steps(0)
-    padded_s = np.array([len(rows) * durations_s[rows].max() for rows in steps])
+    dataset, steps, padded_s = _steps(trainer)
     order = np.argsort(padded_s)
     middle = len(order) // 2
     typical = order[max(0, middle - num_timed // 2) :][:num_timed]
@@ -56,12 +55,32 @@ def measure_steps(trainer: SpeechTrainer, *, num_timed: int = 3) -> Measurement:
     return Measurement(epoch_s, _peak_bytes(trainer.args.device), len(typical))
 
 
-def _step(trainer: SpeechTrainer, dataset: SpeechDataset, rows: Any, optimizer: torch.optim.Optimizer) -> float:
-    """Train one step of this process; return its wall time without reading audio."""
+def largest_batch(trainer: SpeechTrainer) -> Batch:
+    """Return a batch of this process in the step with the most padded audio."""
+    dataset, steps, padded_s = _steps(trainer)
+    return _batches(trainer, dataset, steps[int(np.argmax(padded_s))])[0]
+
+
+def _steps(trainer: SpeechTrainer) -> tuple[SpeechDataset, Sequence[Any], NDArray[np.float64]]:
+    """Return the training set, the rows of each step of the first epoch, and the seconds of each with padding."""
+    dataset, sampler = trainer.train_set, trainer.sampler
+    assert isinstance(dataset, SpeechDataset) and sampler is not None
+    durations_s = np.nan_to_num(dataset.split.table.durations_s.astype(np.float64))
+    steps = sampler.steps(0)
+    return dataset, steps, np.array([len(rows) * durations_s[rows].max() for rows in steps])
+
+
+def _batches(trainer: SpeechTrainer, dataset: SpeechDataset, rows: Any) -> list[Batch]:
     args = trainer.args
     num_parts = args.world_size * args.gradient_accumulation_steps
     parts = split_step(rows, dataset.split.table.durations_s, num_parts=num_parts)
-    batches = [dataset.__getitems__(part.tolist()) for part in parts[args.process_index :: args.world_size]]
+    return [dataset.__getitems__(part.tolist()) for part in parts[args.process_index :: args.world_size]]
+
+
+def _step(trainer: SpeechTrainer, dataset: SpeechDataset, rows: Any, optimizer: torch.optim.Optimizer) -> float:
+    """Train one step of this process; return its wall time without reading audio."""
+    args = trainer.args
+    batches = _batches(trainer, dataset, rows)
     _wait(args.device)
     start = time.perf_counter()
     for batch in batches:
