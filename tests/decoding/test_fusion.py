@@ -59,10 +59,11 @@ def test_a_hot_word_is_no_unknown_word():
     assert hot.score("ev kule") - plain.score("ev kule") == pytest.approx(1.0 + 3.0)
 
 
-def test_only_what_is_sure_is_subtracted_before_a_word_ends():
+def test_a_word_that_is_surely_unknown_has_its_score_before_it_ends():
     fusion = Fusion(NgramModel(NGRAMS), weights=WEIGHTS)
     state, ranks = fusion.start(), []
-    for letter in "yenx":
+    for letter in "yenxy":
         state = fusion.extend(state, Piece(letter))
         ranks.append(state.rank)
-    assert ranks == [0, 0, 0, -3]
+    ended = fusion.extend(state, Piece("", starts_word=True))
+    assert ranks == [0, 0, 0, ended.rank, ended.rank] and ended.rank == ended.sure

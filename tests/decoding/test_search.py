@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import audio_files
 import numpy as np
 import pytest
+import torch
 from trained_folders import ctc_folder
 
 from speechtune.decoding.beam_search import BeamSearch
+from speechtune.decoding.ctc_path import best_path
 from speechtune.decoding.fusion import Fusion, Piece
 from speechtune.decoding.search import CtcSearch, attached_search, find_lm, hotword_weights, pieces_of, tuned_weights
 from speechtune.errors import OptionError
@@ -88,3 +91,16 @@ def test_a_search_is_attached_for_a_while(recogniser: CtcRecogniser, tmp_path: P
     assert recogniser.search is None
     with attached_search(recogniser, Settings()):
         assert recogniser.search is None
+
+
+def test_a_long_recording_is_searched_in_parts_as_a_whole(recogniser: CtcRecogniser, monkeypatch: pytest.MonkeyPatch):
+    samples = np.tile(audio_files.voice(9.0, 16_000, seed=2), 8)
+    with torch.inference_mode():
+        greedy = best_path(recogniser, samples, recogniser.model)
+        monkeypatch.setattr(recogniser, "search", lambda utterances: [rows.argmax(axis=1) for rows in utterances])
+        searched = best_path(recogniser, samples, recogniser.model, speech=[(0, len(samples))])
+        silent = best_path(recogniser, samples, recogniser.model, speech=[(0, 16_000)])
+    assert len(searched.labels) == len(greedy.labels) == len(silent.labels) > 2 * 1500
+    assert np.array_equal(searched.labels, greedy.labels)
+    assert np.allclose(searched.probabilities, greedy.probabilities, atol=1e-5)
+    assert (silent.labels[60:] == recogniser.blank).all()

@@ -241,3 +241,20 @@ def test_words_have_times_and_make_the_text(transcriber: Transcriber, tmp_path: 
     times = [time for word in found.words for time in (word.start_s, word.end_s)]
     assert times == sorted(times) and times[0] >= 0 and times[-1] <= found.duration_s == 2.0
     assert all(0 < word.confidence <= 1 for word in found.words if word.confidence is not None)
+
+
+def test_hot_words_and_a_language_model_reach_transcription(tmp_path: Path):
+    """A random model says nothing of the words, so a heavy hot word and a heavy model decide."""
+    from speechtune.text.ngrams.arpa import write_arpa
+    from speechtune.text.ngrams.build import build_ngrams
+
+    folder, samples = str(ctc_folder(tmp_path / "run")), audio_files.voice(3.0, 16_000, seed=1)
+    write_arpa(build_ngrams(["abba", "abba abba"]), tmp_path / "run" / "lm.arpa")
+    plain = Transcriber(folder, device="cpu", vad="none").recognise(samples)
+    hot = Transcriber(folder, device="cpu", vad="none", hotwords=("decade=60",), num_beams=20).recognise(samples)
+    modelled = Transcriber(folder, device="cpu", vad="none", lm="auto", lm_alpha=20.0).recognise(samples)
+    assert "decade" in hot.text.split() and "decade" not in plain.text.split()
+    assert set(modelled.text.split()) <= {"abba"}
+    words = hot.segments[0].words
+    assert " ".join(word.text for segment in hot.segments for word in segment.words) == hot.text
+    assert all(0 <= word.start_s < word.end_s <= 3.0 and 0 <= (word.confidence or 0) <= 1 for word in words)

@@ -107,6 +107,13 @@ def _transcribe(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS|full",
         help="Whisper: seconds of silence after each clip, or 'full'; by default as the model was fine-tuned",
     )
+    parser.add_argument("--lm", metavar="FILE|auto", help="n-gram language model; auto: the one in the model's folder")
+    parser.add_argument("--lm_alpha", type=_as_in_training("lm_alpha"), metavar="X", help="its weight")
+    parser.add_argument("--lm_beta", type=_as_in_training("lm_beta"), metavar="X", help="added for each word")
+    parser.add_argument(
+        "--num_beams", type=_as_in_training("num_beams"), metavar="N", help="hypotheses kept in the search"
+    )
+    parser.add_argument("--hotwords", nargs="+", metavar="WORD", help="CTC: words to prefer: ankara 'new york=12'")
     parser.add_argument("--force", action="store_true", help="allow a context that the model was not fine-tuned with")
     parser.add_argument("--model_revision", help="version of the model on the hub: a branch, tag or commit")
     parser.add_argument("--token", help="for a private model; default: the token of `hf auth login`")

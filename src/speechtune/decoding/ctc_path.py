@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from speechtune.audio.samples import Samples
 from speechtune.decoding.alignment import Emissions
+from speechtune.decoding.beam_search import cut_at_blanks
 from speechtune.decoding.speech import Region
 from speechtune.models.ctc.recogniser import CtcRecogniser, GreedyDecoder
 from speechtune.models.frames import input_stride, num_frames
@@ -24,6 +25,7 @@ __all__ = ["CONTEXT_S", "WINDOW_S", "LabelPath", "best_path", "emissions", "word
 
 WINDOW_S = 30.0
 PIECE_START = "\u2581"  # of pieces that start a word
+SILENT = -30.0  # log probability of a label where nobody speaks
 CONTEXT_S = 5.0  # of a window on each side, of which no frames are taken
 
 
@@ -46,8 +48,11 @@ def best_path(
 ) -> LabelPath:
     """Return the greedy path of a recording; frames outside of `speech` are blank, and windows without any are not run.
 
-    This is the Viterbi path of its own text: no path is more probable. `advance` is called with the seconds done.
+    This is the Viterbi path of its own text: no path is more probable. With a recogniser that has a search, it is the
+    Viterbi path of the text that the search finds. `advance` is called with the seconds done.
     """
+    if recogniser.search is not None:
+        return _searched_path(recogniser, samples, model, speech, advance)
     labels, probabilities, frame_s = [], [], _frame_s(recogniser)
     for num_skipped, logits in _windows(recogniser, samples, model, speech):
         if logits is None:
@@ -66,6 +71,48 @@ def best_path(
             is_speech[_frame(start, recogniser, path.frame_s) : _frame(end, recogniser, path.frame_s) + 1] = True
         path.labels[~is_speech] = recogniser.blank
     return path
+
+
+def _searched_path(
+    recogniser: CtcRecogniser,
+    samples: Samples,
+    model: torch.nn.Module,
+    speech: Sequence[Region] | None,
+    advance: Callable[[float], None] | None,
+) -> LabelPath:
+    """Return the path that the recogniser's search finds, of parts that end in pauses: memory holds a few of them."""
+    assert recogniser.search is not None
+    frame_s, done = _frame_s(recogniser), 0
+    labels: list[NDArray[np.int64]] = []
+    probabilities: list[NDArray[np.float32]] = []
+    waiting: NDArray[np.float32] | None = None
+    silence = np.full(int(recogniser.model.config.vocab_size), SILENT, np.float32)
+    silence[recogniser.blank] = 0.0
+
+    def search(log_probs: NDArray[np.float32]) -> None:
+        (path,) = recogniser.search([log_probs])  # type: ignore[misc]
+        labels.append(path)
+        probabilities.append(np.exp(log_probs[np.arange(len(path)), path]))
+
+    for num_skipped, logits in _windows(recogniser, samples, model, speech):
+        rows = np.tile(silence, (num_skipped, 1)) if logits is None else logits.float().log_softmax(-1).cpu().numpy()
+        if speech is not None:
+            is_speech = np.zeros(len(rows), bool)
+            for start, end in speech:
+                first, last = (_frame(sample, recogniser, frame_s) - done for sample in (start, end))
+                is_speech[max(0, first) : max(0, last + 1)] = True
+            rows[~is_speech] = silence
+        waiting = rows if waiting is None else np.concatenate([waiting, rows])
+        *_, cut, _ = cut_at_blanks(waiting, recogniser.blank)
+        if cut:
+            search(waiting[:cut])
+            waiting = waiting[cut:]
+        done += len(rows)
+        if advance is not None:
+            advance(len(rows) * frame_s)
+    assert waiting is not None
+    search(waiting)
+    return LabelPath(np.concatenate(labels), np.concatenate(probabilities), frame_s)
 
 
 def emissions(

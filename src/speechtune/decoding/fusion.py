@@ -4,7 +4,7 @@
 
 Sources: Graves & Jaitly 2014, "Towards End-to-End Speech Recognition with Recurrent Neural Networks"; Hannun et al.
 2014, "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs". A word is scored
-when it ends. Before that, only what can't change any more is: that no known word starts so. Hot words count in part as
+when it ends, or when no known word starts so: then nothing can change any more. Hot words count in part as
 they grow, so that they are not pruned; what was counted is taken back where they don't end.
 """
 
@@ -113,10 +113,10 @@ class Fusion:
         if model.of_characters:
             added, context = self._characters(context, piece.text, first=not word and context != model.begin)
             return FusedState(sure + added + pending, sure + added, context, new_word, hot, pending)
-        known = (hot is not None and bool(self.tree)) or model.begins_word(new_word)
-        return FusedState(
-            sure + pending + (0.0 if known else self.weights.unknown), sure, context, new_word, hot, pending
-        )
+        # Of a word that is surely unknown the whole score is known; else nothing but what hot words promise.
+        is_open = (hot is not None and bool(self.tree)) or model.begins_word(new_word)
+        expected = pending if is_open else self._word(context, new_word)[0]
+        return FusedState(sure + expected, sure, context, new_word, hot, pending)
 
     def finish(self, state: FusedState) -> float:
         """Return the score of the whole text, with its end."""

@@ -30,6 +30,7 @@ from speechtune.models.recogniser import Recogniser
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 from speechtune.options.table import Settings
 from speechtune.text.ngrams.model import load_ngram_model
+from speechtune.text.normalise import make_normaliser
 
 __all__ = [
     "DEFAULT_BEAMS",
@@ -41,6 +42,7 @@ __all__ = [
     "find_lm",
     "hotword_weights",
     "pieces_of",
+    "spoken_text",
     "tuned_weights",
     "uses_search",
 ]
@@ -49,6 +51,7 @@ LM_NAMES = ("lm.arpa.gz", "lm.arpa")  # of a language model in a model's folder
 WEIGHTS = "lm.json"
 DEFAULT_BEAMS: dict[str, int] = {"ctc": 100, "seq2seq": 5}
 HOTWORD_WEIGHT = 8.0
+PUNCTUATION = tuple('!"#%&()*+,./:;<=>?@[]^_`{|}~¡¿«»“”„‘‚…–—।॥؟،؛。，！？、：；')  # not the apostrophe
 MAX_PROCESSES = 16
 MIN_FRAMES = 1000  # of a batch that is worth several processes
 
@@ -244,6 +247,11 @@ def pieces_of(recogniser: CtcRecogniser) -> list[Piece]:
         named = ["" if name is None or name in special else str(name) for name in names]
         pieces = [Piece(name.lstrip("▁"), starts_word=name.startswith("▁")) for name in named]
     return [Piece(piece.text.lower(), piece.starts_word) for piece in pieces] if lower else pieces
+
+
+def spoken_text(language: str | None) -> Callable[[str], str]:
+    """Return a normaliser of what Whisper writes, for a language model of plain words: lower case, no punctuation."""
+    return make_normaliser("default", PUNCTUATION, language=language)
 
 
 def _num_processes() -> int:

@@ -22,7 +22,8 @@ class Transcriber:
         model: folder or hub name.
         device: "cpu", "cuda", or None for the best available.
         vad: where speech is looked for: "energy", "silero", or "none" to recognise all.
-        options: others of Settings: `language` and `task` for Whisper, `target_language` for MMS adapters.
+        options: others of Settings: `language` and `task` for Whisper, `target_language` for MMS adapters, `lm`,
+            `hotwords` and `num_beams` for the search.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -32,6 +33,7 @@ class Transcriber:
     def __init__(self, model: str, *, device: str | None = None, vad: str = "energy", **options: Any) -> None:
         import torch
 
+        from speechtune.decoding.search import attach_search, spoken_text
         from speechtune.decoding.speech import check_detector
         from speechtune.models.opening import open_recogniser
 
@@ -43,8 +45,10 @@ class Transcriber:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
             raise OptionError(f"Device {device!r}: not on this machine. Its best is {best!r}.") from error
-        self.recogniser = open_recogniser(Settings(model_name_or_path=model, **options))
+        settings = Settings(model_name_or_path=model, **options)
+        self.recogniser = open_recogniser(settings)
         self.recogniser.model.to(self.device).eval()
+        attach_search(self.recogniser, settings, normalise=spoken_text(settings.language))
 
     def __call__(self, audio: str | bytes) -> str:
         """Return the text of one recording, a path or the bytes of a file, of any length.
