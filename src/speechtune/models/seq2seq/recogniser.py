@@ -19,6 +19,7 @@ from speechtune.models.batch import Batch
 from speechtune.models.frames import min_input_length, spec_augment_frames
 from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser, is_sharded
+from speechtune.models.seq2seq.n_best import n_best
 from speechtune.models.seq2seq.token_loss import decoder_inputs, index_of, token_losses
 from speechtune.models.whisper.context import EncoderContext, encode_frames
 from speechtune.models.whisper.encoder_cache import EncoderCache, weights_hash
@@ -244,33 +245,8 @@ class Seq2SeqRecogniser(Recogniser):
         score = self.external_score or (lambda text: 0.0)
         return [
             (max(texts, key=lambda text: texts[text] + score(text)), next(iter(texts)), texts)
-            for texts in self._n_best(model, **inputs)
+            for texts in n_best(self, model, self.num_beams or 1, **inputs)
         ]
-
-    def _n_best(self, model: Any, **inputs: Any) -> list[dict[str, float]]:
-        """Return the texts of the beams of each clip with their log probabilities, best first."""
-        num_beams = self.num_beams or 1
-        if self.context is not None:
-            inputs["force_unique_generate_call"] = True  # else Whisper's own generation returns no scores
-        made = model.generate(
-            **inputs,
-            num_beams=num_beams,
-            num_return_sequences=num_beams,
-            return_dict_in_generate=True,
-            output_scores=True,
-        )
-        special = torch.tensor(self.tokenizer.all_special_ids, device=made.sequences.device)
-        lengths = (~torch.isin(made.sequences, special)).sum(-1) + 1  # and the end
-        penalty = float(getattr(self.model.generation_config, "length_penalty", None) or 1.0)
-        log_probs = (made.sequences_scores.float() * lengths**penalty).tolist()  # they were divided by it
-        texts = self.tokenizer.batch_decode(made.sequences, skip_special_tokens=True)
-        found: list[dict[str, float]] = []
-        for i in range(0, len(texts), num_beams):
-            beams: dict[str, float] = {}
-            for text, log_prob in zip(texts[i : i + num_beams], log_probs[i : i + num_beams], strict=True):
-                beams.setdefault(text.strip(), log_prob)
-            found.append(beams)
-        return found
 
     def _recognise_sharded(self, model: Any, batch: Batch, *, with_loss: bool) -> list[Recognised]:
         """Use only the model's own forward and generate(), which gather its weights; all processes generate in step."""
