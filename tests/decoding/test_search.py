@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import audio_files
 import numpy as np
 import pytest
 import torch
+from tiny_checkpoints import build
 from trained_folders import ctc_folder
 
 from speechtune.decoding.beam_search import BeamSearch
@@ -104,3 +106,20 @@ def test_a_long_recording_is_searched_in_parts_as_a_whole(recogniser: CtcRecogni
     assert np.array_equal(searched.labels, greedy.labels)
     assert np.allclose(searched.probabilities, greedy.probabilities, atol=1e-5)
     assert (silent.labels[60:] == recogniser.blank).all()
+
+
+@pytest.mark.parametrize("kind", ["letters", "phones", "pieces"])
+def test_pieces_spell_what_the_decoder_writes(kind: str, recogniser: CtcRecogniser, tmp_path: Path):
+    if kind == "pieces":
+        recogniser = load_ctc(Settings(model_name_or_path=str(build(tmp_path, "parakeet_ctc"))))
+    if kind == "phones":
+        recogniser = copy.copy(recogniser)
+        recogniser.decoder = copy.copy(recogniser.decoder)
+        recogniser.decoder.joint = " "
+    search = BeamSearch(pieces_of(recogniser), recogniser.blank)
+    draw, num_labels = np.random.default_rng(0), int(recogniser.model.config.vocab_size)
+    unknown = recogniser.tokenizer.unk_token_id
+    for _ in range(20):
+        labels = [int(n) for n in draw.integers(0, num_labels, 9) if n not in (recogniser.blank, unknown)]
+        frames = [frame for label in labels for frame in (label, recogniser.blank)]
+        assert search.text(labels) == " ".join(recogniser.decoder(np.array(frames, np.int64)).split())

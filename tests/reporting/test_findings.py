@@ -140,3 +140,19 @@ def test_bounds_that_are_unknown_are_not_compared():
     unknown = {"rate": 0.0, "low": None, "high": None}
     two = [Evaluation(results={"scores": {"wer": unknown}}, suffix=suffix) for suffix in ("", "_b")]
     assert findings(run(evaluations=two)) == []
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        ({"difference": -0.03, "low": -0.05, "high": -0.01}, "(-3.0 points, paired 95 % interval -5.0 to -1.0)."),
+        ({"difference": -0.03, "low": -0.06, "high": 0.01}, "-6.0 to +1.0; it may be chance)."),
+        ({"difference": -0.03, "low": None, "high": None}, "(-3.0 points)."),
+    ],
+)
+def test_the_gain_of_a_language_model_is_said_with_its_interval(gain, words):
+    with_lm = Evaluation(results={"scores": {"wer": score(93, 7, 0, 0)}, "gain_of_lm": gain}, suffix="_with_lm")
+    (sentence,) = findings(run(evaluations=[Evaluation(), with_lm]))
+    assert sentence.startswith("With the language model the WER is 7.0 % instead of 10.0 %") and sentence.endswith(
+        words
+    )

@@ -67,8 +67,24 @@ def interval_in_words(score: Mapping[str, Any]) -> str:
 
 def findings(run: Run) -> list[str]:
     """Return facts worth a look, most important first; may be empty."""
-    rules = [_main_evaluation, _course_of_training, _not_finite, _skipped]
+    rules = [_main_evaluation, _language_model, _course_of_training, _not_finite, _skipped]
     return [sentence for rule in rules for sentence in rule(run)]
+
+
+def _language_model(run: Run) -> list[str]:
+    sentences = []
+    for evaluation in run.evaluations:
+        score = evaluation.score("wer")
+        for name, what in (("gain_of_lm", "the language model"), ("gain_of_search", "the search")):
+            gain = evaluation.results.get(name)
+            if not (isinstance(gain, Mapping) and score and isinstance(gain.get("difference"), (int, float))):
+                continue
+            before, text = score["rate"] - gain["difference"], f"{100 * gain['difference']:+.1f} points"
+            if isinstance(gain.get("low"), (int, float)):
+                text += f", paired 95 % interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}"
+                text += "; it may be chance" if gain["low"] <= 0 <= gain["high"] else ""
+            sentences.append(f"With {what} the WER is {percent(score['rate'])} instead of {percent(before)} ({text}).")
+    return sentences
 
 
 def _of(share: float, base: int) -> str:
