@@ -163,6 +163,7 @@ def test_windows_of_each_family_have_the_frames_of_one_pass(family: str):
         model=model,
         sampling_rate=rate,
         blank=0,
+        search=None,
         model_input=SimpleNamespace(
             name=name,
             max_whole_s=60,
