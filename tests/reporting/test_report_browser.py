@@ -19,6 +19,9 @@ import pytest
 import soundfile
 from evaluations import hypothesis, whole_run
 
+from speechtune.evaluation.compare import Scored, compare_evaluations
+from speechtune.evaluation.evaluate import Evaluation
+from speechtune.reporting.comparison import write_comparison_page
 from speechtune.reporting.report import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
@@ -255,3 +258,25 @@ def test_20_000_utterances_open_and_are_searched_without_lag(watched: Watched, t
     assert page.locator(".utterances tbody tr").count() == 25
     page.evaluate(timed, "clip12345")
     assert shown(page) == ["clip12345"]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_comparison_page_is_searched_and_accessible(browser: Any, tmp_path: Path, width: int, scheme: Any):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    systems = [
+        Scored(
+            name,
+            Evaluation(
+                [hypothesis(f"u{i}", "bir iki üç", "bir yok üç" if i % every else "bir iki üç") for i in range(12)]
+            ),
+        )
+        for name, every in (("old", 2), ("new", 3))
+    ]
+    path = write_comparison_page(compare_evaluations(systems), tmp_path)
+    page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+    page.goto(path.as_uri())
+    page.fill("input[type=search]", "u3")
+    assert page.locator(".pairs-list li:visible").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = axe.Axe().run(page).response["violations"]
+    assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []

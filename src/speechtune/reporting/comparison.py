@@ -43,11 +43,12 @@ def write_comparison_page(comparison: Comparison, folder: Path) -> Path:
         environment.loader.get_source(environment, name)[0]
         for name in ("comparison.js", "report.css", "chart.css", "comparison.css")
     )
+    first, *others = comparison.systems
     letters = [string.ascii_uppercase[place % 26] for place in range(len(comparison.systems))]
     text = environment.get_template("comparison.html").render(
         comparison=comparison,
         letters=letters,
-        title=" against ".join(system.name for system in reversed(comparison.systems)),
+        title=f"{', '.join(system.name for system in others)} against {first.name}",
         protocol=protocol_text(comparison.protocol),
         pairs=[_pair(pair, comparison, letters) for pair in comparison.pairs],
         interval=interval_text,
