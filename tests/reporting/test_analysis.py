@@ -35,14 +35,10 @@ def test_failures_are_sentences_and_what_did_not_occur_is_not_said(tmp_path: Pat
         "0.0 % in punctuation only, 0.0 % in both.",
         "It writes 2 words that nobody said on 60 s of generated silence, noise, hum and tones: “Thank you.”.",
     ]
-    assert [title for title, _ in found["tables"]] == [
-        "Errors by position in the utterance",
-        "Errors by how often training saw the word",
-    ]
     page = write_report(tmp_path).read_text("utf-8")
     for text in ("WER by gender", "rare, under 10 times", "last third", *found["facts"][:1]):
         assert text in page
 
 
 def test_an_evaluation_without_an_analysis_says_nothing():
-    assert analysis_details(Evaluation([hypothesis("u", "a", "a")])) == {"facts": [], "tables": [], "columns": []}
+    assert analysis_details(Evaluation([hypothesis("u", "a", "a")])) == {"facts": [], "columns": []}

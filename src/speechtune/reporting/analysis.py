@@ -1,4 +1,4 @@
-"""What `analysis` and `silence` of an evaluation's results say, for report.html: sentences, tables, groups."""
+"""What `analysis` and `silence` of an evaluation's results say, for report.html: sentences, groups by column."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ from speechtune.terminal.formatting import percent, shorten
 
 __all__ = ["analysis_details"]
 
-_TABLES = {
-    "by_position": "Errors by position in the utterance",
-    "by_training_frequency": "Errors by how often training saw the word",
-}
 _OTHERS = ("length", "speaker")  # which the report shows anyway
 MAX_TEXTS = 3  # of those that a model wrote where nobody spoke
 
 
 def analysis_details(evaluation: Evaluation) -> dict[str, Any]:
-    """Return "facts" (sentences), "tables" ((title, rows of name, words, errors, rate)), "columns" ((name, groups))."""
+    """Return "facts" (sentences) and "columns" ((name, groups) of each column of the corpus)."""
     analysis = evaluation.results.get("analysis") or {}
     rows = evaluation.hypotheses
     columns: dict[str, list[Group]] = {}
@@ -30,13 +26,12 @@ def analysis_details(evaluation: Evaluation) -> dict[str, Any]:
             columns.setdefault(part.by, []).append(group_of(part.name, [rows[place] for place in part.rows]))
     return {
         "facts": [*_facts(analysis), *_silence(evaluation.results.get("silence") or {})],
-        "tables": [(title, analysis[name]) for name, title in _TABLES.items() if analysis.get(name)],
         "columns": list(columns.items()),
     }
 
 
 def _facts(analysis: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each kind of failure that occurred, and for the speed."""
+    """Return a sentence for each kind of failure that occurred."""
     found = []
     empty, loops = analysis.get("empty_outputs") or {}, analysis.get("repeated_loops") or {}
     if empty.get("utterances"):
@@ -54,9 +49,6 @@ def _facts(analysis: Mapping[str, Any]) -> list[str]:
             f"{percent(only['case'])} are wrong in case only, {percent(only['punctuation'])} in punctuation only, "
             f"{percent(both)} in both."
         )
-    speed = analysis.get("real_time_factor")
-    if speed:
-        found.append(f"Recognising a second of speech took {speed:.2g} s (real-time factor).")
     return found
 
 

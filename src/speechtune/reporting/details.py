@@ -73,7 +73,8 @@ def evaluation_details(evaluation: Evaluation, before: Mapping[str, Hypothesis] 
         "num_speakers": len(speakers),
         "speakers_cut": len(speakers) > MAX_SPEAKERS,
         "speaker_median": median_rate(speakers),
-        "analysis": {**analysis, "columns": [(name, _bars(groups)) for name, groups in analysis["columns"]]},
+        "facts": analysis["facts"],
+        "columns": [(name, _bars(groups)) for name, groups in analysis["columns"]],
         "has_errors": bool(worst),
         "worst_share": sum(row.words.edits for row in worst) / num_edits if num_edits else 0.0,
         "samples": [
