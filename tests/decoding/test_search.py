@@ -9,6 +9,7 @@ from pathlib import Path
 import audio_files
 import numpy as np
 import pytest
+import tiny_seq2seq
 import torch
 from tiny_checkpoints import build
 from trained_folders import ctc_folder
@@ -16,7 +17,15 @@ from trained_folders import ctc_folder
 from speechtune.decoding.beam_search import BeamSearch
 from speechtune.decoding.ctc_path import best_path
 from speechtune.decoding.fusion import Fusion, Piece
-from speechtune.decoding.search import CtcSearch, attached_search, find_lm, hotword_weights, pieces_of, tuned_weights
+from speechtune.decoding.search import (
+    CtcSearch,
+    attach_search,
+    attached_search,
+    find_lm,
+    hotword_weights,
+    pieces_of,
+    tuned_weights,
+)
 from speechtune.errors import OptionError
 from speechtune.models.ctc.recogniser import CtcRecogniser
 from speechtune.models.ctc.setup import load_ctc
@@ -123,3 +132,8 @@ def test_pieces_spell_what_the_decoder_writes(kind: str, recogniser: CtcRecognis
         labels = [int(n) for n in draw.integers(0, num_labels, 9) if n not in (recogniser.blank, unknown)]
         frames = [frame for label in labels for frame in (label, recogniser.blank)]
         assert search.text(labels) == " ".join(recogniser.decoder(np.array(frames, np.int64)).split())
+
+
+def test_hot_words_are_refused_for_other_models():
+    with pytest.raises(OptionError, match="--hotwords is for CTC models"):
+        attach_search(tiny_seq2seq.whisper(), Settings(hotwords=("ankara",)))

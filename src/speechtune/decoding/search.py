@@ -146,7 +146,7 @@ def attach_search(recogniser: Recogniser, settings: Settings, *, normalise: Call
         recogniser.search = CtcSearch(search, num_processes=_num_processes())
     elif isinstance(recogniser, Seq2SeqRecogniser):
         if settings.hotwords:
-            raise OptionError("--hotwords is for CTC models; with Whisper give them as words of --prompt.")
+            raise OptionError("--hotwords is for CTC models; this one is sequence-to-sequence. Leave it out.")
         recogniser.num_beams = num_beams
         recogniser.external_score = None if fusion is None else lambda text: fusion.score(normalise(text))
 

@@ -277,7 +277,9 @@ class Settings:
         limits=(1, 1000),
     )
     hotwords: tuple[str, ...] | None = _decoding(
-        None, "CTC: words or phrases to prefer, each with its weight where 8 is not right: ankara 'new york=12'"
+        None,
+        "words or phrases to prefer, each with its weight where 8 is not right: ankara 'new york=12'",
+        only_for="ctc",
     )
 
     overwrite_output_dir: bool = _run(False, "start again, even if the output folder holds a run to resume")

@@ -73,6 +73,9 @@ def test_a_damaged_file_is_one_message(text: str, message: str, tmp_path: Path):
 def test_what_can_not_be_read_or_written_is_said(tmp_path: Path):
     with pytest.raises(ModelError, match="no such file"):
         read_arpa(tmp_path / "lm.arpa")
+    (tmp_path / "lm.bin").write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0\0")
+    with pytest.raises(ModelError, match=r"a binary file of KenLM, which is not read\.\nGive the ARPA file"):
+        read_arpa(tmp_path / "lm.bin")
     (tmp_path / "cut").write_bytes(b"\x1f\x8b\x08\x00damaged")
     with pytest.raises(ModelError, match="cut: can't be read"):
         read_arpa(tmp_path / "cut")

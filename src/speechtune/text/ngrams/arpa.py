@@ -25,6 +25,7 @@ from speechtune.text.ngrams.estimate import Ngrams, Order
 
 __all__ = ["read_arpa", "write_arpa"]
 
+KENLM = b"mmap lm "
 LINES = 100_000  # written at a time
 
 
@@ -45,7 +46,10 @@ def read_arpa(path: Path) -> Ngrams:
 
 def _opened(path: Path) -> IO[str]:
     with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
+        start = file.read(len(KENLM))
+    if start == KENLM:
+        raise ModelError(f"{path}: a binary file of KenLM, which is not read.\nGive the ARPA file that it was made of.")
+    zipped = start[:2] == b"\x1f\x8b"
     return gzip.open(path, "rt", encoding="utf-8") if zipped else path.open(encoding="utf-8")
 
 
