@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import tiny_seq2seq
 from reliability.tiny import MODEL, read_json, read_rows, write_corpus
 
 from speechtune.cli.main import main
@@ -95,3 +97,19 @@ def test_a_language_model_that_is_missing_or_damaged_is_said_before_training(
         assert main([*argv, "--lm", str(tmp_path / name)]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").glob("*.safetensors"))
+
+
+def test_the_beams_of_another_kind_of_model_are_chosen_from(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The language model knows the sentences of the corpus; Whisper's random weights write none of them."""
+    (tmp_path / "text.txt").write_text("bir iki\n")
+    model = shutil.copytree(tiny_seq2seq.checkpoint("openai/whisper-small"), tmp_path / "whisper")
+    assert main(["lm", "build", str(tmp_path / "text.txt"), "-o", str(tmp_path / "text.arpa")]) == 0
+    argv = [str(model), "--lm", str(tmp_path / "text.arpa"), "--dataset_name", str(corpus), "--language", "tr", *CPU]
+    assert main(["lm", "tune", *argv, "--num_beams", "2", "--eval_split_name", "train"]) == 0
+    assert (model / "lm.arpa").read_bytes() == (tmp_path / "text.arpa").read_bytes()
+    assert "copied to" in capsys.readouterr().err and read_json(model / "lm.json")["lm"] == "lm.arpa"
+    assert main(["evaluate", *argv, "--num_beams", "2", "--output_dir", str(tmp_path / "out")]) == 0
+    results = read_json(tmp_path / "out" / "eval_results.json")
+    assert results["gain_of_lm"]["groups"] == 3 and results["protocol"]["decoding"]["num_beams"] == 2
