@@ -69,7 +69,7 @@ def measure(args: argparse.Namespace, language: str, rate: str, seed: str) -> di
     rows["half"] = score([(start, 0.5), (final, 0.5)], "test")
     known = {start.name: rows["before"], final.name: rows["after"]}
     rows["early stopping"] = known.get(best.name) or score([(best, 1.0)], "test")
-    return {"stopped at": best.name, "validation": validation, "test": rows}
+    return {"stopped at": "before" if best == start else best.name, "validation": validation, "test": rows}
 
 
 def scorer(words: list[str]) -> Any:
@@ -96,7 +96,7 @@ def scorer(words: list[str]) -> Any:
         load_mixture(recogniser.model, parts)
         evaluation = sets[split].score(trainer)
         found = evaluation.total("wer")
-        errors = [(row.speaker, row.words.edits, row.words.reference_length) for row in evaluation.hypotheses]
+        errors = [(row.words.edits, row.words.reference_length) for row in evaluation.hypotheses]
         return {"errors": found.edits, "words": found.reference_length, "utterances": errors}
 
     return score

@@ -9,6 +9,7 @@ from reliability.tiny import read_json, read_rows, weights
 from standins.corpora import write_common_voice
 from standins.models import stand_in
 from starting_models import CPU, model_for, words, write_corpora
+from trained_folders import ctc_folder
 
 from speechtune.cli.main import main
 
@@ -74,9 +75,23 @@ def test_table_report_and_warning_show_before_and_after(
     assert said.out.index("first test, before training") < said.out.index("first test, after")
     old, new = (read_json(out / f"{name}_results.json")["scores"]["wer"]["rate"] for name in ("baseline", "eval"))
     assert f"first test: WER {100 * old:.1f} % before training, {100 * new:.1f} % after" in said.err
+    found = read_json(out / "before_after.json")["first test"]
+    assert found["difference"] == pytest.approx(new - old) and found["sentence"] in said.err
     page = (out / "report.html").read_text("utf-8")
     assert f'<p class="was"><b>{100 * old:.1f} %</b> before training' in page
     assert f"<td>{100 * old:.1f} %</td><td><b>{100 * new:.1f} %</b></td>" in page
+
+
+def test_adapters_of_a_language_are_evaluated_before_training_and_missing_ones_are_a_line(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = ctc_folder(tmp_path / "mms", letters="abcdeiklnortuyz", languages=["tur"])
+    for language, has_adapter in (("tur", True), ("swe", False)):
+        out = tmp_path / language
+        assert main(words(model, corpus, out, "--target_language", language, "--save_strategy", "no")) == 0
+        assert (out / "baseline_results.json").exists() == has_adapter
+        said = capsys.readouterr().err
+        assert ("no evaluation before training: the starting model can't recognise by itself" in said) != has_adapter
 
 
 def test_a_further_set_in_another_language_is_recognised_with_its_own_prompt(tmp_path: Path):

@@ -29,8 +29,8 @@ __all__ = [
 SETTINGS = "settings.json"
 RESULTS = (  # replaced by a new run
     "skipped.jsonl", "left_out.jsonl", "bad_steps.jsonl", "eval_results*.json", "hypotheses*.jsonl",
-    "baseline_*.json", "baseline_*.jsonl", "interpolation.json", "train_results.json", "all_results.json",
-    "trainer_state.json", "report.html", SETTINGS,
+    "baseline_*.json", "baseline_*.jsonl", "before_after.json", "interpolation.json", "train_results.json",
+    "all_results.json", "trainer_state.json", "report.html", SETTINGS,
 )  # fmt: skip
 WEIGHTS = ("model*.safetensors", "adapter*.safetensors")
 OF_ONE_KIND = ("model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from speechtune.data.dataset import SpeechDataset
 from speechtune.data.prepare import check_share_skipped
 from speechtune.errors import TrainingError
-from speechtune.evaluation.result_files import write_train_results
+from speechtune.evaluation.result_files import write_results, write_train_results
 from speechtune.models.lora import ADAPTER_WEIGHTS, has_lora
 from speechtune.models.recogniser import Recogniser, is_sharded
 from speechtune.plan.checkpoints import explain_disk_full, newest_whole
@@ -184,7 +184,10 @@ class Session:
                 more, gain = score_other_way(scored, evaluation, self.trainer, is_first=self.is_first, **facts)
         if not self.is_first:
             return
-        found = changes(self.folder) if self.plan.baseline else []
+        names = {scored.plan.scored for scored in self.sets}
+        found = [change for change in changes(self.folder) if change.name in names] if self.plan.baseline else []
+        if found:
+            write_results(self.folder / "before_after.json", {change.name: change.as_json() for change in found})
         print_scores_table([*with_before(rows, found, self.plan.metric_names), *more])
         if gain:
             print(gain)
