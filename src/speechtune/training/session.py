@@ -170,7 +170,10 @@ class Session:
         gain = ""
         facts: dict[str, Any] = {"epoch": self.trainer.state.epoch} if self.trainer.state.epoch else {}
         for scored in self.sets:
-            evaluation = self.evaluations.get(scored.plan.suffix) or score_as_asked(scored, self.trainer)
+            evaluation = self.evaluations.get(scored.plan.suffix)
+            if evaluation is None:  # a language model is for all sets or, before and after training, for none
+                score = ScoredSet.score if self.plan.do_train else score_as_asked
+                evaluation = score(scored, self.trainer)
             self.trainer.skipped |= {row.key: row for row in evaluation.skipped}
             if scored is self.sets[0]:
                 self._check_skipped(evaluation.skipped, num_recognised=len(evaluation.hypotheses))
