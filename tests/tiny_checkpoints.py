@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -146,3 +146,77 @@ BUILDERS |= {
     "nemotron_asr_streaming": partial(_transducer, name="NemotronAsrStreamingForRNNT"),
     "nemotron3_5_asr": partial(_transducer, name="Nemotron3_5AsrForRNNT", num_prompts=128, prompt_intermediate_size=32),
 }
+
+
+def _prompted_tokenizer(specials: Sequence[str]) -> Any:
+    tokenizer = pieces()
+    tokenizer.add_special_tokens({"eos_token": "<|endoftext|>", "additional_special_tokens": list(specials)})
+    return tokenizer
+
+
+DECODER: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 32,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+}
+
+
+def _sharpened(model: Any, folder: Path) -> None:
+    """Save a model whose decoder's tokens differ: random weights write the same one forever."""
+    import torch
+
+    with torch.no_grad():
+        model.get_output_embeddings().weight.normal_()
+    model.generation_config.max_length = 24
+    model.save_pretrained(folder)
+
+
+def _canary(folder: Path) -> None:
+    import transformers
+
+    tokenizer = _prompted_tokenizer(["<|startofcontext|>", "<|en|>", "<|tr|>", "<|de|>", "<|pnc|>"])
+    decoder = {**DECODER, "vocab_size": len(tokenizer)}
+    config = transformers.CanaryConfig(
+        encoder_config={**CONFORMER, "layerdrop": 0.0},
+        decoder_config=decoder,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startofcontext|>"),
+        tie_word_embeddings=False,
+    )
+    _sharpened(transformers.CanaryForConditionalGeneration(config), folder)
+    template = (
+        "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'text' %}"
+        "<|startofcontext|><|{{ part['source_language'] }}|><|{{ part['target_language'] }}|><|pnc|>"
+        "{% endif %}{% endfor %}{% endfor %}"
+    )
+    extractor = transformers.ParakeetFeatureExtractor(feature_size=MEL_BINS)
+    transformers.CanaryProcessor(extractor, tokenizer, chat_template=template).save_pretrained(folder)
+
+
+def _cohere(folder: Path) -> None:
+    import transformers
+
+    words = ["startofcontext", "startoftranscript", "emo:undefined", "de", "en"]
+    words += ["pnc", "nopnc", "noitn", "notimestamp", "nodiarize"]
+    tokenizer = _prompted_tokenizer([f"<|{word}|>" for word in words])
+    config = transformers.CohereAsrConfig(
+        encoder_config={**CONFORMER, "layerdrop": 0.0},
+        **DECODER,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    _sharpened(transformers.CohereAsrForConditionalGeneration(config), folder)
+    extractor = transformers.CohereAsrFeatureExtractor(feature_size=MEL_BINS)
+    transformers.CohereAsrProcessor(extractor, tokenizer).save_pretrained(folder)
+
+
+BUILDERS |= {"canary": _canary, "cohere_asr": _cohere}

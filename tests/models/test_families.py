@@ -16,6 +16,13 @@ from speechtune.cli.main import main
 CPU = ["--use_cpu", "true", "--precision", "fp32", "--dataloader_num_workers", "0"]
 
 
+LANGUAGE = {"canary": ("--language", "de"), "cohere_asr": ("--language", "de")}
+
+
+def model_type_of(folder: Path) -> str:
+    return str(read_json(folder / "config.json")["model_type"])
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_speech(tmp_path_factory.mktemp("speech"))
@@ -32,6 +39,7 @@ def checkpoint(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(checkpoint: Path, corpus: Path, out: Path, *more: str) -> list[str]:
+    more = (*LANGUAGE.get(str(model_type_of(checkpoint)), ()), *more)
     begin = ["train", "--model_name_or_path", str(checkpoint), "--dataset_name", str(corpus), "--output_dir", str(out)]
     steps = ["--max_steps", "2", "--save_steps", "1", "--per_device_train_batch_size", "3", "--learning_rate", "1e-3"]
     return [*begin, *steps, *CPU, *more]
@@ -54,7 +62,9 @@ def test_it_trains_and_recognises_as_plain_transformers_does(family: str, traine
     expected = [plain_text(trained, corpus / "test" / f"{i:03}.wav") for i in range(2)]
     from speechtune.decoding.transcribe import Transcriber
 
-    transcriber = Transcriber(str(trained), device="cpu", vad="none")
+    transcriber = Transcriber(
+        str(trained), device="cpu", vad="none", **({"language": "de"} if family in LANGUAGE else {})
+    )
     texts = [transcriber(str(corpus / "test" / f"{i:03}.wav")) for i in range(2)]
     assert texts == expected and any(texts)
     assert [row["hypothesis"] for row in rows] == [normalised(text) for text in expected]
@@ -72,7 +82,11 @@ def plain_text(folder: Path, clip: Path) -> str:
     loader = next(x for x in (getattr(transformers, name) for name in loaders) if type(config) in x._model_mapping)
     model = loader.from_pretrained(folder).eval()
     samples, sampling_rate = sf.read(clip, dtype="float32")
-    inputs = processor(samples, sampling_rate=sampling_rate, return_tensors="pt")
+    if config.model_type == "canary":
+        inputs = processor.apply_transcription_request(samples, source_language="de")
+    else:
+        language = {"language": "de"} if config.model_type in LANGUAGE else {}
+        inputs = processor(samples, sampling_rate=sampling_rate, return_tensors="pt", **language)
     with torch.no_grad():
         ids = model.generate(**inputs)
     ids = getattr(ids, "sequences", ids)

@@ -168,6 +168,8 @@ class MelInput(ModelInput):
         self.feature_extractor = feature_extractor
         self.sampling_rate = int(feature_extractor.sampling_rate)
         self.processor_class = type(feature_extractor).__name__.replace("FeatureExtractor", "Processor")
+        if hasattr(feature_extractor, "max_audio_clip_s"):  # Cohere's cuts longer recordings itself
+            self.max_duration_s = feature_extractor.max_audio_clip_s - feature_extractor.overlap_chunk_second
         # One frame has no variance over time to be normalised by.
         self._min_samples = feature_extractor.win_length + 2 * feature_extractor.hop_length
 
@@ -191,6 +193,7 @@ class MelInput(ModelInput):
 
 # Class of a feature extractor -> input: a CTC family that transformers adds may need a row.
 _INPUTS: dict[str, Callable[..., ModelInput]] = {
+    "CohereAsrFeatureExtractor": MelInput,
     "GraniteSpeech5FeatureExtractor": MelInput,
     "LasrFeatureExtractor": MelInput,
     "NemotronAsrStreamingFeatureExtractor": MelInput,

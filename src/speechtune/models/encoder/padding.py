@@ -143,7 +143,8 @@ def make_padding_invariant(model: nn.Module) -> bool:
         has_features = hasattr(encoder, "feature_extractor") or hasattr(encoder, "feature_projection")
         if isinstance(transformer, nn.Module) and has_features and not hasattr(encoder, "_padding_lengths"):
             changed |= _patch(encoder, transformer)
-        if hasattr(encoder, "_get_subsampling_output_length") and hasattr(encoder, "layers"):
+        layers = getattr(encoder, "layers", None)
+        if hasattr(encoder, "_get_subsampling_output_length") and layers and hasattr(layers[0], "conv"):
             changed |= _patch_mel_encoder(encoder)
     return changed
 

@@ -23,17 +23,16 @@ FAMILIES = {
     "speech_to_text": "Speech2TextProcessor",
     "speecht5": "SpeechT5Processor",
     "moonshine": "Wav2Vec2Processor",
+    "canary": "CanaryProcessor",
+    "cohere_asr": "CohereAsrProcessor",
 }
 
-_PROMPTED = "it is a language model with audio inside a written prompt, and trains as language models do"
-_OWN_PROMPT = "its decoder is prompted through a processor of its own, which speechtune doesn't build"
+_PROMPTED = "it is a language model with audio inside a written prompt, which speechtune doesn't train yet"
 _OWN_GENERATE = "its generate() needs language tokens and a vocoder's settings of its own"
 _WHY_NOT = {
-    "canary": _OWN_PROMPT,
-    "cohere_asr": _OWN_PROMPT,
     "seamless_m4t": _OWN_GENERATE,
     "seamless_m4t_v2": _OWN_GENERATE,
-    "moonshine_streaming": "its encoder is made for streams, with a state between pieces of audio",
+    "moonshine_streaming": "its encoder has windows only where a mask is given, so its output depends on the batch",
     "kyutai_speech_to_text": "it writes text in step with audio tokens of a codec, not after an encoder",
     "dia": "it makes speech of text, not text of speech",
     "vibevoice": "it makes speech of text, not text of speech",
@@ -106,6 +105,6 @@ def inputs_of(
 
 def max_labels_of(model_config: PreTrainedConfig) -> int | None:
     """Return the number of positions of the decoder; None if the config doesn't say."""
-    decoder = getattr(model_config, "decoder", model_config)
+    decoder = getattr(model_config, "decoder", None) or getattr(model_config, "decoder_config", model_config)
     names = ("max_target_positions", "max_text_positions", "max_position_embeddings", "n_positions")
     return next((int(value) for name in names if (value := getattr(decoder, name, None))), None)

@@ -46,6 +46,8 @@ class Seq2SeqRecogniser(Recogniser):
         max_labels: longest label sequence the decoder takes.
         prompt_known: labels hold the prompt that `generate` uses; if not (language detected clip by clip), there is
             no loss.
+        prompt: what the decoder is given before the transcript, its start token first (Canary, Cohere); not in labels.
+        processor: of the checkpoint, to be saved instead of one that is made of `processor_class`.
     """
 
     kind = "seq2seq"
@@ -68,6 +70,8 @@ class Seq2SeqRecogniser(Recogniser):
         processor_class: str = "Wav2Vec2Processor",
         max_labels: int | None = None,
         prompt_known: bool = True,
+        prompt: Sequence[int] = (),
+        processor: Any = None,
     ) -> None:
         super().__init__(model, tokenizer=tokenizer, model_input=model_input)
         self.training_input = training_input or model_input
@@ -76,7 +80,8 @@ class Seq2SeqRecogniser(Recogniser):
         self.processor_class = processor_class
         self.max_labels = max_labels
         self.prompt_known = prompt_known
-        self.start = int(model.config.decoder_start_token_id)
+        self.prompt, self.processor = list(prompt), processor
+        self.start = self.prompt[0] if self.prompt else int(model.config.decoder_start_token_id)
         self.end = int(tokenizer.eos_token_id)
 
     @cached_property
@@ -109,6 +114,8 @@ class Seq2SeqRecogniser(Recogniser):
 
     def encode(self, text: str) -> Sequence[int]:
         """Return label ids with the prompt and the end token, without the decoder's start token."""
+        if self.prompt:
+            return [*self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids, self.end]
         ids = list(self.tokenizer(text, verbose=False).input_ids)
         if ids and ids[0] == self.start:
             ids = ids[1:]
@@ -148,11 +155,14 @@ class Seq2SeqRecogniser(Recogniser):
         labels, lengths = labels[:, :limit], [min(n, limit) for n in label_lengths]
         tokens = decoder_inputs(labels, start=self.start, pad=self.end)
         head = None if is_sharded(model) or _is_compiled(model) else self.model.get_output_embeddings()
+        skip = max(0, len(self.prompt) - 1)
+        if skip:
+            tokens = torch.cat([self._prompts(len(labels)).to(tokens.device), tokens[:, 1:]], dim=1)
         inputs = {**inputs, "decoder_input_ids": tokens}
         if self.context is not None:  # without it Whisper looks for packed sequences, which waits for the GPU
             inputs["decoder_attention_mask"] = torch.ones_like(tokens)
         smoothing = self.label_smoothing if torch.is_grad_enabled() else 0.0
-        losses = token_losses(model, inputs, labels, lengths, head=head, smoothing=smoothing)
+        losses = token_losses(model, inputs, labels, lengths, head=head, smoothing=smoothing, skip=skip)
         if max(label_lengths) > limit:
             too_long = torch.tensor([n > limit for n in label_lengths], device=losses.device)
             losses = losses.masked_fill(too_long, NAN)
@@ -238,6 +248,9 @@ class Seq2SeqRecogniser(Recogniser):
             if no_timestamps is not None:
                 timestamps = range(no_timestamps + 1, self.model.config.vocab_size)
                 inputs["suppress_tokens"] = [*timestamps, *(generation.suppress_tokens or ())]
+        if self.prompt:
+            values = inputs["encoder_outputs"][0] if "encoder_outputs" in inputs else inputs[self.model_input.name]
+            inputs["decoder_input_ids"] = self._prompts(len(values))
         if self.external_score is None and not self.keeps_evidence:
             beams = {} if self.num_beams is None else {"num_beams": self.num_beams}
             made = model.generate(**inputs, **beams)
@@ -247,6 +260,9 @@ class Seq2SeqRecogniser(Recogniser):
             (max(texts, key=lambda text: texts[text] + score(text)), next(iter(texts)), texts)
             for texts in n_best(self, model, self.num_beams or 1, **inputs)
         ]
+
+    def _prompts(self, num_rows: int) -> torch.Tensor:
+        return torch.tensor([self.prompt] * num_rows, device=next(self.model.parameters()).device)
 
     def _recognise_sharded(self, model: Any, batch: Batch, *, with_loss: bool) -> list[Recognised]:
         """Use only the model's own forward and generate(), which gather its weights; all processes generate in step."""
@@ -270,7 +286,8 @@ class Seq2SeqRecogniser(Recogniser):
         import transformers
 
         feature_extractor = self.model_input.feature_extractor
-        getattr(transformers, self.processor_class)(feature_extractor, self.tokenizer).save_pretrained(folder)
+        processor = self.processor or getattr(transformers, self.processor_class)(feature_extractor, self.tokenizer)
+        processor.save_pretrained(folder)
         feature_extractor.save_pretrained(folder)
 
 

@@ -17,10 +17,12 @@ from speechtune.models.loading import (
     source_of,
 )
 from speechtune.models.seq2seq.families import FAMILIES, check_decoder, check_family, inputs_of, max_labels_of
+from speechtune.models.seq2seq.prompted import PROMPTED, decoder_prompt, processor_of
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 from speechtune.models.whisper.context import EncoderContext, choose_context, remember_context
 from speechtune.models.whisper.prompt import set_prompt
 from speechtune.options.table import Settings
+from speechtune.text.languages import language_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +42,7 @@ class _Parts:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     feature_extractor: SequenceFeatureExtractor
+    processor: Any = None  # of a model with a prompt of its own
 
 
 def seq2seq_for_training(
@@ -133,6 +136,14 @@ def _load(settings: Settings, source: Source | None, model_config: PreTrainedCon
         loader = AutoModelForSpeechSeq2Seq.from_pretrained
         model = source.load("sequence-to-sequence model", loader, dtype=torch.float32, **options)
     name = source.name if source else model.config.model_type
+    if model.config.model_type in PROMPTED:
+        if source is None or settings.tokenizer_name_or_path or settings.feature_extractor_name:
+            raise OptionError(
+                f"{model.config.model_type} models are trained from a checkpoint, with its own tokenizer and feature "
+                "extractor.\nLeave out --model_config, --tokenizer_name_or_path and --feature_extractor_name."
+            )
+        processor = processor_of(source)
+        return _Parts(name, model, processor.tokenizer, processor.feature_extractor, processor)
     extractor_source = source
     if settings.feature_extractor_name:
         extractor_source = (source or Source("", token=settings.token)).named(settings.feature_extractor_name)
@@ -180,6 +191,12 @@ def _recogniser(
         from transformers import Seq2SeqTrainer
 
         model.generation_config = Seq2SeqTrainer.load_generation_config(generation_config)
+    prompt: list[int] = []
+    if parts.processor is not None:
+        language = language_of(settings.language) or language_of(corpus_language)
+        prompt = decoder_prompt(parts.processor, name=parts.name, language=language)
+        if model.config.decoder_start_token_id is None:
+            model.config.decoder_start_token_id = prompt[0]
     _align_special_tokens(model, tokenizer)
     prompt_known = True
     if model.config.model_type == "whisper":
@@ -193,6 +210,8 @@ def _recogniser(
             training=training,
         )
     max_labels = max_labels_of(model.config)
+    if max_labels is not None and prompt:
+        max_labels -= len(prompt) - 1
     _set_generation(model, parts.name, training_args, max_labels)
     context = _context(settings, model.config, training=training)
     model_input, training_input = inputs_of(
@@ -212,6 +231,8 @@ def _recogniser(
         processor_class=FAMILIES[model.config.model_type],
         max_labels=max_labels,
         prompt_known=prompt_known,
+        prompt=prompt,
+        processor=parts.processor,
     )
 
 

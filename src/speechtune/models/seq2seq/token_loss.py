@@ -43,6 +43,7 @@ def token_losses(
     *,
     head: nn.Module | None,
     smoothing: float = 0.0,
+    skip: int = 0,
 ) -> torch.Tensor:
     """Return each utterance's cross-entropy, summed over its tokens.
 
@@ -53,18 +54,19 @@ def token_losses(
         label_lengths: real labels of each utterance, known on the CPU: no wait for the device.
         head: the model's output layer; None takes the logits from the model's output (FSDP shards the layer's weight).
         smoothing: share of each target that is spread over the vocabulary (Szegedy et al. 2016).
+        skip: positions of the decoder before that of the first label: those of a prompt.
 
     Returns:
         (B,) float32, 0 for an utterance without labels.
     """
     sums = partial(utterance_sums, labels=labels, label_lengths=label_lengths, smoothing=smoothing)
     if head is None:
-        logits = model(**inputs, use_cache=False).logits
+        logits = model(**inputs, use_cache=False).logits[:, skip:]
         return sums(logits, head=nn.Identity(), vocabulary=logits.shape[-1])
     found: list[torch.Tensor] = []
 
     def at_head(layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden = args[0]
+        hidden = args[0][:, skip:]
         found.append(sums(hidden, head=layer, vocabulary=_num_outputs(layer)))
         return (hidden[:, :0], *args[1:])
 
