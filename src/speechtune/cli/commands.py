@@ -65,10 +65,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _command(
-    target: str, summary: str, *, takes_more: bool = False
+    target: str, summary: str, *, takes_more: bool = False, called: str = ""
 ) -> Callable[[Callable[[argparse.ArgumentParser], None]], None]:
     def add(function: Callable[[argparse.ArgumentParser], None]) -> None:
-        name = function.__name__.strip("_").replace("_", " ")
+        name = called or function.__name__.strip("_").replace("_", " ")
         SMALL_COMMANDS[name] = _SmallCommand(summary, target, function, takes_more)
 
     return add
@@ -147,6 +147,21 @@ def _segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output_dir", type=Path, required=True, help="new folder for the corpus")
     parser.add_argument("--min_confidence", type=float, help="clips under it are dropped, 0 to 1; default: 0.1")
     parser.add_argument("--max_duration_in_seconds", type=float, help="of a clip; default: 20")
+    _add_model_options(parser)
+
+
+@_command(
+    "speechtune.decoding.pseudo_label:label_files",
+    "make a corpus of recordings without text, labelled by a model",
+    called="pseudo-label",
+)
+def _pseudo_label(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="folder of a trained model, or a name on the hub")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="recordings, folders or patterns, as for transcribe")
+    parser.add_argument("-o", "--output_dir", type=Path, required=True, help="new folder for the corpus")
+    parser.add_argument("--second_model", metavar="MODEL", help="only clips that it recognises alike are kept")
+    parser.add_argument("--min_confidence", type=float, help="clips under it are dropped, 0 to 1; default: 0.8")
+    parser.add_argument("--max_disagreement", type=float, help="of the two models, as a CER; default: 0.1")
     _add_model_options(parser)
 
 

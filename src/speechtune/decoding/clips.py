@@ -88,6 +88,8 @@ class ClipFolder:
 
     def add(self, recording: str, samples: Samples, sampling_rate: int, clips: Sequence[Clip]) -> None:
         """Write the clips of one recording."""
+        if not clips:
+            return
         stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(recording).stem)[:80] or "clip"
         with explain_write_errors("clips", self.folder):
             (self.folder / "clips").mkdir(parents=True, exist_ok=True)

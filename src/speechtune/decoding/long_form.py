@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,13 @@ from speechtune.audio.samples import Samples, signal_problem
 from speechtune.decoding.ctc_path import best_path, words_of_path
 from speechtune.decoding.segments import segments_of
 from speechtune.decoding.speech import Region, Spoken
+from speechtune.decoding.whisper_words import whisper_words
 from speechtune.errors import ModelError
 from speechtune.models.batch import Batch
 from speechtune.models.ctc.recogniser import CtcRecogniser
 from speechtune.models.recogniser import Recogniser, is_sharded
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
-from speechtune.types import Segment, Transcript, Utterance
+from speechtune.types import Segment, Transcript, Utterance, Word
 
 __all__ = ["cut_at_pauses", "transcribe_samples", "transcript_of"]
 
@@ -68,6 +69,7 @@ def transcript_of(
     *,
     model: torch.nn.Module | None = None,
     speech: Sequence[Region] | None = None,
+    words: bool = False,
     advance: Callable[[float], None] | None = None,
 ) -> Transcript:
     """Return text and segments of one recording.
@@ -77,6 +79,7 @@ def transcript_of(
         samples: (num_samples,), float32 or 16 bits, at the recogniser's rate.
         model: what accelerate made of the recogniser's model.
         speech: what is recognised, of `find_speech`; None for all.
+        words: find their times, where that costs time: of Whisper. CTC models always tell them.
         advance: called with seconds of audio as they are done, for progress.
 
     Raises:
@@ -99,14 +102,32 @@ def transcript_of(
         return Transcript(text, segments=segments_of(words_of_path(recogniser, path)), duration_s=duration_s)
     if not is_long:
         text = _transcribe_piece(recogniser, samples, model)
+        if words and text and isinstance(recogniser, Seq2SeqRecogniser) and recogniser.context is not None:
+            with torch.inference_mode(), recogniser.autocast():
+                windows = _WhisperWindows(recogniser, samples)
+                found = windows.words_of(text)
+            segments = segments_of(found, separator=windows.separator)
+            return Transcript(text, segments=segments, duration_s=duration_s)
         start, end = (speech[0][0], speech[-1][1]) if speech else (0, len(samples))
         return _in_pieces([(text, start, end)], recogniser, duration_s)
     spoken = Spoken(samples, speech)
     if isinstance(recogniser, Seq2SeqRecogniser) and _writes_timestamps(recogniser):
         with torch.inference_mode(), recogniser.autocast():
-            windows = _WhisperWindows(recogniser, spoken.samples, advance)
+            windows = _WhisperWindows(recogniser, spoken.samples, advance, with_words=words)
             pieces = [(text, spoken.place(start), spoken.place(end)) for text, start, end in windows.segments()]
-        return _in_pieces(pieces, recogniser, duration_s, separator=windows.separator)
+        transcript = _in_pieces(pieces, recogniser, duration_s, separator=windows.separator)
+        if not windows.words:
+            return transcript
+        rate = recogniser.sampling_rate
+        placed = [
+            replace(
+                w,
+                start_s=spoken.place(round(w.start_s * rate)) / rate,
+                end_s=spoken.place(round(w.end_s * rate)) / rate,
+            )
+            for w in windows.words
+        ]
+        return replace(transcript, segments=segments_of(placed, separator=windows.separator))
     pieces, at = [], 0
     for piece in cut_at_pauses(spoken.samples, recogniser.sampling_rate):
         bounds = spoken.place(at), spoken.place(at + len(piece))
@@ -180,6 +201,7 @@ class _Window:
     tokens: list[int]
     text: str
     log_prob: float
+    hidden: torch.Tensor  # of the encoder, (1, T, D)
 
     @property
     def is_loop(self) -> bool:
@@ -191,11 +213,18 @@ class _WhisperWindows:
     """Goes over one recording by the timestamps that Whisper writes."""
 
     def __init__(
-        self, recogniser: Seq2SeqRecogniser, samples: Samples, on_advance: Callable[[float], None] | None = None
+        self,
+        recogniser: Seq2SeqRecogniser,
+        samples: Samples,
+        on_advance: Callable[[float], None] | None = None,
+        *,
+        with_words: bool = False,
     ) -> None:
         self.recogniser = recogniser
         self.samples = samples
         self.on_advance = on_advance
+        self.with_words = with_words
+        self.words: list[Word] = []  # with times in the samples, once `segments` is through
         self.generation: Any = recogniser.model.generation_config
         self.device = next(recogniser.model.parameters()).device
         self.first_timestamp = self.generation.no_timestamps_token_id + 1
@@ -213,7 +242,7 @@ class _WhisperWindows:
             piece = next(cut_at_pauses(self.samples[start:], rate))
             advance = len(piece)
             if signal_problem(piece, rate) not in ("silent", "too_short"):
-                found, advance_s = self._segments(self._recognised(piece), len(piece) / rate)
+                found, advance_s = self._segments(self._recognised(piece), len(piece) / rate, start / rate)
                 for text, start_s, end_s in found:
                     yield text, start + int(start_s * rate), start + int(end_s * rate)
                 advance = min(advance, int(advance_s * rate)) if advance_s >= MIN_ADVANCE_S else advance
@@ -221,7 +250,21 @@ class _WhisperWindows:
             if self.on_advance is not None:
                 self.on_advance(advance / rate)
 
-    def _segments(self, window: _Window | None, duration_s: float) -> tuple[list[tuple[str, float, float]], float]:
+    def words_of(self, text: str) -> list[Word]:
+        """Return the words of a text that was recognised in all of the samples, at most 30 s."""
+        hidden = self._encoded(self.samples)
+        tokens = self.recogniser.tokenizer(f" {text}", add_special_tokens=False).input_ids
+        return self._words(hidden, tokens, len(self.samples) / self.recogniser.sampling_rate)
+
+    def _words(self, hidden: torch.Tensor, tokens: list[int], duration_s: float) -> list[Word]:
+        text = [token for token in tokens if token < self.recogniser.end]
+        return whisper_words(
+            self.recogniser, hidden, text, language=self.detected, duration_s=duration_s, spaced=bool(self.separator)
+        )
+
+    def _segments(
+        self, window: _Window | None, duration_s: float, start_s: float
+    ) -> tuple[list[tuple[str, float, float]], float]:
         """Return text, start and end of a window's finished segments, and where the last ends; 0.0 is the window's end.
 
         A window without two timestamps in a row, or that ends with one, is finished as a whole.
@@ -234,15 +277,18 @@ class _WhisperWindows:
             end_s = self._seconds(tokens[starts[-1] - 1])
             if end_s >= MIN_ADVANCE_S:
                 tokens = tokens[: starts[-1]]
+        if self.with_words and window is not None:
+            found = self._words(window.hidden, tokens, duration_s)
+            self.words += [replace(w, start_s=w.start_s + start_s, end_s=w.end_s + start_s) for w in found]
         bounds = [0, *starts, len(tokens)]
         segments: list[tuple[str, float, float]] = []
         at_s = 0.0
         for i, j in itertools.pairwise(bounds):
             times_s = [self._seconds(token) for token in tokens[i:j] if self._is_timestamp(token)]
-            start_s = times_s[0] if times_s and self._is_timestamp(tokens[i]) else at_s
+            from_s = times_s[0] if times_s and self._is_timestamp(tokens[i]) else at_s
             at_s = min(times_s[-1] if times_s and self._is_timestamp(tokens[j - 1]) else duration_s, duration_s)
             if text := self._decoded(tokens[i:j]):
-                segments.append((text, min(start_s, at_s), at_s))
+                segments.append((text, min(from_s, at_s), at_s))
         return segments, end_s
 
     def _seconds(self, timestamp: int) -> float:
@@ -250,6 +296,17 @@ class _WhisperWindows:
 
     def _recognised(self, piece: Samples) -> _Window | None:
         """Return what is said in a piece of at most 30 s, None for no speech."""
+        hidden = self._encoded(piece)
+        for temperature in TEMPERATURES:
+            window = self._generated(hidden, temperature)
+            if window.log_prob < MIN_LOG_PROB and self._no_speech(hidden) > MAX_NO_SPEECH:
+                return None
+            if not window.is_loop and window.log_prob >= MIN_LOG_PROB:
+                break
+        return window
+
+    def _encoded(self, piece: Samples) -> torch.Tensor:
+        """Return the encoder's output of a piece, (1, T, D); the language is detected with the first."""
         recogniser = self.recogniser
         features = recogniser.model_input.features(piece)
         values = torch.from_numpy(recogniser.model_input.pad([features])["input_features"]).to(self.device)
@@ -258,13 +315,7 @@ class _WhisperWindows:
             outputs = BaseModelOutput(last_hidden_state=hidden)
             (language,) = recogniser.model.detect_language(encoder_outputs=outputs).tolist()
             self.detected = next(token for token, i in self.generation.lang_to_id.items() if i == language)
-        for temperature in TEMPERATURES:
-            window = self._generated(hidden, temperature)
-            if window.log_prob < MIN_LOG_PROB and self._no_speech(hidden) > MAX_NO_SPEECH:
-                return None
-            if not window.is_loop and window.log_prob >= MIN_LOG_PROB:
-                break
-        return window
+        return hidden
 
     def _generated(self, hidden: torch.Tensor, temperature: float) -> _Window:
         devices = [self.device] if self.device.type == "cuda" else []
@@ -290,7 +341,7 @@ class _WhisperWindows:
             scores = torch.stack(made.scores)[:, 0].float() * (temperature or 1.0)
             chosen = torch.tensor(written[-len(scores) :], device=scores.device)
             log_prob = float(scores.log_softmax(-1).gather(1, chosen[:, None]).mean())
-        return _Window(tokens, self._decoded(tokens), log_prob)
+        return _Window(tokens, self._decoded(tokens), log_prob, hidden)
 
     def _no_speech(self, hidden: torch.Tensor) -> float:
         start = torch.tensor([[self.generation.decoder_start_token_id]], device=self.device)

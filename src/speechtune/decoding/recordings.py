@@ -58,11 +58,14 @@ def transcribe_files(
         OptionError: nothing to transcribe, or a format that can't be printed.
         OutputError: a file can't be written.
     """
+    words = not json and set(format) != {"txt"}
     sources = find_sources(files, named_by_place=output_dir is not None)
     if output_dir is None:
         _check_printable(format, len(sources))
         is_one = len(sources) == 1
-        return _transcribe(model, sources, lambda source, t: _print(t, format[0], is_one=is_one, as_json=json), options)
+        return _transcribe(
+            model, sources, lambda source, t: _print(t, format[0], is_one=is_one, as_json=json), options, words=words
+        )
     if json:
         raise OptionError("--json prints to stdout. With --output_dir give --format json.")
 
@@ -79,7 +82,7 @@ def transcribe_files(
         log.info(f"skipped {len(sources) - len(waiting):,} of {len(sources):,} recordings: done in {output_dir}")
     with explain_write_errors("transcripts", output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
-    return _transcribe(model, waiting, write, options, summary=f" to {output_dir}") if waiting else 0
+    return _transcribe(model, waiting, write, options, words=words, summary=f" to {output_dir}") if waiting else 0
 
 
 def _check_printable(formats: Sequence[str], num_sources: int) -> None:
@@ -113,6 +116,7 @@ def _transcribe(
     use: Callable[[Source, Transcript], None],
     options: dict[str, Any],
     *,
+    words: bool,
     summary: str = "",
 ) -> int:
     """Transcribe each source and pass it on; `summary`, if any, ends the line of what was done."""
@@ -131,7 +135,7 @@ def _transcribe(
                     done_s += audio_s
                     update(done_s, max(total_s, done_s))
 
-                found = transcriber.recognise(samples, advance=advance)
+                found = transcriber.recognise(samples, words=words, advance=advance)
             except (AudioError, RuntimeError, MemoryError) as error:  # the latter: no memory for this recording
                 num_failed += 1
                 name = "" if isinstance(error, AudioError) else f"{source.path}: "

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import soxr
+
 from speechtune.audio.decode import load_audio
-from speechtune.audio.samples import Samples, quantise
+from speechtune.audio.samples import Samples, dequantise, quantise
 from speechtune.errors import OptionError
 from speechtune.options.table import Settings
 from speechtune.types import Transcript
@@ -56,7 +58,7 @@ class Transcriber:
         Raises:
             AudioError: it can't be read.
         """
-        return self.transcript(audio).text
+        return self.recognise(self.load(audio), words=False).text
 
     def transcript(self, audio: str | bytes) -> Transcript:
         """Return text, segments and words of one recording.
@@ -72,10 +74,13 @@ class Transcriber:
         name = name or (audio if isinstance(audio, str) else "")
         return quantise(load_audio(audio, self.recogniser.sampling_rate, name=name))
 
-    def recognise(self, samples: Samples, *, advance: Callable[[float], None] | None = None) -> Transcript:
+    def recognise(
+        self, samples: Samples, *, words: bool = True, advance: Callable[[float], None] | None = None
+    ) -> Transcript:
         """Return the transcript of samples.
 
         Args:
+            words: find their times also where that costs time (Whisper: the decoder runs once more).
             samples: (num_samples,), at the recogniser's rate.
             advance: called with the seconds of audio that are done, after each window.
         """
@@ -83,4 +88,11 @@ class Transcriber:
         from speechtune.decoding.speech import find_speech
 
         speech = find_speech(samples, self.recogniser.sampling_rate, detector=self.vad)
-        return transcript_of(self.recogniser, samples, speech=speech, advance=advance)
+        return transcript_of(self.recogniser, samples, speech=speech, words=words, advance=advance)
+
+    def recognise_at(self, samples: Samples, sampling_rate: int) -> Transcript:
+        """Return the transcript of samples at any rate, in Hz; without times of Whisper's words."""
+        rate = self.recogniser.sampling_rate
+        if sampling_rate != rate:
+            samples = quantise(soxr.resample(dequantise(samples), sampling_rate, rate, quality="HQ"))
+        return self.recognise(samples, words=False)
