@@ -117,7 +117,7 @@ class Hypothesis:
         words, characters = EditCounts(**row["words"]), EditCounts(**row["characters"])
         row = _with_nan_duration({**row, "words": words, "characters": characters})
         written = row.pop("reference_written", None), row.pop("hypothesis_written", None)
-        return cls(**row, written=None if None in written else written)  # type: ignore[arg-type]
+        return cls(**row, written=None if None in written else written)
 
 
 def _with_null_duration(row: dict[str, Any]) -> dict[str, Any]:
