@@ -16,7 +16,15 @@ from speechtune.types import Hypothesis
 
 __all__ = ["Slice", "duration_name", "slices_of", "with_columns"]
 
-NO_GROUPS = ("length", *TEXT_COLUMNS, *ID_COLUMNS, *SPEAKER_COLUMNS, *DURATION_COLUMNS)  # what a column of this name is
+NO_GROUPS = (
+    "length",
+    "up_votes",
+    "down_votes",
+    *TEXT_COLUMNS,
+    *ID_COLUMNS,
+    *SPEAKER_COLUMNS,
+    *DURATION_COLUMNS,
+)  # what a column of this name is
 MAX_VALUES = 20  # of a column that tells groups apart
 MAX_GROUPS = 20  # of one kind, those with the most utterances: a corpus has thousands of speakers
 
