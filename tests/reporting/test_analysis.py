@@ -41,4 +41,4 @@ def test_failures_are_sentences_and_what_did_not_occur_is_not_said(tmp_path: Pat
 
 
 def test_an_evaluation_without_an_analysis_says_nothing():
-    assert analysis_details(Evaluation([hypothesis("u", "a", "a")])) == {"facts": [], "columns": []}
+    assert analysis_details(Evaluation([hypothesis("u", "a", "a")])) == {"facts": [], "tables": [], "columns": []}

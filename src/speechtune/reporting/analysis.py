@@ -1,4 +1,4 @@
-"""What `analysis` and `silence` of an evaluation's results say, for report.html: sentences, groups by column."""
+"""What `analysis` and `silence` of an evaluation's results say, for report.html: sentences, tables, groups."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from speechtune.terminal.formatting import percent, shorten
 
 __all__ = ["analysis_details"]
 
+_TABLES = {
+    "by_position": "Errors by position in the utterance",
+    "by_training_frequency": "Errors by how often training saw the word",
+}
 _OTHERS = ("length", "speaker")  # which the report shows anyway
 MAX_TEXTS = 3  # of those that a model wrote where nobody spoke
 
 
 def analysis_details(evaluation: Evaluation) -> dict[str, Any]:
-    """Return "facts" (sentences) and "columns" ((name, groups) of each column of the corpus)."""
+    """Return "facts" (sentences), "tables" ((title, rows of name, words, errors, rate)), "columns" ((name, groups))."""
     analysis = evaluation.results.get("analysis") or {}
     rows = evaluation.hypotheses
     columns: dict[str, list[Group]] = {}
@@ -26,6 +30,7 @@ def analysis_details(evaluation: Evaluation) -> dict[str, Any]:
             columns.setdefault(part.by, []).append(group_of(part.name, [rows[place] for place in part.rows]))
     return {
         "facts": [*_facts(analysis), *_silence(evaluation.results.get("silence") or {})],
+        "tables": [(title, analysis[name]) for name, title in _TABLES.items() if analysis.get(name)],
         "columns": list(columns.items()),
     }
 

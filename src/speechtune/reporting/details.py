@@ -74,6 +74,7 @@ def evaluation_details(evaluation: Evaluation, before: Mapping[str, Hypothesis] 
         "speakers_cut": len(speakers) > MAX_SPEAKERS,
         "speaker_median": median_rate(speakers),
         "facts": analysis["facts"],
+        "tables": analysis["tables"],
         "columns": [(name, _bars(groups)) for name, groups in analysis["columns"]],
         "has_errors": bool(worst),
         "worst_share": sum(row.words.edits for row in worst) / num_edits if num_edits else 0.0,
