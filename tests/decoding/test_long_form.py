@@ -335,3 +335,11 @@ def test_a_sharded_model_takes_no_long_recording(transcriber: Transcriber):
 
     with pytest.raises(ModelError, match="A recording of 61 s got into an evaluation with --fsdp"):
         transcribe_samples(transcriber.recogniser, np.zeros(61 * RATE, np.float32), model=FullyShardedDataParallel())
+
+
+def test_a_language_model_that_windows_do_not_use_is_said(caplog: pytest.LogCaptureFixture):
+    recogniser = tiny_seq2seq.whisper()
+    recogniser.external_score = lambda text: 0.0
+    with caplog.at_level(logging.WARNING, logger="speechtune"):
+        transcribe_samples(recogniser, voices(31.0))
+    assert "a recording of 32 s: written window by window, without --lm" in caplog.text

@@ -18,6 +18,7 @@ window), and which computes the features of the whole recording at once.
 from __future__ import annotations
 
 import itertools
+import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,8 @@ from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 from speechtune.types import Segment, Transcript, Utterance, Word
 
 __all__ = ["cut_at_pauses", "transcribe_samples", "transcript_of"]
+
+log = logging.getLogger("speechtune")
 
 WINDOW_S = 30.0  # longest piece of a recording that a model is given
 SEARCH_S = 5.0  # a cut is at the quietest place in the last this many seconds of a window
@@ -112,6 +115,8 @@ def transcript_of(
         return _in_pieces([(text, start, end)], recogniser, duration_s)
     spoken = Spoken(samples, speech)
     if isinstance(recogniser, Seq2SeqRecogniser) and _writes_timestamps(recogniser):
+        if recogniser.external_score is not None or recogniser.num_beams is not None:
+            log.warning(f"a recording of {duration_s:.0f} s: written window by window, without --lm and --num_beams")
         with torch.inference_mode(), recogniser.autocast():
             windows = _WhisperWindows(recogniser, spoken.samples, advance, with_words=words)
             pieces = [(text, spoken.place(start), spoken.place(end)) for text, start, end in windows.segments()]
