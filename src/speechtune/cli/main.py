@@ -160,8 +160,9 @@ def _overview() -> str:
     about = (
         "Fine-tune any pretrained speech model on any speech corpus, evaluate it with honest error rates, and use it."
     )
+    column = max(map(len, COMMANDS)) + 2
     lines = [
-        textwrap.fill(summary, width, initial_indent=f"  {name:<12}", subsequent_indent=" " * 14)
+        textwrap.fill(summary, width, initial_indent=f"  {name:<{column}}", subsequent_indent=" " * (column + 2))
         for name, summary in COMMANDS.items()
     ]
     end = "`speechtune COMMAND --help` lists its options. For a first try: speechtune demo"
