@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -16,6 +17,14 @@ from speechtune.models.ctc.recogniser import CtcRecogniser
 from speechtune.models.inputs import WaveformInput
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def few_objects_to_collect() -> Iterator[None]:
+    """Every try collects garbage: seconds in a process that holds all the tests."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Tokenizer:
