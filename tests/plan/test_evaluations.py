@@ -52,6 +52,14 @@ def test_a_model_without_a_trained_head_is_not(corpus: Path):
         plan_for(random, corpus, "--baseline")
 
 
+def test_a_set_that_names_no_language_is_pointed_out(whisper: Path, model: Path, corpus: Path):
+    second = ("--also_evaluate", f"{corpus.parent / 'second'}")
+    said = "warning: --also_evaluate: second test names no language, so Whisper is told the run's: tr"
+    assert said in plan_for(whisper, corpus, "--language", "tr", *second).notes
+    assert not any("names no language" in note for note in plan_for(model, corpus, "--language", "tr", *second).notes)
+    assert not any("names no" in note for note in plan_for(whisper, corpus, "--language", "tr").notes)
+
+
 def test_the_scripts_evaluate_it_only_if_asked(model: Path, corpus: Path):
     train = ["--do_train", "--do_eval"]
     assert plan_for(model, corpus, *train, command="script").baseline == ()

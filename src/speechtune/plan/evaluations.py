@@ -51,7 +51,8 @@ def add_evaluations(
         one, rows = _further(plan, text, protocol_of)
         if any(other.suffix == one.suffix or _names(other) == _names(one) for other in (plan, *further)):
             raise OptionError(f"--also_evaluate {text}: {one.scored} is evaluated already. Name each set once.")
-        further.append(one)
+        further.append(replace(one, notes=()))
+        warnings += one.notes
         if training is not None and isinstance(rows, SplitTable):
             warnings.append(shared_speech(training, rows, force=settings.force))
     selection, note = _selection(plan, corpus, protocol_of) if plan.mixes_weights else (None, "")
@@ -151,7 +152,8 @@ def _evaluation_of(
     """Return the evaluation that these settings name, and its rows."""
     corpus = corpus or find_corpus(settings)
     streaming = settings.streaming and corpus.layout.stream is not None
-    language = language_of(corpus.language or settings.dataset_config_name, None) or plan.language
+    named = language_of(corpus.language or settings.dataset_config_name, None)
+    language = named or plan.language
     if language != plan.language:
         settings = replace(settings, language=None)  # the user's is that of the run's own corpus
     settings = replace(settings, streaming=streaming)
@@ -164,6 +166,9 @@ def _evaluation_of(
         evaluation=split_plan(settings.eval_split_name, rows),
         protocol=protocol_of(settings, language),
     )
+    if named is None and plan.model_type == "whisper" and language and corpus.label != plan.corpus:
+        note = f"--also_evaluate: {found.scored} names no language, so Whisper is told the run's: {language}"
+        found = replace(found, notes=(note,))
     return replace(found, suffix="_" + re.sub(r"\W+", "-", found.scored)), rows
 
 
