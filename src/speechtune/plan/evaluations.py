@@ -46,7 +46,7 @@ def add_evaluations(
         return plan
     training = _training_rows(corpus, settings)
     further: list[RunPlan] = []
-    warnings = []
+    warnings: list[str] = []
     for text in settings.also_evaluate or ():
         one, rows = _further(plan, text, protocol_of)
         if any(other.suffix == one.suffix or _names(other) == _names(one) for other in (plan, *further)):
