@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from speechtune.audio.decode import load_audio
-from speechtune.decoding import long_form
+from speechtune.decoding import long_form, whisper_windows
+from speechtune.decoding.pauses import cut_at_pauses
 from speechtune.decoding.transcribe import Transcriber
 from speechtune.evaluation.metrics.wer import word_edits
 
@@ -82,14 +83,14 @@ def ways_of(
         return " ".join(long_form.transcribe_samples(recogniser, clip) for clip in clips)
 
     def cut(samples: np.ndarray) -> str:
-        pieces = long_form.cut_at_pauses(samples, RATE)
+        pieces = cut_at_pauses(samples, RATE)
         return " ".join(long_form.transcribe_samples(recogniser, piece) for piece in pieces)
 
     def ours(samples: np.ndarray) -> str:
         return long_form.transcribe_samples(recogniser, samples)
 
     def without_fallback(samples: np.ndarray) -> str:
-        with mock.patch.object(long_form, "TEMPERATURES", (0.0,)):
+        with mock.patch.object(whisper_windows, "TEMPERATURES", (0.0,)):
             return ours(samples)
 
     def transformers(samples: np.ndarray) -> str:

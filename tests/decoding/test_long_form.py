@@ -20,18 +20,12 @@ from trained_folders import ctc_folder
 
 from speechtune.audio.reader import AudioReader
 from speechtune.data.dataset import BatchMaker
-from speechtune.decoding import long_form
+from speechtune.decoding import long_form, whisper_windows
 from speechtune.decoding.ctc_path import best_path
-from speechtune.decoding.long_form import (
-    ENERGY_FRAME_S,
-    MIN_ADVANCE_S,
-    SEARCH_S,
-    TEMPERATURES,
-    WINDOW_S,
-    cut_at_pauses,
-    transcribe_samples,
-)
+from speechtune.decoding.long_form import transcribe_samples
+from speechtune.decoding.pauses import ENERGY_FRAME_S, SEARCH_S, WINDOW_S, cut_at_pauses
 from speechtune.decoding.transcribe import Transcriber
+from speechtune.decoding.whisper_windows import MIN_ADVANCE_S, TEMPERATURES
 from speechtune.errors import ModelError
 from speechtune.evaluation.evaluate import Evaluation, recognise_split
 from speechtune.evaluation.metrics.cer import character_edits
@@ -96,7 +90,8 @@ def voices(*durations_s: float) -> np.ndarray:
 
 
 def test_a_recording_of_a_minute_is_recognised_in_one_piece(transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(long_form, "cut_at_pauses", None)
+    for module in (long_form, whisper_windows):
+        monkeypatch.setattr(module, "cut_at_pauses", None)
     assert transcribe_samples(transcriber.recogniser, voices(31.0, 27.0))
 
 
@@ -257,7 +252,7 @@ def test_a_loop_is_generated_again_at_higher_temperatures_and_then_left(monkeypa
 
 def test_an_improbable_text_without_speech_is_dropped(monkeypatch: pytest.MonkeyPatch):
     written = Written(monkeypatch, [0.0, " bir", 20.0], probability=0.01)
-    monkeypatch.setattr(long_form._WhisperWindows, "_no_speech", lambda self, hidden: 0.7)
+    monkeypatch.setattr(whisper_windows.WhisperWindows, "_no_speech", lambda self, hidden: 0.7)
     assert transcribe_samples(written.recogniser, ramp(31)) == ""
     assert written.temperatures == [0.0, 0.0]
 

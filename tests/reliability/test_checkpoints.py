@@ -353,7 +353,7 @@ def rates(folder: Path) -> list[float]:
 def test_the_newest_two_checkpoints_keep_the_optimisers_state(
     finished: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    """From an older one training goes on at its step and learning rate, and says what is lost."""
+    """From an older one training resumes at its step and learning rate, and says what is lost."""
     holding = {path.name: (path / "optimizer.pt").exists() for path in checkpoints(finished[1])}
     assert holding == {"checkpoint-4": False, "checkpoint-8": True, "checkpoint-12": True}
     assert all(is_whole(path) for path in checkpoints(finished[1]))

@@ -37,7 +37,7 @@ def add_evaluations(
         protocol_of: settings and language -> how scores are computed.
 
     Raises:
-        OptionError: they were asked for and can't be had.
+        OptionError: they were requested and are not possible.
         CorpusError: a further set is not there.
     """
     settings = plan.settings

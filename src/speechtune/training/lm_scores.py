@@ -1,7 +1,7 @@
 """The language model in the evaluation of a run: built from the training text, and scored beside the model alone.
 
 The scores of a training are those of the model alone, which compare with those before it; with the language model there
-is an evaluation more. `speechtune evaluate` scores what it is asked to, and what the model alone writes in one pass.
+is an evaluation more. `speechtune evaluate` scores both, with the language model and without, in one pass.
 """
 
 from __future__ import annotations

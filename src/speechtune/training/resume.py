@@ -132,7 +132,7 @@ class ResumingTrainer(Trainer):
             )
         if not holds_state(checkpoint):
             log.warning(
-                f"{checkpoint}: holds weights only (--save_only_model, or an older checkpoint). Training goes on at "
+                f"{checkpoint}: holds weights only (--save_only_model, or an older checkpoint). Training resumes at "
                 "its step and learning rate, but not exactly: the optimiser starts again, with other random numbers."
             )
         elif not any(checkpoint.glob("rng_state*.pth")):

@@ -108,7 +108,7 @@ class TransducerRecogniser(Recogniser):
     def _text(self, ids: list[int], durations: list[int], num_frames: int) -> str:
         """Return the text of a generated sequence with blanks, up to the utterance's own end.
 
-        transformers goes on with the shorter utterances of a batch until the longest is finished.
+        transformers keeps decoding the shorter utterances of a batch until the longest is finished.
 
         Args:
             durations: frames from one token to the next.
