@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +13,8 @@ from speechtune.doctor.tables import Shown
 from speechtune.evaluation.error_analysis import diff
 from speechtune.files import explain_write_errors, write_atomically
 from speechtune.reporting.audio import Clips
-from speechtune.reporting.plots import template_environment, template_source
+from speechtune.reporting.page import page_parts
+from speechtune.reporting.plots import template_environment
 from speechtune.reporting.table import cut, page_json
 from speechtune.training.data import corpus_audio
 
@@ -41,7 +40,6 @@ def write_page(
         clips.add(one.row)
         parts, num_hidden = cut(diff(one.row.reference, one.row.hypothesis), SHOWN_CHARACTERS)
         utterances.append({"judged": one, "row": one.row, "parts": parts, "num_hidden": num_hidden})
-    script = template_source("report.js")
     data, audio = page_json({}, clips)
     text = (
         template_environment()
@@ -54,9 +52,7 @@ def write_page(
             num_judged=len(judged),
             clips=clips,
             command=command.replace(" --", " \\\n    --"),
-            style=markupsafe.Markup(template_source("report.css")),
-            script=markupsafe.Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **page_parts("report.js"),
             data=markupsafe.Markup(data),
             audio=markupsafe.Markup(audio),
         )

@@ -5,8 +5,6 @@ The numbers are `Comparison`'s; here they are only laid out, by templates/compar
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
 import math
 import string
@@ -14,12 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import markupsafe
-
 from speechtune.evaluation.comparison import ChangedUtterance, Comparison, Pair, SliceDifference
 from speechtune.evaluation.error_analysis import diff
 from speechtune.evaluation.significance import Difference
 from speechtune.files import explain_write_errors, write_atomically
+from speechtune.reporting.page import page_parts
 from speechtune.reporting.plots import template_environment
 from speechtune.reporting.table import cut
 from speechtune.reporting.values import protocol_text
@@ -38,11 +35,6 @@ def write_comparison_page(comparison: Comparison, folder: Path) -> Path:
         OutputError: the folder can't be written to.
     """
     environment = template_environment()
-    assert environment.loader is not None
-    script, style, chart, own = (
-        environment.loader.get_source(environment, name)[0]
-        for name in ("comparison.js", "report.css", "chart.css", "comparison.css")
-    )
     first, *others = comparison.systems
     letters = [string.ascii_uppercase[place % 26] for place in range(len(comparison.systems))]
     text = environment.get_template("comparison.html").render(
@@ -54,9 +46,7 @@ def write_comparison_page(comparison: Comparison, folder: Path) -> Path:
         interval=interval_text,
         points=points,
         probability=probability,
-        script=markupsafe.Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=markupsafe.Markup(style + chart + own),
+        **page_parts("comparison.js", "comparison.css"),
     )
     path = folder / "comparison.html"
     with explain_write_errors("the comparison", folder):

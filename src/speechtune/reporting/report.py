@@ -12,8 +12,6 @@ Rejected: all rows as HTML (20,000 rows took seconds to open, so the table was c
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import math
 from collections import Counter
@@ -30,7 +28,8 @@ from speechtune.reporting.audio import Clips, ReadPcm, read_file
 from speechtune.reporting.details import evaluation_details
 from speechtune.reporting.findings import counts_in, findings, in_plain_words
 from speechtune.reporting.mixtures import mixture_curve
-from speechtune.reporting.plots import chart_svg, series_of, template_environment, template_source, training_charts
+from speechtune.reporting.page import page_parts
+from speechtune.reporting.plots import chart_svg, series_of, template_environment, training_charts
 from speechtune.reporting.run_folder import Run, read_run
 from speechtune.reporting.table import page_json, table_rows
 from speechtune.reporting.values import protocol_text, value_text
@@ -86,7 +85,6 @@ def write_report(
 
 def _page(run: Run, title: str | None, clips: Clips) -> dict[str, Any]:
     """Return every value that report.html names."""
-    script, style = template_source("report.js"), template_source("report.css") + template_source("chart.css")
     before = {suffix: {row.id: row for row in old.hypotheses} for suffix, old in run.baselines.items()}
     evaluations = [evaluation_details(e, before.get(e.suffix)) for e in run.evaluations[:MAX_EVALUATIONS]]
     data, audio = _data(evaluations, clips)
@@ -115,9 +113,7 @@ def _page(run: Run, title: str | None, clips: Clips) -> dict[str, Any]:
         "bad_steps": [_bad_step(row) for row in run.bad_steps[:MAX_LISTED]],
         "settings": [(name, value_text(value)) for name, value in sorted((run.resolved | run.settings).items())],
         "max_listed": MAX_LISTED,
-        "script": markupsafe.Markup(script),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "style": markupsafe.Markup(style),
+        **page_parts("report.js"),
     }
 
 

@@ -1,14 +1,3 @@
-"use strict";
-const folded = (text) => text.normalize("NFKC").toLowerCase().replace(/i\u0307/g, "i");
-
-const themeButton = document.getElementById("theme");
-themeButton.hidden = false;
-themeButton.addEventListener("click", () => {
-  const root = document.documentElement;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  root.dataset.theme = dark ? "light" : "dark";
-});
-
 const tools = document.querySelector(".tools");
 const cards = [...document.querySelectorAll(".pairs-list li")].map((card) => ({ card, text: folded(card.textContent) }));
 tools.hidden = !cards.length;
