@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fuzz.case import Kind
-from fuzz.kinds import archives, audio, checkpoints, index, models, options, tables
+from fuzz.kinds import archives, audio, checkpoints, index, models, options, tables, texts
 
 __all__ = ["KINDS"]
 
@@ -15,4 +15,5 @@ KINDS: dict[str, Kind] = {
     "models": models.make,
     "checkpoints": checkpoints.make,
     "index": index.make,
+    "texts": texts.make,
 }

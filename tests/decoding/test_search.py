@@ -17,10 +17,12 @@ from trained_folders import ctc_folder
 from speechtune.decoding.beam_search import BeamSearch
 from speechtune.decoding.ctc_path import best_path
 from speechtune.decoding.fusion import Fusion, Piece
+from speechtune.decoding.long_form import transcript_of
 from speechtune.decoding.search import (
     CtcSearch,
     attach_search,
     attached_search,
+    default_beams,
     find_lm,
     hotword_weights,
     pieces_of,
@@ -135,5 +137,49 @@ def test_pieces_spell_what_the_decoder_writes(kind: str, recogniser: CtcRecognis
 
 
 def test_hot_words_are_refused_for_other_models():
-    with pytest.raises(OptionError, match="--hotwords is for CTC models"):
+    with pytest.raises(OptionError, match=r"--hotwords is for CTC models.*\nWhisper takes them as --prompt"):
         attach_search(tiny_seq2seq.whisper(), Settings(hotwords=("ankara",)))
+
+
+# ---- a text before
+
+
+def test_a_text_before_is_refused_for_other_models(recogniser: CtcRecogniser):
+    for other in (recogniser, tiny_seq2seq.joined()):
+        with pytest.raises(OptionError, match="--prompt is for Whisper"):
+            attach_search(other, Settings(prompt="ankara"))
+
+
+def test_a_transducer_has_no_search():
+    with pytest.raises(OptionError, match="transducers are decoded greedily"):
+        default_beams("transducer")
+
+
+@pytest.mark.parametrize("num_beams", [None, 3])
+def test_a_text_before_changes_what_whisper_writes_and_is_not_in_it(num_beams: int | None):
+    recogniser = tiny_seq2seq.whisper()
+    batch = tiny_seq2seq.batch_of(recogniser)
+    beams = {"num_beams": num_beams} if num_beams else {}
+    with torch.inference_mode():
+        before = [row.text for row in recogniser.recognise(recogniser.model, batch, with_loss=False)]
+        with attached_search(recogniser, Settings(prompt="bir iki üç", num_beams=num_beams)):
+            found = [row.text for row in recogniser.recognise(recogniser.model, batch, with_loss=False)]
+            recogniser.keeps_evidence = True
+            first = [row.unaided for row in recogniser.recognise(recogniser.model, batch, with_loss=False)]
+            recogniser.keeps_evidence = False
+        prompt_ids = torch.tensor(recogniser.tokenizer.get_prompt_ids("bir iki üç"))
+        made = recogniser.model.generate(batch.inputs["input_features"], prompt_ids=prompt_ids, **beams)
+        after = [row.text for row in recogniser.recognise(recogniser.model, batch, with_loss=False)]
+    assert found == recogniser.tokenizer.batch_decode(made, skip_special_tokens=True)
+    assert first == [text.strip() for text in found] and before == after != found
+
+
+def test_a_text_before_is_given_to_each_window_of_a_long_recording(monkeypatch: pytest.MonkeyPatch):
+    recogniser = tiny_seq2seq.whisper()
+    samples = np.concatenate([audio_files.voice(s, 16_000, seed=n) for n, s in enumerate((20.0, 14.0))])
+    generate, given = recogniser.model.generate, []
+    monkeypatch.setattr(recogniser.model, "generate", lambda **options: given.append(options) or generate(**options))
+    attach_search(recogniser, Settings(prompt="bir iki"))
+    found = transcript_of(recogniser, samples)
+    assert len(given) > 1 and all(row["prompt_ids"].tolist() == recogniser.preceding for row in given)
+    assert found.text != "" and "bir iki" not in found.text

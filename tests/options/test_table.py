@@ -68,6 +68,12 @@ def test_for_family_twice_is_once():
     ("family", "given", "message"),
     [
         ("seq2seq", "layerdrop", "--layerdrop is for CTC models; this one is sequence-to-sequence. Leave it out."),
+        (
+            "seq2seq",
+            "hotwords",
+            "--hotwords is for CTC models; this one is sequence-to-sequence.",
+        ),
+        ("transducer", "prompt", "--prompt is for sequence-to-sequence models; this one is a transducer"),
         ("seq2seq", "target_language", "--target_language is for CTC models"),
         ("ctc", "task", "--task is for sequence-to-sequence models; this one is trained with CTC. Leave it out."),
         ("ctc", "adapter_attn_dim", "--adapter_attn_dim is for MMS adapters: give --target_language too"),

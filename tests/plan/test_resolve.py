@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from reliability.tiny import write_clip, write_corpus, write_manifest
 from standins.shards import rows_of, write_tar
+from tiny_seq2seq import checkpoint
 from trained_folders import ctc_folder
 
 from speechtune.errors import CorpusError, OptionError
@@ -194,6 +195,16 @@ def test_everything_that_changes_a_hypothesis_changes_the_protocol(three_splits:
         plan_for(three_splits, "--encoder_context", "full", "--precision", "fp32", model=WHISPER).protocol
         == plans[0].protocol
     )
+
+
+def test_a_text_before_is_part_of_the_protocol_and_only_for_whisper(three_splits: Path, tmp_path: Path):
+    whisper, ctc = checkpoint("openai/whisper-small"), str(ctc_folder(tmp_path / "ctc"))
+    given = ["--precision", "fp32", "--prompt", "Ankara"]
+    plain, told = (plan_for(three_splits, *words, command="evaluate", model=whisper) for words in (given[:2], given))
+    assert told.protocol["decoding"] == {**plain.protocol["decoding"], "prompt": "Ankara"}
+    assert plain.protocol["hash"] != told.protocol["hash"]
+    with pytest.raises(OptionError, match="--prompt is for sequence-to-sequence models"):
+        plan_for(three_splits, *given, command="evaluate", model=ctc)
 
 
 def test_whisper_learns_case_and_punctuation_and_is_scored_with_and_without(three_splits: Path):

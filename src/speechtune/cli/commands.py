@@ -114,6 +114,14 @@ def _transcribe(parser: argparse.ArgumentParser) -> None:
         "--num_beams", type=_as_in_training("num_beams"), metavar="N", help="hypotheses kept in the search"
     )
     parser.add_argument("--hotwords", nargs="+", metavar="WORD", help="CTC: words to prefer: ankara 'new york=12'")
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="Whisper: what it takes for said before: names and spellings to prefer"
+    )
+    parser.add_argument(
+        "--aligner",
+        metavar="MODEL",
+        help="CTC model that finds the times of words, more exactly than Whisper does",
+    )
     parser.add_argument("--force", action="store_true", help="allow a context that the model was not fine-tuned with")
     parser.add_argument("--model_revision", help="version of the model on the hub: a branch, tag or commit")
     parser.add_argument("--token", help="for a private model; default: the token of `hf auth login`")

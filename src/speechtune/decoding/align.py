@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from speechtune.audio.samples import Samples
 from speechtune.decoding.alignment import align_words
 from speechtune.decoding.formats import FORMATS, ending_of, written
 from speechtune.decoding.segments import joined_text, segments_of
-from speechtune.decoding.transcribe import Transcriber
+from speechtune.decoding.transcribe import Transcriber, resampled
 from speechtune.decoding.transcript_files import Line, read_lines
 from speechtune.errors import ModelError, OptionError, TextError
 from speechtune.files import explain_write_errors, read_json, write_atomically
@@ -102,17 +103,20 @@ class Aligner:
         """Return the label ids of a word; without what the model does not know."""
         return [label for label in self.recogniser.encode(self._normalise(word)) if label not in self._unwritten]
 
-    def align(self, samples: Samples, lines: Sequence[Line]) -> Aligned:
+    def align(self, samples: Samples, lines: Sequence[Line], *, show: bool = True) -> Aligned:
         """Return where the words of the lines are said.
 
         A word without letters that the model knows has the place behind its neighbour, and no confidence.
+
+        Args:
+            show: progress.
 
         Raises:
             TextError: the text has no letters that the model knows.
         """
         texts = [line.text.split() for line in lines]
         labels = [[self.labels(word) for word in words] for words in texts]
-        words, untold = self._places(samples, [ids for line in labels for ids in line if ids])
+        words, untold = self._places(samples, [ids for line in labels for ids in line if ids], show=show)
         remaining = iter(words)
         found: list[tuple[Line, tuple[Token, ...]]] = []
         for line, line_texts, line_labels in zip(lines, texts, labels, strict=True):
@@ -125,8 +129,22 @@ class Aligner:
             found.append((line, tuple(tokens)))
         return Aligned(found, untold)
 
+    def timed(self, transcript: Transcript, samples: Samples, sampling_rate: int) -> Transcript:
+        """Return a transcript with the times of its words, wherever they are said in the recording.
+
+        Words that are not found share the time between their neighbours, and have no confidence.
+
+        Args:
+            samples: of the whole recording, at `sampling_rate`, in Hz.
+        """
+        if not any(map(self.labels, transcript.text.split())):
+            return transcript
+        samples = resampled(samples, sampling_rate, self.recogniser.sampling_rate)
+        ((_, tokens),) = self.align(samples, [Line(1, transcript.text)], show=False).lines
+        return replace(transcript, segments=segments_of(_all_words(tokens)))
+
     def _places(
-        self, samples: Samples, words: Sequence[Sequence[int]]
+        self, samples: Samples, words: Sequence[Sequence[int]], *, show: bool
     ) -> tuple[list[Word | None], list[tuple[float, float]]]:
         """Return each word's times and confidence without its text, None if not said; and speech without text."""
         import torch
@@ -138,7 +156,7 @@ class Aligner:
         used = sorted({label for word in words for label in word} | {self._blank, self._delimiter} - {None})
         column = {label: i for i, label in enumerate(used)}
         total_s = len(samples) / self.recogniser.sampling_rate
-        with torch.inference_mode(), progress_bar("listening", unit=AUDIO) as update:
+        with torch.inference_mode(), progress_bar("listening", unit=AUDIO, shown=show) as update:
             found = emissions(
                 self.recogniser, samples, self.recogniser.model, labels=used, advance=lambda s: update(s, total_s)
             )
@@ -156,6 +174,21 @@ class Aligner:
             for p in places
         ]
         return found_words, untold
+
+
+def _all_words(tokens: Sequence[Token]) -> list[Word]:
+    """Return a word for each token; those without a place share the time between their neighbours."""
+    words: list[Word] = []
+    for is_placed, group in itertools.groupby(tokens, key=lambda token: token.word is not None):
+        run = list(group)
+        if is_placed:
+            words += [token.word for token in run if token.word]
+            continue
+        after = next((token.word.start_s for token in tokens[len(words) + len(run) :] if token.word), None)
+        start_s = words[-1].end_s if words else after or 0.0
+        step_s = (max(after, start_s) - start_s) / len(run) if after is not None else 0.0
+        words += [Word(t.text, start_s + i * step_s, start_s + (i + 1) * step_s) for i, t in enumerate(run)]
+    return words
 
 
 def align_files(

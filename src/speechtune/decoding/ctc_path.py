@@ -17,14 +17,15 @@ from speechtune.audio.samples import Samples
 from speechtune.decoding.alignment import Emissions
 from speechtune.decoding.beam_search import cut_at_blanks
 from speechtune.decoding.speech import Region
+from speechtune.models.ctc.pieces import PIECE_START
 from speechtune.models.ctc.recogniser import CtcRecogniser, GreedyDecoder
 from speechtune.models.frames import input_stride, num_frames
+from speechtune.models.recogniser import seconds_per_frame
 from speechtune.types import Word
 
 __all__ = ["CONTEXT_S", "WINDOW_S", "LabelPath", "best_path", "emissions", "words_of_path"]
 
 WINDOW_S = 30.0
-PIECE_START = "\u2581"  # of pieces that start a word
 SILENT = -30.0  # log probability of a label where nobody speaks
 CONTEXT_S = 5.0  # of a window on each side, of which no frames are taken
 
@@ -53,7 +54,7 @@ def best_path(
     """
     if recogniser.search is not None:
         return _searched_path(recogniser, samples, model, speech, advance)
-    labels, probabilities, frame_s = [], [], _frame_s(recogniser)
+    labels, probabilities, frame_s = [], [], seconds_per_frame(recogniser)
     for num_skipped, logits in _windows(recogniser, samples, model, speech):
         if logits is None:
             labels.append(np.full(num_skipped, recogniser.blank, np.int64))
@@ -82,7 +83,7 @@ def _searched_path(
 ) -> LabelPath:
     """Return the path that the recogniser's search finds, of parts that end in pauses: memory holds a few of them."""
     assert recogniser.search is not None
-    frame_s, done = _frame_s(recogniser), 0
+    frame_s, done = seconds_per_frame(recogniser), 0
     labels: list[NDArray[np.int64]] = []
     probabilities: list[NDArray[np.float32]] = []
     waiting: NDArray[np.float32] | None = None
@@ -133,8 +134,8 @@ def emissions(
         parts.append(log_probs.index_select(-1, chosen).cpu().numpy())
         best.append(log_probs.amax(-1).cpu().numpy())
         if advance is not None:
-            advance(sum(map(len, best)) * _frame_s(recogniser))
-    return Emissions(np.concatenate(parts), np.concatenate(best), _frame_s(recogniser))
+            advance(sum(map(len, best)) * seconds_per_frame(recogniser))
+    return Emissions(np.concatenate(parts), np.concatenate(best), seconds_per_frame(recogniser))
 
 
 def words_of_path(recogniser: CtcRecogniser, path: LabelPath) -> list[Word]:
@@ -230,17 +231,6 @@ def _windows(
 def _any_within(speech: Sequence[Region], start_s: float, end_s: float, recogniser: CtcRecogniser) -> bool:
     rate = recogniser.sampling_rate
     return any(start < end_s * rate and end > start_s * rate for start, end in speech)
-
-
-def _frame_s(recogniser: CtcRecogniser) -> float:
-    """Return the seconds from one frame to the next."""
-    stride = input_stride(recogniser.model.config)
-    if recogniser.model_input.name == "input_values":
-        return stride / recogniser.sampling_rate
-    extractor = recogniser.model_input.feature_extractor
-    hop_s = getattr(extractor, "hop_length", 160) / recogniser.sampling_rate
-    # The feature extractor of wav2vec2-bert and that of Granite stack mel frames
-    return stride * hop_s * int(getattr(extractor, "stride", getattr(extractor, "frame_stacking", 1)))
 
 
 def _frame(sample: int, recogniser: CtcRecogniser, frame_s: float) -> int:

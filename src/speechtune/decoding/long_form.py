@@ -26,9 +26,9 @@ from speechtune.decoding.whisper_windows import WhisperWindows, writes_timestamp
 from speechtune.errors import ModelError
 from speechtune.models.batch import Batch
 from speechtune.models.ctc.recogniser import CtcRecogniser
-from speechtune.models.recogniser import Recogniser, is_sharded
+from speechtune.models.recogniser import Recognised, Recogniser, is_sharded
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
-from speechtune.types import Segment, Transcript, Utterance
+from speechtune.types import Segment, Transcript, Utterance, Word
 
 __all__ = ["transcribe_samples", "transcript_of"]
 
@@ -56,7 +56,7 @@ def transcript_of(
         samples: (num_samples,), float32 or 16 bits, at the recogniser's rate.
         model: what accelerate made of the recogniser's model.
         speech: what is recognised, of `find_speech`; None for all.
-        words: find their times, where that costs time: of Whisper. CTC models always tell them.
+        words: find their times, where that costs time: of Whisper. CTC models and transducers always tell them.
         advance: called with seconds of audio as they are done, for progress.
 
     Raises:
@@ -78,7 +78,10 @@ def transcript_of(
         text = " ".join(recogniser.decoder(path.labels).split())
         return Transcript(text, segments=segments_of(words_of_path(recogniser, path)), duration_s=duration_s)
     if not is_long:
-        text = _transcribe_piece(recogniser, samples, model)
+        whole = _recognised(recogniser, samples, model)
+        text = " ".join(whole.text.split())
+        if whole.words:
+            return Transcript(text, segments=segments_of(whole.words), duration_s=duration_s)
         if words and text and isinstance(recogniser, Seq2SeqRecogniser) and recogniser.context is not None:
             with torch.inference_mode(), recogniser.autocast():
                 windows = WhisperWindows(recogniser, samples)
@@ -97,24 +100,29 @@ def transcript_of(
         transcript = _in_pieces(pieces, recogniser, duration_s, separator=windows.separator)
         if not windows.words:
             return transcript
-        rate = recogniser.sampling_rate
-        placed = [
-            replace(
-                w,
-                start_s=spoken.place(round(w.start_s * rate)) / rate,
-                end_s=spoken.place(round(w.end_s * rate)) / rate,
-            )
-            for w in windows.words
-        ]
+        placed = _placed(windows.words, spoken, recogniser.sampling_rate)
         return replace(transcript, segments=segments_of(placed, separator=windows.separator))
     pieces, at = [], 0
+    placed = []
     for piece in cut_at_pauses(spoken.samples, recogniser.sampling_rate):
         bounds = spoken.place(at), spoken.place(at + len(piece))
-        pieces.append((_transcribe_piece(recogniser, piece, model), *bounds))
+        recognised = _recognised(recogniser, piece, model)
+        pieces.append((" ".join(recognised.text.split()), *bounds))
+        placed += _placed(recognised.words, spoken, recogniser.sampling_rate, start=at)
         at += len(piece)
         if advance is not None:
             advance(len(piece) / recogniser.sampling_rate)
-    return _in_pieces(pieces, recogniser, duration_s)
+    transcript = _in_pieces(pieces, recogniser, duration_s)
+    return replace(transcript, segments=segments_of(placed)) if placed else transcript
+
+
+def _placed(words: Sequence[Word], spoken: Spoken, sampling_rate: int, *, start: int = 0) -> list[Word]:
+    """Return words of the joined speech with their times in the recording; now they count from sample `start`."""
+
+    def place(time_s: float) -> float:
+        return spoken.place(start + round(time_s * sampling_rate)) / sampling_rate
+
+    return [replace(word, start_s=place(word.start_s), end_s=place(word.end_s)) for word in words]
 
 
 def _in_pieces(
@@ -127,7 +135,7 @@ def _in_pieces(
     return Transcript(text, segments=tuple(kept), duration_s=duration_s)
 
 
-def _transcribe_piece(recogniser: Recogniser, samples: Samples, model: torch.nn.Module) -> str:
+def _recognised(recogniser: Recogniser, samples: Samples, model: torch.nn.Module) -> Recognised:
     features = recogniser.model_input.features(samples)
     inputs = recogniser.model_input.pad([features], min_length=recogniser.min_input_length)
     seconds = len(samples) / recogniser.sampling_rate
@@ -143,4 +151,4 @@ def _transcribe_piece(recogniser: Recogniser, samples: Samples, model: torch.nn.
     ).to(next(recogniser.model.parameters()).device)
     with torch.inference_mode():
         (recognised,) = recogniser.recognise(model, batch, with_loss=False)
-    return " ".join(recognised.text.split())
+    return recognised

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from speechtune.audio.samples import Samples
+from speechtune.decoding.align import Aligner
 from speechtune.decoding.formats import PER_LINE, ending_of, written
 from speechtune.decoding.sources import STDIN, Source, find_sources
 from speechtune.decoding.transcribe import Transcriber
@@ -39,6 +40,7 @@ def transcribe_files(
     output_dir: Path | None = None,
     format: Sequence[str] = ("txt",),
     json: bool = False,
+    aligner: str | None = None,
     **options: Any,
 ) -> int:
     """Transcribe recordings; print their transcripts, or write each to a file for every format.
@@ -49,6 +51,7 @@ def transcribe_files(
         output_dir: where the files go; those that are there are not made again.
         format: of FORMATS.
         json: print an object with file and text for each recording.
+        aligner: a CTC model that finds the times of words; None: the model's own.
         options: as Transcriber takes them.
 
     Returns:
@@ -59,12 +62,21 @@ def transcribe_files(
         OutputError: a file can't be written.
     """
     words = not json and set(format) != {"txt"}
+    if aligner and not words:
+        raise OptionError(
+            "--aligner finds the times of words, which txt and --json do not have.\nGive --format srt, ..."
+        )
     sources = find_sources(files, named_by_place=output_dir is not None)
     if output_dir is None:
         _check_printable(format, len(sources))
         is_one = len(sources) == 1
         return _transcribe(
-            model, sources, lambda source, t: _print(t, format[0], is_one=is_one, as_json=json), options, words=words
+            model,
+            sources,
+            lambda source, t: _print(t, format[0], is_one=is_one, as_json=json),
+            options,
+            words=words,
+            aligner=aligner,
         )
     if json:
         raise OptionError("--json prints to stdout. With --output_dir give --format json.")
@@ -82,7 +94,9 @@ def transcribe_files(
         log.info(f"skipped {len(sources) - len(waiting):,} of {len(sources):,} recordings: done in {output_dir}")
     with explain_write_errors("transcripts", output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
-    return _transcribe(model, waiting, write, options, words=words, summary=f" to {output_dir}") if waiting else 0
+    if not waiting:
+        return 0
+    return _transcribe(model, waiting, write, options, words=words, aligner=aligner, summary=f" to {output_dir}")
 
 
 def _check_printable(formats: Sequence[str], num_sources: int) -> None:
@@ -117,11 +131,13 @@ def _transcribe(
     options: dict[str, Any],
     *,
     words: bool,
+    aligner: str | None,
     summary: str = "",
 ) -> int:
     """Transcribe each source and pass it on; `summary`, if any, ends the line of what was done."""
     transcriber = Transcriber(model, **options)
     rate = transcriber.recogniser.sampling_rate
+    timer = Aligner(aligner, language=options.get("language")) if aligner else None
     num_failed, num_done, done_s = 0, 0, 0.0
     with progress_bar("transcribing", unit=AUDIO) as update:
         for source, samples, total_s in decoded_ahead(sources, transcriber.load, rate):
@@ -135,7 +151,8 @@ def _transcribe(
                     done_s += audio_s
                     update(done_s, max(total_s, done_s))
 
-                found = transcriber.recognise(samples, words=words, advance=advance)
+                found = transcriber.recognise(samples, words=words and timer is None, advance=advance)
+                found = timer.timed(found, samples, rate) if timer else found
             except (AudioError, RuntimeError, MemoryError) as error:  # the latter: no memory for this recording
                 num_failed += 1
                 name = "" if isinstance(error, AudioError) else f"{source.path}: "

@@ -28,6 +28,7 @@ from speechtune.files import read_json
 from speechtune.models.ctc.recogniser import CtcRecogniser
 from speechtune.models.recogniser import Recogniser
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
+from speechtune.models.whisper.prompt import preceding_tokens
 from speechtune.options.table import Settings
 from speechtune.text.ngrams.model import load_ngram_model
 from speechtune.text.normalise import make_normaliser
@@ -37,8 +38,10 @@ __all__ = [
     "LM_NAMES",
     "WEIGHTS",
     "CtcSearch",
+    "attach_prompt",
     "attach_search",
     "attached_search",
+    "default_beams",
     "find_lm",
     "hotword_weights",
     "pieces_of",
@@ -122,6 +125,17 @@ def _in_process(function: Callable[[BeamSearch, LogProbs], Any], log_probs: LogP
     return function(_search_here, log_probs)
 
 
+def default_beams(kind: str) -> int:
+    """Return the beams of a kind of model, where the user names no number.
+
+    Raises:
+        OptionError: it has no search.
+    """
+    if kind not in DEFAULT_BEAMS:
+        raise OptionError("--lm, --hotwords and --num_beams: transducers are decoded greedily. Leave them out.")
+    return DEFAULT_BEAMS[kind]
+
+
 def uses_search(settings: Settings) -> bool:
     """Return whether recognition is more than the most probable label of each frame, or the checkpoint's generation."""
     return bool(settings.lm or settings.hotwords or settings.num_beams)
@@ -137,18 +151,35 @@ def attach_search(recogniser: Recogniser, settings: Settings, *, normalise: Call
     Raises:
         OptionError, ModelError: an option is not for this kind of model, or the language model can't be read.
     """
+    attach_prompt(recogniser, settings.prompt)
     if not uses_search(settings):
         return
+    num_beams = settings.num_beams or default_beams(recogniser.kind)
     fusion = fusion_of(settings)
-    num_beams = settings.num_beams or DEFAULT_BEAMS[recogniser.kind]
     if isinstance(recogniser, CtcRecogniser):
         search = BeamSearch(pieces_of(recogniser), recogniser.blank, fusion=fusion, num_beams=num_beams)
         recogniser.search = CtcSearch(search, num_processes=_num_processes())
     elif isinstance(recogniser, Seq2SeqRecogniser):
         if settings.hotwords:
-            raise OptionError("--hotwords is for CTC models; this one is sequence-to-sequence. Leave it out.")
+            raise OptionError(
+                "--hotwords is for CTC models; this one is sequence-to-sequence. Leave it out.\n"
+                "Whisper takes them as --prompt 'ankara, new york'."
+            )
         recogniser.num_beams = num_beams
         recogniser.external_score = None if fusion is None else lambda text: fusion.score(normalise(text))
+
+
+def attach_prompt(recogniser: Recogniser, prompt: str | None) -> None:
+    """Let Whisper take a text for what was said before each recording; None lets it be.
+
+    Raises:
+        OptionError: the model has no place for it, or the text can't be used.
+    """
+    if prompt is None:
+        return
+    if not isinstance(recogniser, Seq2SeqRecogniser) or recogniser.context is None:
+        raise OptionError("--prompt is for Whisper; this model has no place for a text before. Leave it out.")
+    recogniser.preceding = preceding_tokens(recogniser.model, recogniser.tokenizer, prompt)
 
 
 def fusion_of(settings: Settings) -> Fusion | None:
@@ -181,6 +212,7 @@ def attached_search(
             recogniser.search = None
         elif isinstance(recogniser, Seq2SeqRecogniser):
             recogniser.num_beams = recogniser.external_score = None
+            recogniser.preceding = ()
 
 
 def find_lm(name: str, model: str) -> Path:

@@ -14,7 +14,7 @@ from speechtune.errors import OptionError
 from speechtune.options.table import Settings
 from speechtune.types import Transcript
 
-__all__ = ["Transcriber"]
+__all__ = ["Transcriber", "resampled"]
 
 
 class Transcriber:
@@ -25,7 +25,7 @@ class Transcriber:
         device: "cpu", "cuda", or None for the best available.
         vad: where speech is looked for: "energy", "silero", or "none" to recognise all.
         options: others of Settings: `language` and `task` for Whisper, `target_language` for MMS adapters, `lm`,
-            `hotwords` and `num_beams` for the search.
+            `hotwords` and `num_beams` for the search, `prompt` for Whisper.
 
     Raises:
         ModelError: the model can't be loaded.
@@ -92,7 +92,11 @@ class Transcriber:
 
     def recognise_at(self, samples: Samples, sampling_rate: int) -> Transcript:
         """Return the transcript of samples at any rate, in Hz; without times of Whisper's words."""
-        rate = self.recogniser.sampling_rate
-        if sampling_rate != rate:
-            samples = quantise(soxr.resample(dequantise(samples), sampling_rate, rate, quality="HQ"))
-        return self.recognise(samples, words=False)
+        return self.recognise(resampled(samples, sampling_rate, self.recogniser.sampling_rate), words=False)
+
+
+def resampled(samples: Samples, sampling_rate: int, new_rate: int) -> Samples:
+    """Return samples at another rate, in Hz, as 16 bits."""
+    if sampling_rate == new_rate:
+        return samples
+    return quantise(soxr.resample(dequantise(samples), sampling_rate, new_rate, quality="HQ"))

@@ -187,8 +187,11 @@ class WhisperWindows:
                 top_k=0,
                 max_length=min(MAX_NEW_TOKENS, self.generation.max_length or MAX_NEW_TOKENS),
                 **({"language": self.detected} if self.detected else {}),
+                **self.recogniser.given_before(),
             )
         written = made.sequences[0].tolist()
+        if self.recogniser.preceding:  # it is in the output
+            written = written[written.index(self.recogniser.start) :]
         end = self.recogniser.end
         tokens = [token for token in written if token < end or token >= self.first_timestamp]
         if "sequences_scores" in made:  # of beams

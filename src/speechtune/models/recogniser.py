@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from speechtune.models.batch import Batch
+from speechtune.models.frames import input_stride
 from speechtune.models.inputs import ModelInput
+from speechtune.types import Word
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Recognised", "Recogniser", "is_sharded"]
+__all__ = ["Recognised", "Recogniser", "is_sharded", "seconds_per_frame"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Recognised:
         unaided: what the model alone writes, where `text` is chosen with a language model or hot words.
         evidence: what a search chooses from, where the recogniser keeps it: of CTC the log probabilities of its frames,
             (num_frames, num_labels) in float16; else the texts of the beams with their log probabilities.
+        words: with their times in the utterance, where recognition tells them by the way (transducers).
     """
 
     text: str
@@ -43,6 +46,7 @@ class Recognised:
     num_items: int
     unaided: str | None = None
     evidence: Any = None
+    words: tuple[Word, ...] = ()
 
 
 class Recogniser(ABC):
@@ -126,6 +130,17 @@ class Recogniser(ABC):
     def frames_of(self) -> Callable[[ArrayLike], NDArray[np.int64]] | None:
         """Return the function from durations in seconds to encoder frames; None where labels may outnumber frames."""
         return None
+
+
+def seconds_per_frame(recogniser: Recogniser) -> float:
+    """Return the seconds from one frame of the model's output to the next."""
+    stride = input_stride(recogniser.model.config)
+    if recogniser.model_input.name == "input_values":
+        return stride / recogniser.sampling_rate
+    extractor = recogniser.model_input.feature_extractor
+    hop_s = getattr(extractor, "hop_length", 160) / recogniser.sampling_rate
+    # The feature extractor of wav2vec2-bert and that of Granite stack mel frames
+    return stride * hop_s * int(getattr(extractor, "stride", getattr(extractor, "frame_stacking", 1)))
 
 
 def is_sharded(model: torch.nn.Module) -> bool:

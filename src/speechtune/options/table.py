@@ -46,6 +46,8 @@ _KIND_DEFAULTS: dict[str, dict[str, Any]] = {
     "ctc_streaming": {"streaming": True},
 }
 
+_INSTEAD = {"hotwords": "Whisper takes them as --prompt 'ankara, new york'"}  # where another model has another way
+
 _ALL, _WITH_MODEL, _TRAINING = "train evaluate doctor vocab", "train evaluate doctor", "train doctor vocab"
 _SHARE, _SECONDS, _COUNT = (0, 1), (0, 86_400), (1, 10**9)
 
@@ -281,6 +283,12 @@ class Settings:
         "words or phrases to prefer, each with its weight where 8 is not right: ankara 'new york=12'",
         only_for="ctc",
     )
+    prompt: str | None = _decoding(
+        None,
+        "Whisper: words or a sentence that it takes for what was said before: names and spellings to prefer",
+        commands="evaluate",
+        only_for="seq2seq",
+    )
 
     overwrite_output_dir: bool = _run(False, "start again, even if the output folder holds a run to resume")
     report_audio_mb: float = _run(
@@ -375,7 +383,8 @@ class Options:
             return f"--{name} is for sequence-to-sequence models; this one is {this}. Leave it out."
         if only_for in ("ctc", "adapter") and kind in ("seq2seq", "transducer"):
             this = "a transducer" if kind == "transducer" else "sequence-to-sequence"
-            return f"--{name} is for CTC models; this one is {this}. Leave it out."
+            hint = f"\n{_INSTEAD[name]}." if name in _INSTEAD and kind == "seq2seq" else ""
+            return f"--{name} is for CTC models; this one is {this}. Leave it out.{hint}"
         if only_for == "adapter" and kind != "ctc_adapter":
             return f"--{name} is for MMS adapters: give --target_language too, or leave it out."
         if only_for == "streaming" and kind != "ctc_streaming" and not self.config.streaming:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from speechtune.decoding.search import DEFAULT_BEAMS, find_lm, hotword_weights, tuned_weights
+from speechtune.decoding.search import default_beams, find_lm, hotword_weights, tuned_weights
 from speechtune.errors import OptionError
 from speechtune.options.table import Family, Settings
 from speechtune.text.ngrams.arpa import read_arpa
@@ -37,7 +37,8 @@ def resolve_lm(settings: Settings, *, builds: bool) -> Settings:
 
 def search_protocol(settings: Settings, family: Family) -> dict[str, Any]:
     """Return what in the search can change a hypothesis."""
-    found: dict[str, Any] = {"num_beams": settings.num_beams or DEFAULT_BEAMS[family]}
+    beams = default_beams(family)  # an error of a family without a search
+    found: dict[str, Any] = {"num_beams": settings.num_beams or beams}
     if settings.hotwords:
         found["hotwords"] = hotword_weights(settings.hotwords)
     if settings.lm:

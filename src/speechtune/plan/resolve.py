@@ -251,6 +251,7 @@ def _protocol(
             "language": settings.language or language,
             "task": settings.task,
             "encoder_context": settings.encoder_context,
+            "prompt": settings.prompt,
             "num_beams": arguments.get("generation_num_beams"),
             "max_length": arguments.get("generation_max_length"),
         }

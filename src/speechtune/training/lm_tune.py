@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechtune.data.dataset import SpeechDataset
 from speechtune.decoding.fusion import Fusion, Weights
-from speechtune.decoding.search import DEFAULT_BEAMS, LM_NAMES, WEIGHTS, ctc_search, fusion_of
+from speechtune.decoding.search import DEFAULT_BEAMS, LM_NAMES, WEIGHTS, attach_prompt, ctc_search, fusion_of
 from speechtune.errors import OptionError
 from speechtune.evaluation.lm_weights import tune
 from speechtune.evaluation.metrics.wer import word_edits
@@ -81,6 +81,7 @@ def _tune(plan: RunPlan) -> int:
 
     args, data = build_arguments(plan), read_corpus(plan)
     recogniser = build_recogniser(plan, data, args)
+    attach_prompt(recogniser, plan.settings.prompt)
     dataset = build_datasets(plan, data, recogniser, args).evaluation
     assert isinstance(dataset, SpeechDataset)
     fusion = fusion_of(plan.settings)

@@ -11,6 +11,7 @@ import torch
 from tiny_seq2seq import batch_of, checkpoint, for_training, loaded, voice, whisper
 
 from speechtune.errors import ModelError, OptionError
+from speechtune.models.whisper.prompt import preceding_tokens
 
 
 def written(recogniser, text: str = "bir") -> str:
@@ -152,3 +153,27 @@ def test_a_trained_folder_remembers_its_language(tmp_path: Path, caplog: pytest.
     assert not caplog.text
     loaded(str(tmp_path))
     assert "has the task translate; --task transcribe overrides it" in caplog.text
+
+
+# ---- a text before
+
+
+def test_a_text_before_has_the_tokens_that_transformers_gives_it():
+    recogniser = whisper()
+    found = preceding_tokens(recogniser.model, recogniser.tokenizer, " Ankara, Çanakkale\n")
+    assert found == list(recogniser.tokenizer.get_prompt_ids("Ankara, Çanakkale"))
+    assert recogniser.tokenizer.convert_ids_to_tokens(found[0]) == "<|startofprev|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (" ", "expected words or a sentence"),
+        ("a <|tr|> b", "without special tokens"),
+        ("bir " * 300, r"\d+ tokens; Whisper takes \d+. Shorten it"),
+    ],
+)
+def test_a_text_before_that_can_not_be_used_is_refused(text: str, message: str):
+    recogniser = whisper()
+    with pytest.raises(OptionError, match=f"--prompt.*{message}"):
+        preceding_tokens(recogniser.model, recogniser.tokenizer, text)

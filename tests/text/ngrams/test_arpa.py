@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from speechtune.errors import ModelError, OutputError
+from speechtune.text.ngrams import arpa
 from speechtune.text.ngrams.arpa import read_arpa, write_arpa
 from speechtune.text.ngrams.counts import count_ngrams
 from speechtune.text.ngrams.estimate import estimate
@@ -47,6 +48,27 @@ def test_equal_models_are_equal_files(tmp_path: Path):
     assert (tmp_path / "a.arpa.gz").read_bytes() == (tmp_path / "b.arpa.gz").read_bytes()
 
 
+@pytest.mark.parametrize("block", [5, 64, 1 << 22])
+def test_a_file_in_blocks_of_any_size_is_the_same_model(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ngrams = estimate(*count_ngrams(["iyi günler", "iyi akşamlar size", "size\u00a0iyi 3 -0.2", "size 3 iyi"], 3))
+    write_arpa(ngrams, tmp_path / "lm")
+    whole = read_arpa(tmp_path / "lm")
+    text = (tmp_path / "lm").read_text("utf-8")
+    # As SRILM writes it: no back-off of 0; and as Windows ends lines
+    (tmp_path / "srilm").write_bytes(text.replace("\t0\n", "\n").replace("\n", "\r\n").encode())
+    monkeypatch.setattr(arpa, "BLOCK_BYTES", block)
+    for name in ("lm", "srilm"):
+        if block == 5:
+            with pytest.raises(ModelError, match="a line of millions of characters"):
+                read_arpa(tmp_path / name)
+            continue
+        read = read_arpa(tmp_path / name)
+        assert read.words == whole.words == ngrams.words
+        for ours, theirs in zip(whole.orders, read.orders, strict=True):
+            assert np.array_equal(ours.rows, theirs.rows) and ours.rows.dtype == theirs.rows.dtype
+            assert np.array_equal(ours.log10, theirs.log10) and np.array_equal(ours.backoff, theirs.backoff)
+
+
 def test_spaces_instead_of_tabs_are_read(tmp_path: Path):
     (tmp_path / "lm").write_text(SRILM, "utf-8")
     ngrams = read_arpa(tmp_path / "lm")
@@ -59,7 +81,11 @@ def test_spaces_instead_of_tabs_are_read(tmp_path: Path):
     [
         ("not an arpa file\n", r"lm, line 1: no ARPA file"),
         (SRILM.replace("-0.3 g", "x g"), r"lm, line 9: no ARPA file: could not convert"),
-        (SRILM.replace("-0.4 <s> g", "-0.4 <s> G"), r"lm, line 12: the word 'Günaydın' has no unigram"),
+        (SRILM.replace("-0.4 <s> g", "-0.4 <s> G"), r"lm, line 12: no ARPA file: the word 'Günaydın' has no"),
+        (SRILM.replace("2-grams", "3-grams"), r"lm, line 11: no ARPA file: 3-grams follow 1-grams"),
+        (SRILM.replace("-0.4 <s> g", "nan <s> g"), r"lm, line 12: no ARPA file: a probability is not a number"),
+        (SRILM.replace("-0.4 <s> g", "-0.4 g"), r"lm, line 12: no ARPA file: expected a probability and 2 words, f"),
+        (SRILM.replace("</s>", "<s>"), r"lm, line 8: no ARPA file: the word '<s>' has two unigrams"),
         (SRILM.replace("ngram 2=1", "ngram 2=2"), r"\[3, 1\] n-grams instead of \[3, 2\]"),
         (SRILM.replace("\\end\\", ""), r"ends before"),
     ],
@@ -74,7 +100,7 @@ def test_what_can_not_be_read_or_written_is_said(tmp_path: Path):
     with pytest.raises(ModelError, match="no such file"):
         read_arpa(tmp_path / "lm.arpa")
     (tmp_path / "lm.bin").write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0\0")
-    with pytest.raises(ModelError, match=r"a binary file of KenLM, which is not read\.\nGive the ARPA file"):
+    with pytest.raises(ModelError, match=r"a binary file of KenLM, which is not read, and .*\nGive the ARPA file"):
         read_arpa(tmp_path / "lm.bin")
     (tmp_path / "cut").write_bytes(b"\x1f\x8b\x08\x00damaged")
     with pytest.raises(ModelError, match="cut: can't be read"):

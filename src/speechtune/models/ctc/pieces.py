@@ -19,9 +19,12 @@ from speechtune.text.vocab import count_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["PieceDecoder", "PieceLabeller", "learn_pieces", "unwritable_characters", "writes_letters"]
+__all__ = [
+    "PIECE_START", "PieceDecoder", "PieceLabeller", "learn_pieces", "unwritable_characters", "writes_letters",
+]  # fmt: skip
 
 UNK_PIECE, PAD_PIECE = "<unk>", "<pad>"
+PIECE_START = "\u2581"  # of pieces that start a word
 
 
 def writes_letters(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -29,8 +29,8 @@ def n_best(recogniser: Seq2SeqRecogniser, model: Any, num_beams: int, **inputs: 
         inputs.pop("force_unique_generate_call", None)
         inputs["decoder_input_ids"] = prompts = _prompts(recogniser, inputs)
         longest = recogniser.model.generation_config.max_length or recogniser.model.config.max_target_positions
-        # As Whisper's own generation counts: the prompt comes on top, but for the start token.
-        inputs["max_length"] = min(longest + prompts.shape[1] - 1, recogniser.model.config.max_target_positions)
+        # As Whisper's own generation counts: the prompt comes on top.
+        inputs["max_length"] = min(longest + prompts.shape[1], recogniser.model.config.max_target_positions)
     made = generate(
         **inputs, num_beams=num_beams, num_return_sequences=num_beams, return_dict_in_generate=True, output_scores=True
     )
@@ -42,7 +42,7 @@ def n_best(recogniser: Seq2SeqRecogniser, model: Any, num_beams: int, **inputs: 
     penalty = getattr(recogniser.model.generation_config, "length_penalty", None)
     scores = made.sequences_scores if num_beams > 1 else lengths * 0.0  # of one text it does not matter
     log_probs = (scores.float() * lengths ** float(1.0 if penalty is None else penalty)).tolist()
-    texts = recogniser.tokenizer.batch_decode(made.sequences, skip_special_tokens=True)
+    texts = recogniser.tokenizer.batch_decode(generated, skip_special_tokens=True)
     found: list[dict[str, float]] = []
     for i in range(0, len(texts), num_beams):
         beams: dict[str, float] = {}
@@ -53,13 +53,15 @@ def n_best(recogniser: Seq2SeqRecogniser, model: Any, num_beams: int, **inputs: 
 
 
 def _prompts(recogniser: Seq2SeqRecogniser, inputs: dict[str, Any]) -> torch.Tensor:
-    """Return Whisper's prompt for each clip, with its language detected where none is known."""
+    """Return Whisper's prompt for each clip, with the text before, and its language detected where none is known."""
     source = {name: inputs[name] for name in ("encoder_outputs", "input_features") if name in inputs}
     clips = next(iter(source.values()))
     size = len(clips.last_hidden_state if "encoder_outputs" in source else clips)
-    prompts = torch.tensor([[recogniser.start, *_after_start(recogniser)]] * size, device=recogniser.model.device)
+    before = list(recogniser.preceding)
+    prompt = [*before, recogniser.start, *_after_start(recogniser)]
+    prompts = torch.tensor([prompt] * size, device=recogniser.model.device)
     if recogniser.model.generation_config.is_multilingual and not recogniser.prompt_known:
-        prompts[:, 1] = recogniser.model.detect_language(**source)
+        prompts[:, len(before) + 1] = recogniser.model.detect_language(**source)
     return prompts
 
 

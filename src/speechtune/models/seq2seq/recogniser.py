@@ -55,6 +55,8 @@ class Seq2SeqRecogniser(Recogniser):
     num_beams: int | None = None  # of the search; None: as the generation config says
     # Score of a text by a language model, added to its log probability in the choice among the beams.
     external_score: Callable[[str], float] | None = None
+    # Tokens of a text that Whisper takes for what was said before, <|startofprev|> first: `preceding_tokens`.
+    preceding: Sequence[int] = ()
     label_smoothing = 0.0  # in training; an evaluation's loss is plain cross-entropy
     # The run's precision, for what runs outside the model's own forward; the trainer sets accelerate's.
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -253,13 +255,21 @@ class Seq2SeqRecogniser(Recogniser):
             inputs["decoder_input_ids"] = self._prompts(len(values))
         if self.external_score is None and not self.keeps_evidence:
             beams = {} if self.num_beams is None else {"num_beams": self.num_beams}
-            made = model.generate(**inputs, **beams)
+            made = model.generate(**inputs, **beams, **self.given_before())
+            length = len(self.preceding)
+            if made[:, :length].tolist() == [list(self.preceding)] * len(made):  # in a single generation it is there
+                made = made[:, length:]
             return [(text,) for text in self.tokenizer.batch_decode(made, skip_special_tokens=True)]
         score = self.external_score or (lambda text: 0.0)
         return [
             (max(texts, key=lambda text: texts[text] + score(text)), next(iter(texts)), texts)
             for texts in n_best(self, model, self.num_beams or 1, **inputs)
         ]
+
+    def given_before(self) -> dict[str, torch.Tensor]:
+        """Return the argument of Whisper's `generate` for the text before, if there is one."""
+        device = next(self.model.parameters()).device
+        return {"prompt_ids": torch.tensor(self.preceding, device=device)} if self.preceding else {}
 
     def _prompts(self, num_rows: int) -> torch.Tensor:
         return torch.tensor([self.prompt] * num_rows, device=next(self.model.parameters()).device)

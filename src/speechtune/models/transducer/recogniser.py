@@ -1,4 +1,4 @@
-"""Transducers: losses, and greedy decoding by the model's own `generate`.
+"""Transducers: losses, and greedy decoding by the model's own `generate`, whose emissions tell when words are said.
 
 Legend: B utterances, T frames, U labels, D width of the joint network.
 """
@@ -6,18 +6,21 @@ Legend: B utterances, T frames, U labels, D width of the joint network.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import LogitsProcessorList
 
 from speechtune.models.batch import Batch
-from speechtune.models.ctc.pieces import PieceLabeller
+from speechtune.models.ctc.pieces import PIECE_START, PieceLabeller
 from speechtune.models.frames import num_frames
 from speechtune.models.inputs import ModelInput
-from speechtune.models.recogniser import Recognised, Recogniser
+from speechtune.models.recogniser import Recognised, Recogniser, seconds_per_frame
 from speechtune.models.transducer.loss import transducer_losses
+from speechtune.types import Word
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -99,23 +102,67 @@ class TransducerRecogniser(Recogniser):
         if with_loss:
             values = self.losses(model, batch).tolist()
             losses = [value if n else NAN for value, n in zip(values, batch.label_lengths, strict=True)]
-        made = self.model.generate(**self._inputs(batch))
-        frames = num_frames(self.model.config, batch.input_lengths).tolist()
-        rows = zip(made.sequences.tolist(), made.durations.tolist(), frames, strict=False)
-        texts = [self._text(*row) for row in rows]
-        return [Recognised(*row) for row in zip(texts, losses, batch.label_lengths, strict=True)]
+        best: list[torch.Tensor] = []
 
-    def _text(self, ids: list[int], durations: list[int], num_frames: int) -> str:
-        """Return the text of a generated sequence with blanks, up to the utterance's own end.
+        def note(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # those of a TDT model's durations come last
+            best.append(scores[:, : int(self.model.config.vocab_size)].float().log_softmax(-1).amax(-1))
+            return scores
+
+        made = self.model.generate(**self._inputs(batch), logits_processor=LogitsProcessorList([note]))
+        log_probs = torch.stack([torch.zeros_like(best[0]), *best], dim=1).tolist()  # (B, tokens), as the sequences
+        frames = num_frames(self.model.config, batch.input_lengths).tolist()
+        rows = zip(made.sequences.tolist(), made.durations.tolist(), log_probs, frames, strict=False)
+        emitted = [self._emitted(*row) for row in rows]
+        return [
+            Recognised(self._text(tokens), loss, n, words=self._words(tokens))
+            for tokens, loss, n in zip(emitted, losses, batch.label_lengths, strict=True)
+        ]
+
+    def _emitted(
+        self, ids: list[int], durations: list[int], log_probs: list[float], num_frames: int
+    ) -> list[tuple[int, int, int, float]]:
+        """Return the tokens of a generated sequence with blanks, up to the utterance's own end.
 
         transformers keeps decoding the shorter utterances of a batch until the longest is finished.
 
         Args:
             durations: frames from one token to the next.
+
+        Returns:
+            Each token, its frame, the frame after it (TDT: by its duration), and its log probability.
         """
-        at = [0, *itertools.accumulate(durations)]
-        kept = [i for i, frame in zip(ids, at, strict=False) if frame < num_frames and i != self.blank]
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True, group_tokens=False))
+        starts = [0, *itertools.accumulate(durations)]
+        rows = zip(ids, starts, durations, log_probs, strict=False)
+        return [
+            (token, start, start + max(1, duration), log_prob)
+            for token, start, duration, log_prob in rows
+            if start < num_frames and token != self.blank
+        ]
+
+    def _text(self, tokens: Sequence[tuple[int, int, int, float]]) -> str:
+        ids = [token for token, *_ in tokens]
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, group_tokens=False))
+
+    def _words(self, tokens: Sequence[tuple[int, int, int, float]]) -> tuple[Word, ...]:
+        """Return the words, from the emission of their first token to that of their last; marks have no time."""
+        frame_s = seconds_per_frame(self)
+        special = set(self.tokenizer.all_special_ids)
+        words: list[list[tuple[str, int, int, float]]] = []
+        for token, start, end, log_prob in tokens:
+            if token in special:
+                continue
+            piece = str(self.tokenizer.convert_ids_to_tokens(token))
+            if not words or piece.startswith(PIECE_START):
+                words.append([])
+            if text := piece.removeprefix(PIECE_START):
+                words[-1].append((text, start, end, log_prob))
+        found = []
+        for pieces in filter(None, words):
+            spoken = [piece for piece in pieces if any(map(str.isalnum, piece[0]))] or pieces
+            start_s, end_s = spoken[0][1] * frame_s, spoken[-1][2] * frame_s
+            confidence = math.exp(sum(log_prob for *_, log_prob in pieces) / len(pieces))
+            found.append(Word("".join(text for text, *_ in pieces), start_s, end_s, confidence))
+        return tuple(found)
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
         inputs: dict[str, Any] = dict(batch.inputs)

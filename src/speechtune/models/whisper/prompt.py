@@ -19,7 +19,7 @@ from speechtune.text.languages import find_language, near_languages
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["prompt_in", "set_prompt"]
+__all__ = ["preceding_tokens", "prompt_in", "set_prompt"]
 
 log = logging.getLogger("speechtune")
 
@@ -102,6 +102,26 @@ def prompt_in(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, langua
     finally:
         generation.language, tokenizer.language = before
         tokenizer.set_prefix_tokens()
+
+
+def preceding_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the tokens of a text that Whisper takes for what was said before: <|startofprev|> and the text's.
+
+    Raises:
+        OptionError: the text is empty, has special tokens or too many, or the vocabulary has no <|startofprev|>.
+
+    Source: Radford et al. 2022, section 2.3; as `get_prompt_ids` of transformers.
+    """
+    start = tokenizer.get_vocab().get("<|startofprev|>")
+    if start is None:
+        raise OptionError("--prompt: this Whisper's vocabulary has no <|startofprev|>. Leave it out.")
+    tokens = list(tokenizer(f" {text.strip()}", add_special_tokens=False, verbose=False).input_ids)
+    most = int(model.config.max_target_positions) // 2 - 1  # as in openai/whisper: half of the decoder's positions
+    if not text.strip() or max(tokens) >= int(tokenizer.eos_token_id):
+        raise OptionError(f"--prompt {text!r}: expected words or a sentence, without special tokens.")
+    if len(tokens) > most:
+        raise OptionError(f"--prompt: {len(tokens)} tokens; Whisper takes {most}. Shorten it.")
+    return [start, *tokens]
 
 
 def _codes(generation: GenerationConfig) -> set[str]:
