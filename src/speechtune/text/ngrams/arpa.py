@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +44,11 @@ def read_arpa(path: Path) -> Ngrams:
         with _opened(path) as file:
             rest = b""
             while not reader.is_done and (block := file.read(BLOCK_BYTES)):
-                *lines, rest = (rest + block).split(b"\n")
+                whole, _, rest = (rest + block).rpartition(b"\n")
                 if len(rest) > BLOCK_BYTES:
                     raise ValueError("a line of millions of characters")
-                reader.add(lines)
-            reader.add([rest] if rest else [])
+                reader.add(whole)
+            reader.add(rest)
         return reader.finish()
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file.\nGive an ARPA file; `speechtune lm build` makes one.") from None
@@ -73,9 +73,8 @@ def _opened(path: Path) -> IO[bytes]:
 class _Reader:
     """Reads an ARPA file in blocks of lines.
 
-    The n-grams of a block are read at once, as one list of words and numbers, where all lines have tabs and single
-    spaces as SRILM and KenLM write them; any other block line by line, which is ten times slower but names the line
-    that is wrong.
+    The n-grams of a block are read at once, by pyarrow, where all lines have tabs and single spaces as SRILM and KenLM
+    write them; any other block line by line, which is slower but names the line that is wrong.
 
     Attributes:
         number: of the line that was read last, from 1.
@@ -84,35 +83,34 @@ class _Reader:
     def __init__(self) -> None:
         self.number, self.order, self.is_done = 0, 0, False
         self._sizes: list[int] = []
-        self._ids: dict[bytes, int] = {}
-        self._words: list[str] = []
+        self._ids: dict[str, int] = {}
+        self._words: Any = None  # the same for pyarrow, once all are known
         self._orders: list[Order] = []
         self._parts: list[Order] = []  # blocks of the order that is being read
 
-    def add(self, lines: list[bytes]) -> None:
-        """Read the next lines.
+    def add(self, block: bytes) -> None:
+        """Read the next lines, the last without its end.
 
         Raises:
             ValueError: one is wrong; its number is `number`.
         """
-        at = 0
-        while at < len(lines) and not self.is_done:
-            end = at
-            if self.order:
-                end = next((i for i in range(at, len(lines)) if lines[i][:1] == b"\\"), len(lines))
-                self._add_ngrams(lines[at:end])
-            if end < len(lines):
-                self._add_heading(lines[end])
-            at = end + 1
+        while block and not self.is_done:
+            if not self.order or block.startswith(b"\\"):
+                line, _, block = block.partition(b"\n")
+                self._add_heading(line)
+                continue
+            end = block.find(b"\n\\")
+            ngrams, block = (block, b"") if end < 0 else (block[:end], block[end + 1 :])
+            self._add_ngrams(ngrams)
 
     def finish(self) -> Ngrams:
         """Return the model."""
         if not self.is_done:
             raise ValueError("the file ends before \\end\\")
         found = [len(part.rows) for part in self._orders]
-        if not self._sizes or found != self._sizes or len(self._words) != self._sizes[0]:
+        if not self._sizes or found != self._sizes:
             raise ValueError(f"{found} n-grams instead of {self._sizes}")
-        return Ngrams(self._words, self._orders)
+        return Ngrams(list(self._ids), self._orders)
 
     def _add_heading(self, line: bytes) -> None:
         self.number += 1
@@ -131,51 +129,67 @@ class _Reader:
         if heading and self.order != len(self._orders) + 1:
             raise ValueError(f"{self.order}-grams follow {len(self._orders)}-grams")
 
-    def _add_ngrams(self, lines: list[bytes]) -> None:
+    def _add_ngrams(self, block: bytes) -> None:
         try:
-            self._parts.append(self._at_once(lines))
-            self.number += len(lines)
-        except (KeyError, ValueError):
-            rows = [row for row in map(self._one, lines) if row is not None]
+            self._parts.append(self._at_once(block))
+            self.number += block.count(b"\n") + 1
+        except ValueError:  # pyarrow's too
+            rows = [row for row in map(self._one, block.split(b"\n")) if row is not None]
             if rows:
                 ids, log10, backoff = zip(*rows, strict=True)
                 self._parts.append(Order(np.array(ids, np.int32), np.array(log10), np.array(backoff)))
 
-    def _at_once(self, lines: list[bytes]) -> Order:
-        """Return the n-grams of lines in the usual form; ValueError or KeyError where one is not."""
-        kept = [line for line in lines if line and line != b"\r"]
-        tabs = [line.count(b"\t") for line in kept]
-        if any(line.count(b" ") != self.order - 1 for line in kept) or not {1, 2}.issuperset(tabs):
-            raise ValueError
-        kept = [line if number == 2 else line + b"\t0" for line, number in zip(kept, tabs, strict=True)]
-        width = self.order + 2
-        fields = b"\n".join(kept).split()  # at ASCII white space only: a word may have another
-        if len(fields) != width * len(kept):
-            raise ValueError
-        log10, backoff = (np.fromiter(map(float, fields[i::width]), np.float64, len(kept)) for i in (0, width - 1))
-        if np.isnan(log10).any() or np.isnan(backoff).any():
+    def _at_once(self, block: bytes) -> Order:
+        """Return the n-grams of lines in the usual form; ValueError where one is not."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        from pyarrow import csv
+
+        if b"\n\n" in block or block.endswith(b"\n"):
+            block = block.rstrip(b"\r\n")
+        num_lines, num_tabs = block.count(b"\n") + 1, block.count(b"\t")
+        if num_lines < num_tabs < 2 * num_lines:  # a back-off of 0 may be missing
+            block = re.sub(rb"(?m)^([^\t\r\n]*\t[^\t\r\n]*)(\r?)$", rb"\1\t0\2", block)
+        names = ["log10", "words", "backoff"][: 2 if num_tabs == num_lines else 3]
+        table = csv.read_csv(
+            pa.BufferReader(block),
+            read_options=csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
+            parse_options=csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
+            convert_options=csv.ConvertOptions(
+                column_types={"log10": pa.float64(), "words": pa.string(), "backoff": pa.float64()}, null_values=[]
+            ),
+        )
+        log10 = table["log10"].to_numpy()
+        backoff = table["backoff"].to_numpy() if len(names) == 3 else np.zeros(len(log10))
+        words = table["words"].combine_chunks()
+        if np.isnan(log10).any() or np.isnan(backoff).any() or pc.any(pc.equal(words, "")).as_py():
             raise ValueError
         if self.order == 1:
-            columns = [self._new_ids(fields[1::width])]
-        else:
-            number_of = self._ids.__getitem__
-            columns = [np.fromiter(map(number_of, fields[i::width]), np.int32, len(kept)) for i in range(1, width - 1)]
-        return Order(np.stack(columns, axis=1), log10, backoff)
+            if pc.any(pc.match_substring(words, " ")).as_py():
+                raise ValueError
+            return Order(self._new_ids(words.to_pylist())[:, None], log10, backoff)
+        parts = pc.split_pattern(words, " ")
+        if not pc.all(pc.equal(pc.list_value_length(parts), self.order)).as_py():
+            raise ValueError
+        if self._words is None:
+            self._words = pa.array(self._ids, pa.string())
+        ids = pc.index_in(parts.flatten(), value_set=self._words)
+        if ids.null_count:
+            raise ValueError
+        return Order(ids.to_numpy().reshape(-1, self.order), log10, backoff)
 
-    def _new_ids(self, words: list[bytes]) -> NDArray[np.int32]:
-        decoded = [word.decode() for word in words]
-        first = len(self._words)
+    def _new_ids(self, words: list[str]) -> NDArray[np.int32]:
+        first = len(self._ids)
         new = dict(zip(words, range(first, first + len(words)), strict=True))
         if len(new) != len(words) or not self._ids.keys().isdisjoint(new):
-            raise ValueError
+            raise ValueError(f"the word {words[0]!r} has two unigrams")
         self._ids |= new
-        self._words += decoded
         return np.arange(first, first + len(words), dtype=np.int32)
 
     def _one(self, line: bytes) -> tuple[list[int], float, float] | None:
         """Return ids, probability and back-off of one line; None of an empty one."""
         self.number += 1
-        fields = [field.decode() for field in line.rstrip(b"\r").replace(b"\t", b" ").split(b" ") if field]
+        fields = [field for field in line.decode().rstrip("\r").replace("\t", " ").split(" ") if field]
         if not fields:
             return None
         if not 0 <= len(fields) - self.order - 1 <= 1:
@@ -183,19 +197,13 @@ class _Reader:
         log10, backoff = float(fields[0]), float(fields[self.order + 1]) if len(fields) > self.order + 1 else 0.0
         if math.isnan(log10) or math.isnan(backoff):
             raise ValueError("a probability is not a number")
-        words = [field.encode() for field in fields[1 : self.order + 1]]
+        words = fields[1 : self.order + 1]
         if self.order == 1:
-            return self._new_ids_or_say(words), log10, backoff
-        try:
-            return [self._ids[word] for word in words], log10, backoff
-        except KeyError as error:
-            raise ValueError(f"the word {error.args[0].decode()!r} has no unigram") from None
-
-    def _new_ids_or_say(self, words: list[bytes]) -> list[int]:
-        try:
-            return [int(i) for i in self._new_ids(words)]
-        except ValueError:
-            raise ValueError(f"the word {words[0].decode()!r} has two unigrams") from None
+            return self._new_ids(words).tolist(), log10, backoff
+        unknown = next((word for word in words if word not in self._ids), None)
+        if unknown is not None:
+            raise ValueError(f"the word {unknown!r} has no unigram")
+        return [self._ids[word] for word in words], log10, backoff
 
 
 def _empty(order: int) -> Order:

@@ -120,48 +120,50 @@ def _tree(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
     """Return word, first child, suffix, log probability and back-off of each node: the root, unigrams, bigrams, ..."""
     num_words = len(ngrams.words)
-    sizes = [len(part.rows) for part in ngrams.orders]
-    bases = np.concatenate([[0, 1], 1 + np.cumsum(sizes)])  # first node of order 0, 1, 2, ...
-    keys: list[Ints] = []  # of order 1, 2, ...: parent * num_words + word, sorted as the nodes are
-    words, parents, suffixes = [np.zeros(1, np.int64)], [], [np.zeros(1, np.int64)]
-    log10, backoff = [np.zeros(1)], [np.zeros(1)]
-    for n, part in enumerate(ngrams.orders, start=1):
-        rows = part.rows.astype(np.int64)
-        parent = _nodes(rows[:, :-1], keys, bases, num_words)
+    ends = 1 + np.cumsum([len(part.rows) for part in ngrams.orders])  # one after the last node of order 1, 2, ...
+    size = int(ends[-1])
+    keys = np.full(size, -1)  # of each node: parent * num_words + word, in which order the nodes are
+    words, suffixes = np.zeros(size, np.int32), np.zeros(size, np.int32)
+    log10, backoff = np.zeros(size), np.zeros(size)
+    children = np.zeros(size, np.int64)
+    start = 1
+    for part, end in zip(ngrams.orders, ends.tolist(), strict=True):
+        parent = np.zeros(len(part.rows), np.int64)
+        for column in part.rows[:, :-1].T:
+            parent = np.where(parent >= 0, _child(keys[:start], parent * num_words + column), -1)
         if (parent < 0).any():
-            missing = " ".join(ngrams.words[i] for i in rows[int(np.argmax(parent < 0)), :-1])
+            missing = " ".join(ngrams.words[i] for i in part.rows[int(np.argmax(parent < 0)), :-1])
             raise ModelError(f"{name}: no n-gram {missing!r}, with which longer ones begin: it is no whole model.")
-        key = parent * num_words + rows[:, -1]
-        sorted_ = np.argsort(key, kind="stable")
-        rows, key = rows[sorted_], key[sorted_]
-        keys.append(key)
-        suffix = np.zeros(len(rows), np.int64)
-        open_ = np.full(len(rows), n > 1)
-        for length in range(n - 1, 0, -1):
-            found = np.full(len(rows), -1, np.int64)
-            found[open_] = _nodes(rows[open_, n - length :], keys, bases, num_words)
-            suffix = np.where(found >= 0, found, suffix)
-            open_ &= found < 0
-        words.append(rows[:, -1])
-        parents.append(parent[sorted_])
-        suffixes.append(suffix)
-        log10.append(part.log10[sorted_])
-        backoff.append(part.backoff[sorted_])
-    children = np.bincount(np.concatenate(parents), minlength=int(bases[-1]))
-    starts = np.concatenate([[0], np.cumsum(children)]) + 1
-    ints = [
-        np.ascontiguousarray(values, np.int32) for values in (np.concatenate(words), starts, np.concatenate(suffixes))
-    ]
-    floats = [np.ascontiguousarray(np.concatenate(values) * LN10, np.float32) for values in (log10, backoff)]
-    return ints[0], ints[1], ints[2], floats[0], floats[1]
+        key = parent * num_words + part.rows[:, -1]
+        order = np.argsort(key, kind="stable")
+        parent, here = parent[order], slice(start, end)
+        keys[here], words[here] = key[order], part.rows[order, -1]
+        log10[here], backoff[here] = part.log10[order], part.backoff[order]
+        children += np.bincount(parent, minlength=size)
+        suffixes[here] = _suffixes(keys[:start], suffixes, parent, words[here].astype(np.int64), num_words)
+        start = end
+    starts = np.concatenate([[0], np.cumsum(children)]).astype(np.int32) + 1
+    floats = [np.ascontiguousarray(values * LN10, np.float32) for values in (log10, backoff)]
+    return words, starts, suffixes, floats[0], floats[1]
 
 
-def _nodes(rows: Ints, keys: list[Ints], bases: Ints, num_words: int) -> Ints:
-    """Return the node of each n-gram, (M, n) -> (M,); -1 where there is none."""
-    node = np.zeros(len(rows), np.int64)
-    for n in range(rows.shape[1]):
-        key = node * num_words + rows[:, n]
-        at = np.minimum(np.searchsorted(keys[n], key), len(keys[n]) - 1)
-        found = (keys[n][at] == key) & (node >= 0) if len(keys[n]) else np.zeros(len(rows), bool)
-        node = np.where(found, bases[n + 1] + at, -1)
-    return node
+def _suffixes(keys: Ints, suffixes: NDArray[np.int32], parent: Ints, word: Ints, num_words: int) -> Ints:
+    """Return the node of the longest known suffix of n-grams, of which the nodes before them are known.
+
+    The words before its last are a suffix of the parent (Aho & Corasick 1975).
+    """
+    found = np.zeros(len(parent), np.int64)
+    open_ = np.flatnonzero(parent != ROOT)
+    context = suffixes[parent[open_]].astype(np.int64)
+    while len(open_):
+        child = _child(keys, context * num_words + word[open_])
+        found[open_] = np.maximum(child, ROOT)
+        left = (child < 0) & (context != ROOT)
+        open_, context = open_[left], suffixes[context[left]].astype(np.int64)
+    return found
+
+
+def _child(keys: Ints, key: Ints) -> Ints:
+    """Return the nodes that have these keys; -1 where there is none."""
+    at = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+    return np.where(keys[at] == key, at, -1)
