@@ -90,6 +90,7 @@ class Hypothesis:
     """The model's text for one utterance beside its reference; both normalised.
 
     `written` is reference and hypothesis with case and punctuation, where the normaliser of scores removes them.
+    `word_times` are begin and end of each word of the hypothesis in seconds, where the model tells them.
     """
 
     id: str
@@ -102,13 +103,15 @@ class Hypothesis:
     speaker: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)  # of the corpus, that tell groups apart: gender, accent
     written: tuple[str, str] | None = None
+    word_times: tuple[tuple[float, float], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Row of hypotheses.jsonl; an unknown duration is null, what is not there is left out."""
         row = _with_null_duration(asdict(self))
         written = row.pop("written")
-        if not self.columns:
-            del row["columns"]
+        for name in ("columns", "word_times"):
+            if not row[name]:
+                del row[name]
         return row if written is None else {**row, "reference_written": written[0], "hypothesis_written": written[1]}
 
     @classmethod
@@ -117,7 +120,8 @@ class Hypothesis:
         words, characters = EditCounts(**row["words"]), EditCounts(**row["characters"])
         row = _with_nan_duration({**row, "words": words, "characters": characters})
         written = row.pop("reference_written", None), row.pop("hypothesis_written", None)
-        return cls(**row, written=None if None in written else written)
+        times = tuple((start, end) for start, end in row.pop("word_times", ()))
+        return cls(**row, written=None if None in written else written, word_times=times)
 
 
 def _with_null_duration(row: dict[str, Any]) -> dict[str, Any]:

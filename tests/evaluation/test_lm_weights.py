@@ -34,7 +34,9 @@ def test_weights_that_are_good_already_stay():
 
 
 def test_texts_are_scored_as_they_are_normalised():
-    found = tune(lambda weights: [{"YENİ EV.": -1.0}], FUSION, ["yeni ev"], normalise=lambda text: "yeni ev")
+    found = tune(lambda weights: [{"YENİ EV.": -1.0}], FUSION, ["yeni ev"], words_of=str.lower)
+    assert found.errors == 2  # "yeni̇ ev."
+    found = tune(lambda weights: [{"YENİ EV.": -1.0}], FUSION, ["yeni ev"], words_of=lambda text: "yeni ev")
     assert found.errors == 0
 
 

@@ -80,7 +80,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if n < 3:
             soundfile.write(path, np.sin(np.arange(round(16_000 * duration_s)) / 8) / 2, 16_000)
         facts = {"speaker": f"voice{n % 2}", "duration_s": duration_s, "file": str(path)}
-        rows.append(hypothesis(f"u{n}", reference, text, **facts))
+        times = ((0.1, 0.6), (0.7, 1.2)) if n == 2 else ()
+        rows.append(hypothesis(f"u{n}", reference, text, **facts, word_times=times))
         old.append(hypothesis(f"u{n}", reference, "dört beş altı yedi" if n == 2 else "", **facts))
     evaluations.write(folder / "old", *old)
     for name in ("eval_results.json", "hypotheses.jsonl"):
@@ -107,9 +108,9 @@ def shown(page: Any) -> list[str]:
 def test_a_recording_plays_and_its_waveform_follows(watched: Watched, report: Path):
     page = watched.open(report)
     player = page.locator(".player:visible").first
-    player.locator("button").click()
+    player.locator(".play").click()
     wait_for(page, "sound.duration > 0.4 && sound.currentTime > 0.1")
-    assert player.locator("button").get_attribute("aria-label").endswith("u2")
+    assert player.locator(".play").get_attribute("aria-label").endswith("u2")
     wait_for(page, "sound.ended")
     assert page.evaluate("sound.duration") == pytest.approx(1.5, abs=0.1)
     assert player.locator("path.wave").get_attribute("d").count(" ") > 100
@@ -122,12 +123,33 @@ def test_a_recording_plays_and_its_waveform_follows(watched: Watched, report: Pa
 def test_one_recording_plays_at_a_time_and_a_click_on_its_waveform_seeks(watched: Watched, report: Path):
     page = watched.open(report)
     first, second = (page.locator(".player:visible").nth(n) for n in range(2))
-    first.locator("button").click()
+    first.locator(".play").click()
     wait_for(page, "!sound.paused")
     box = second.locator("svg").bounding_box()
     page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 10)
     wait_for(page, "sound.currentTime >= 0.7 * sound.duration")
-    assert first.locator("button").get_attribute("aria-label").startswith("Play")
+    assert first.locator(".play").get_attribute("aria-label").startswith("Play")
+
+
+def test_a_spectrogram_opens_with_the_words_at_their_times(watched: Watched, report: Path):
+    page = watched.open(report)
+    button = page.get_by_role("button", name="Spectrogram of u2").first
+    button.click()
+    wait_for(page, "document.querySelector('.spectrum canvas').width > 100")
+    # A tone of 318 Hz: dark at the 10th of 256 bins of 31 Hz from below, and nowhere near the top.
+    column = """() => { const canvas = document.querySelector(".spectrum canvas");
+        const { data } = canvas.getContext("2d").getImageData(70, 0, 1, 256);
+        return [...Array(256).keys()].map((i) => data[4 * (255 - i) + 3]); }"""
+    levels = page.evaluate(column)
+    assert levels.index(max(levels)) == 10 and max(levels) > 200 and max(levels[128:]) < 50
+    words = page.locator(".spectrum .word")
+    assert words.all_inner_texts() == ["dört", "beş"]
+    left = page.evaluate("parseFloat(document.querySelectorAll('.spectrum .word')[1].style.left)")
+    assert left == pytest.approx(100 * 0.7 / 1.5, abs=0.1)
+    words.nth(1).click()
+    wait_for(page, "sound.currentTime >= 0.7")
+    button.click()
+    assert page.locator(".spectrum").count() == 0
 
 
 def test_search_and_filters_find(watched: Watched, report: Path):
@@ -261,13 +283,22 @@ def test_20_000_utterances_open_and_are_searched_without_lag(watched: Watched, t
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_the_comparison_page_is_searched_and_accessible(browser: Any, tmp_path: Path, width: int, scheme: Any):
+def test_the_comparison_page_plays_is_searched_and_accessible(browser: Any, tmp_path: Path, width: int, scheme: Any):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    soundfile.write(tmp_path / "u3.wav", np.sin(np.arange(16_000) / 8) / 2, 16_000)
     systems = [
         Scored(
             name,
             Evaluation(
-                [hypothesis(f"u{i}", "bir iki üç", "bir yok üç" if i % every else "bir iki üç") for i in range(12)]
+                [
+                    hypothesis(
+                        f"u{i}",
+                        "bir iki üç",
+                        "bir yok üç" if i % every else "bir iki üç",
+                        file=str(tmp_path / f"u{i}.wav"),
+                    )
+                    for i in range(12)
+                ]
             ),
         )
         for name, every in (("old", 2), ("new", 3))
@@ -277,6 +308,8 @@ def test_the_comparison_page_is_searched_and_accessible(browser: Any, tmp_path: 
     page.goto(path.as_uri())
     page.fill("input[type=search]", "u3")
     assert page.locator(".pairs-list li:visible").count() == 1
+    page.locator(".play:visible").click()
+    wait_for(page, "sound.duration > 0.9 && sound.currentTime > 0")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     found = axe.Axe().run(page).response["violations"]
     assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []

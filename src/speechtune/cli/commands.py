@@ -181,6 +181,15 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
 
 
+def _add_report_audio(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--report_audio_mb",
+        type=_as_in_training("report_audio_mb"),
+        metavar="MB",
+        help="recordings that the page may hold; who gets it hears them; 0: none; default: 5",
+    )
+
+
 def _as_in_training(name: str) -> Callable[[str], Any]:
     """Return argparse's type for an option with the type and range of `speechtune train`'s."""
 
@@ -211,6 +220,7 @@ def _compare(parser: argparse.ArgumentParser) -> None:
         help="folder of an evaluation or of a trained model, or a name on the hub",
     )
     parser.add_argument("--output_dir", type=Path, help="of comparison.json and .html; default: runs/compare-A-B")
+    _add_report_audio(parser)
 
 
 @_command("speechtune.cli.report:run", "write report.html of a run again, from the files in its folder")
@@ -218,12 +228,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folders", metavar="FOLDER", nargs="+", type=Path, help="output folder of the run; several are compared"
     )
-    parser.add_argument(
-        "--report_audio_mb",
-        type=_as_in_training("report_audio_mb"),
-        metavar="MB",
-        help="recordings that the page may hold; who gets it hears them; 0: none; default: 5",
-    )
+    _add_report_audio(parser)
 
 
 @_command("speechtune.publishing.export:run", "copy a trained model, without training state, into a new folder")

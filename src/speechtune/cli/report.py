@@ -19,7 +19,7 @@ def run(folders: Sequence[Path], **options: Any) -> Path | int:
     if len(folders) > 1:
         from speechtune.training.compare import main_compare
 
-        return main_compare([str(folder) for folder in folders])
+        return main_compare([str(folder) for folder in folders], **options)
     from speechtune.reporting.report import write_report
 
     return write_report(folders[0], **options)

@@ -23,7 +23,7 @@ from speechtune.models.frames import input_stride, num_frames
 from speechtune.models.recogniser import seconds_per_frame
 from speechtune.types import Word
 
-__all__ = ["CONTEXT_S", "WINDOW_S", "LabelPath", "best_path", "emissions", "words_of_path"]
+__all__ = ["CONTEXT_S", "WINDOW_S", "LabelPath", "best_path", "emissions", "word_times", "words_of_path"]
 
 WINDOW_S = 30.0
 SILENT = -30.0  # log probability of a label where nobody speaks
@@ -172,6 +172,12 @@ def words_of_path(recogniser: CtcRecogniser, path: LabelPath) -> list[Word]:
             letters.append((text, start, end, p))
     close()
     return words
+
+
+def word_times(recogniser: CtcRecogniser, labels: NDArray[np.int64]) -> list[tuple[float, float]]:
+    """Return begin and end of each word that the labels of all frames write, in seconds."""
+    path = LabelPath(labels, np.ones(len(labels), np.float32), _frame_s(recogniser))
+    return [(round(word.start_s, 2), round(word.end_s, 2)) for word in words_of_path(recogniser, path)]
 
 
 class _Spelling:

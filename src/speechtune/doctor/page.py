@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import markupsafe
-
 from speechtune.doctor.label_errors import Judged
 from speechtune.doctor.roles import Corpus
 from speechtune.doctor.tables import Shown
@@ -15,7 +13,7 @@ from speechtune.files import explain_write_errors, write_atomically
 from speechtune.reporting.audio import Clips
 from speechtune.reporting.page import page_parts
 from speechtune.reporting.plots import template_environment
-from speechtune.reporting.table import cut, page_json
+from speechtune.reporting.table import cut
 from speechtune.training.data import corpus_audio
 
 __all__ = ["write_page"]
@@ -40,7 +38,6 @@ def write_page(
         clips.add(one.row)
         parts, num_hidden = cut(diff(one.row.reference, one.row.hypothesis), SHOWN_CHARACTERS)
         utterances.append({"judged": one, "row": one.row, "parts": parts, "num_hidden": num_hidden})
-    data, audio = page_json({}, clips)
     text = (
         template_environment()
         .get_template("doctor.html")
@@ -50,11 +47,8 @@ def write_page(
             remarks=remarks,
             utterances=utterances,
             num_judged=len(judged),
-            clips=clips,
             command=command.replace(" --", " \\\n    --"),
-            **page_parts("report.js"),
-            data=markupsafe.Markup(data),
-            audio=markupsafe.Markup(audio),
+            **page_parts(clips),
         )
     )
     path = folder / "doctor.html"

@@ -226,7 +226,7 @@ def recognise_split(
                 num_long += 1
             if not recognised:
                 continue
-            _score(result, batch, recognised, normalise, words_of=recogniser.words_of, with_loss=with_loss)
+            _score(result, batch, recognised, normalise, recogniser, with_loss=with_loss)
             rows += [*batch.rows, *(item.row for item in batch.long)]
             if on_batch is not None:
                 on_batch(batch.seconds)
@@ -249,11 +249,13 @@ def _score(
     batch: Batch,
     recognised: Sequence[Recognised],
     normalise: Callable[[str], str],
+    recogniser: Recogniser,
     *,
-    words_of: Callable[[str], str],
     with_loss: bool,
 ) -> None:
-    def scored(utterance: Utterance, reference: str, text: str) -> Hypothesis:
+    words_of = recogniser.words_of
+
+    def scored(utterance: Utterance, reference: str, text: str, path: Any = None) -> Hypothesis:
         hypothesis = " ".join(normalise(text).split())
         return Hypothesis(
             id=utterance.id,
@@ -265,6 +267,7 @@ def _score(
             file=utterance.file,
             speaker=utterance.speaker,
             written=(AS_WRITTEN(utterance.text), AS_WRITTEN(text)) if isinstance(normalise, ScoreNormaliser) else None,
+            word_times=() if path is None else _word_times(recogniser, path, len(hypothesis.split())),
         )
 
     utterances = [*batch.utterances, *(item.utterance for item in batch.long)]
@@ -272,7 +275,7 @@ def _score(
     for utterance, reference, output in zip(utterances, references, recognised, strict=True):
         if isinstance(normalise, ScoreNormaliser):
             reference = normalise(utterance.text)
-        result.hypotheses.append(scored(utterance, reference, output.text))
+        result.hypotheses.append(scored(utterance, reference, output.text, output.path))
         if output.unaided is not None:
             result.unaided.append(scored(utterance, reference, output.unaided))
         if output.loss == math.inf:
@@ -283,6 +286,14 @@ def _score(
         elif with_loss and output.num_items:
             result.nan_losses += 1
     result.audio_s += batch.seconds
+
+
+def _word_times(recogniser: Any, path: Any, num_words: int) -> tuple[tuple[float, float], ...]:
+    """Return the times of the words of a CTC path; none where normalisation changed their number."""
+    from speechtune.decoding.ctc_path import word_times
+
+    found = word_times(recogniser, path)
+    return tuple(found) if len(found) == num_words else ()
 
 
 def _gathered(result: Evaluation, rows: list[int]) -> tuple[Evaluation, list[int]]:

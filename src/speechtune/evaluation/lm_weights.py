@@ -47,11 +47,11 @@ def tune(
     Args:
         search: returns the texts of each utterance that a search with these weights keeps, best first.
         fusion: language model and hot words.
-        references: normalised, one an utterance.
-        normalise: makes of a text what is scored, and what the language model was built from.
-        words_of: separates the words of a normalised text by spaces.
+        references: one an utterance, in words as `words_of` returns them.
+        normalise: makes of a text what the language model was built from.
+        words_of: makes of a text what is scored, with spaces between its words.
     """
-    pools = [_Pool(words_of(reference), fusion, normalise, words_of) for reference in references]
+    pools = [_Pool(reference, fusion, normalise, words_of) for reference in references]
     weights, seen = fusion.weights, set()
     best = Tuned(weights, 10**12)
     for _ in range(MAX_ROUNDS):
@@ -81,9 +81,8 @@ class _Pool:
         for text, log_prob in beams.items():
             if text in self.rows and self.rows[text][0] >= log_prob:
                 continue
-            normalised = self.normalise(text)
-            errors = word_edits(self.reference, self.words_of(normalised)).edits
-            self.rows[text] = (log_prob, *self.fusion.features(normalised), errors)
+            errors = word_edits(self.reference, self.words_of(text)).edits
+            self.rows[text] = (log_prob, *self.fusion.features(self.normalise(text)), errors)
         return int(self.rows[next(iter(beams))][-1]) if beams else len(self.reference.split())
 
 

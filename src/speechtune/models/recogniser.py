@@ -39,6 +39,7 @@ class Recognised:
         evidence: what a search chooses from, where the recogniser keeps it: of CTC the log probabilities of its frames,
             (num_frames, num_labels) in float16; else the texts of the beams with their log probabilities.
         words: with their times in the utterance, where recognition tells them by the way (transducers).
+        path: of CTC the label of each frame, (num_frames,), that `text` was written by.
     """
 
     text: str
@@ -47,6 +48,7 @@ class Recognised:
     unaided: str | None = None
     evidence: Any = None
     words: tuple[Word, ...] = ()
+    path: NDArray[np.int64] | None = None
 
 
 class Recogniser(ABC):

@@ -9,6 +9,9 @@ Sources: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["load_mixture", "save_weights"]
+__all__ = ["load_mixture", "save_weights", "weights_version"]
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -58,6 +61,21 @@ def load_mixture(model: nn.Module, parts: Sequence[tuple[Path, float]]) -> None:
                     )
                 mixed.add_(value.float(), alpha=share)
             tensor.copy_(mixed)
+
+
+def weights_version(name: str, *, cache_dir: str | None = None, revision: str = "main") -> str | None:
+    """Return what tells a model's weights from others under the same name, without reading them; None where unknown.
+
+    Of a folder it is a hash of the names, sizes and times of its files of weights; of the hub, the commit in the cache.
+    """
+    if os.path.isdir(name):  # noqa: PTH112 - of any length, where Path raises
+        files = sorted(path for kind in ("safetensors", "bin") for path in Path(name).glob(f"*.{kind}"))
+        facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json", cache_dir=cache_dir, revision=revision)
+    return Path(found).parent.name[:12] if isinstance(found, str) else None
 
 
 def _floating(model: nn.Module) -> list[tuple[list[str], torch.Tensor]]:

@@ -155,7 +155,8 @@ class Settings:
     chars_to_ignore: tuple[str, ...] | None = _text(None, "characters to remove from the transcripts: , ? . ! -")
     do_lower_case: bool | None = _text(
         None,
-        "convert the transcripts to lower case, by their language's rules; default: true, for Whisper false",
+        "convert the transcripts to lower case, by their language's rules; default: true, but false for models that "
+        "write case, such as Whisper",
     )
     language: str | None = _text(
         None, "language of the transcripts: hindi, hi; by default the corpus', else detected by Whisper"
@@ -236,7 +237,10 @@ class Settings:
     normaliser: Literal["default", "none", "whisper-basic", "whisper-english"] | None = _scores(
         None,
         "of scores; default: as the transcripts that are learnt; none: as written, case and punctuation count; "
-        "for Whisper whisper-basic, else default",
+        "for models that write case whisper-basic, else default",
+    )
+    spell_numbers: bool = _scores(
+        False, "write out numbers (42: forty-two) in the transcripts' language before scoring; needs speechtune[scores]"
     )
     probe_silence: bool = _scores(
         False, "count the words that the model writes on generated silence, noise, hum and tones"

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from speechtune.corpora.corrections import corrections_hash, read_corrections
 from speechtune.options.table import SECRET_OPTIONS, Command, Family, Settings
 from speechtune.plan.hardware import Precision
 
-__all__ = ["IDENTITY", "RunPlan", "SplitPlan"]
+__all__ = ["RunPlan", "SplitPlan", "identity_of"]
 
 # A run in the same folder that differs in one of these is another run: it cannot be resumed.
 IDENTITY = (
@@ -29,6 +30,12 @@ IDENTITY = (
     "encoder_context",
     "lora",
 )
+
+
+def identity_of(settings: Settings) -> dict[str, Any]:
+    """Return what makes two runs the same run: some of the settings, and what the corrections say."""
+    corrections = corrections_hash(read_corrections(settings.corrections)) if settings.corrections else None
+    return {**{name: getattr(settings, name) for name in IDENTITY}, "corrections": corrections}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,7 @@ class RunPlan:
     @property
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same run."""
-        return {name: getattr(self.settings, name) for name in IDENTITY}
+        return identity_of(self.settings)
 
     def as_json(self) -> dict[str, Any]:
         """All of it but secrets, for settings.json. Settings and arguments with their resolved values."""

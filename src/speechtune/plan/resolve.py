@@ -30,7 +30,7 @@ from speechtune.plan.corpus import (
 from speechtune.plan.evaluations import add_evaluations
 from speechtune.plan.hardware import Precision
 from speechtune.plan.output_folder import inspect_folder
-from speechtune.plan.plan import IDENTITY, RunPlan, SplitPlan
+from speechtune.plan.plan import RunPlan, SplitPlan, identity_of
 from speechtune.plan.spoken_language import needs_detection, spoken_language
 from speechtune.plan.text import protocol_normaliser, text_normaliser
 from speechtune.text.languages import language_of
@@ -77,8 +77,7 @@ def resolve(options: Options) -> RunPlan:
         arguments, precision = training_arguments(options.training, settings, output_dir)
     resumes, clears = False, False
     if options.do_train and output_dir is not None:
-        identity = {name: getattr(settings, name) for name in IDENTITY}
-        resumes, clears = inspect_folder(output_dir, settings, identity)
+        resumes, clears = inspect_folder(output_dir, settings, identity_of(settings))
 
     def protocol_of(settings: Settings, language: str | None) -> dict[str, Any]:
         used = _unaided(settings) if options.do_train else settings  # with it there is an evaluation more
@@ -161,7 +160,7 @@ def _resolved(options: Options, corpus: Corpus, model_config: Any, family: Famil
         encoder_context=context,
         lora=str(lora) if lora else False,
     )
-    resolved = _with_text_defaults(resolved, model_config, is_script=options.command == "script")
+    resolved = _with_text_defaults(resolved, model_config, family, is_script=options.command == "script")
     if settings.lm is None:
         return resolved, notes
     from speechtune.plan.decoding import resolve_lm
@@ -169,10 +168,10 @@ def _resolved(options: Options, corpus: Corpus, model_config: Any, family: Famil
     return resolve_lm(resolved, builds=options.do_train), notes
 
 
-def _with_text_defaults(settings: Settings, model_config: Any, *, is_script: bool) -> Settings:
-    """Fill in the options of text. Whisper learns case and punctuation, and is scored without and with them."""
-    is_whisper = model_config is not None and model_config.model_type == "whisper"
-    if not is_whisper or is_script or settings.protocol == "readme" or settings.do_lower_case:
+def _with_text_defaults(settings: Settings, model_config: Any, family: Family, *, is_script: bool) -> Settings:
+    """Fill in the options of text. Models that write case learn it and punctuation; scores are without and with them."""
+    as_asked = is_script or settings.protocol == "readme" or settings.do_lower_case or settings.phones
+    if as_asked or not _writes_case(settings, model_config, family):
         lower = True if settings.do_lower_case is None else settings.do_lower_case
         return replace(settings, do_lower_case=lower, normaliser=settings.normaliser or "default")
     metrics = settings.eval_metrics
@@ -181,6 +180,14 @@ def _with_text_defaults(settings: Settings, model_config: Any, *, is_script: boo
     return replace(
         settings, do_lower_case=False, normaliser=settings.normaliser or "whisper-basic", eval_metrics=metrics
     )
+
+
+def _writes_case(settings: Settings, model_config: Any, family: Family) -> bool:
+    if model_config is None:
+        return False
+    from speechtune.models.case import writes_case
+
+    return writes_case(settings, model_config, family)
 
 
 def _splits(

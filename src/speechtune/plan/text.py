@@ -7,6 +7,7 @@ from collections.abc import Callable
 from speechtune.errors import OptionError
 from speechtune.options.table import Family, Settings
 from speechtune.text.normalise import TextFunction, make_normaliser
+from speechtune.text.numbers import numbers_spelled
 from speechtune.text.score_normalisers import ScoreNormaliser, score_normaliser
 
 __all__ = ["protocol_normaliser", "text_normaliser"]
@@ -33,10 +34,10 @@ def text_normaliser(
         OptionError, TextError: --chars_to_ignore is no regular expression where it has to be one, the language has no
             phonemes, or --normaliser does not fit.
     """
-    if settings.normaliser not in (None, "default") and settings.phones:
-        raise OptionError(
-            f"--normaliser {settings.normaliser} is for words; phones are scored as they are. Leave it out."
-        )
+    named = settings.normaliser not in (None, "default")
+    if settings.phones and (named or settings.spell_numbers):
+        option = f"--normaliser {settings.normaliser}" if named else "--spell_numbers"
+        raise OptionError(f"{option} is for words; phones are scored as they are. Leave it out.")
     if settings.corpus_phones:
         from speechtune.text.phonemes import TimitPhones
 
@@ -48,11 +49,21 @@ def text_normaliser(
         lower_case=settings.do_lower_case is not False,
         trailing_space=family == "ctc",
     )
-    if settings.normaliser not in (None, "default"):
-        return normaliser, score_normaliser(settings.normaliser, language)
+    if named or settings.spell_numbers:
+        return normaliser, _of_scores(settings, language, normaliser)
     if settings.phoneme_language is None:
         return normaliser, normaliser
     from speechtune.text.phonemes import Phonemised, make_phonemizer
 
     phonemizer = make_phonemizer(settings.phoneme_language, word_delimiter_token=settings.word_delimiter_token)
     return Phonemised(normaliser, phonemizer), str  # hypotheses are phonemes already
+
+
+def _of_scores(settings: Settings, language: str | None, normaliser: TextFunction) -> ScoreNormaliser:
+    """Return the normaliser that --normaliser and --spell_numbers ask for."""
+    if settings.spell_numbers and settings.protocol == "readme":
+        raise OptionError("--spell_numbers: --protocol readme scores as the original scripts did. Leave one of them out.")
+    if settings.normaliser in (None, "default"):
+        return numbers_spelled(normaliser, language)
+    found = score_normaliser(settings.normaliser, language)
+    return numbers_spelled(found, language) if settings.spell_numbers else found

@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 from speechtune.audio.decode import load_audio
 from speechtune.audio.samples import quantise
 from speechtune.errors import AudioError
+from speechtune.evaluation.comparison import ChangedUtterance
+from speechtune.terminal.formatting import visible
 from speechtune.types import Hypothesis
 
-__all__ = ["SAMPLING_RATE", "Clips", "ReadPcm", "encode_mp3", "outline", "read_file"]
+__all__ = ["AUDIO_MB", "SAMPLING_RATE", "Clips", "ReadPcm", "encode_mp3", "outline", "read_file"]
 
+AUDIO_MB = 5.0  # of the audio in a page: about 15 minutes
 SAMPLING_RATE = 16_000  # Hz, in the page
 BIT_RATE = 32_000
 PAGE_BYTES_PER_S = BIT_RATE / 8 * 4 / 3  # as base64
@@ -31,10 +34,11 @@ NUM_PEAKS = 120  # of an outline
 LEVELS = "0123456789abcdefghijklmnopqrstuvwxyz"
 QUIET = 0.05  # of full scale: the outline of a recording below it is not drawn to full height
 
-ReadPcm = Callable[[Hypothesis, float], NDArray[np.int16] | None]
+Recorded = Hypothesis | ChangedUtterance
+ReadPcm = Callable[[Recorded, float], NDArray[np.int16] | None]
 
 
-def read_file(row: Hypothesis, max_duration_s: float) -> NDArray[np.int16] | None:
+def read_file(row: Recorded, max_duration_s: float) -> NDArray[np.int16] | None:
     """Return the samples (num_samples,) of the file that an utterance names; None where there is no such file.
 
     Raises:
@@ -55,7 +59,7 @@ class Clips:
 
     def __init__(self, max_bytes: float, read: ReadPcm = read_file) -> None:
         self.max_bytes, self._read = max_bytes, read
-        self.facts: list[dict[str, Any]] = []  # for the page: outline "p" of what is in it, or link "f"
+        self.facts: list[dict[str, Any]] = []  # for the page: outline "p" and words "w" of what is in it, or link "f"
         self.audio: list[str] = []  # base64, of the embedded ones: facts[n]["a"] is a place in it
         self.num_missing = 0
         self._size = 0.0
@@ -65,7 +69,7 @@ class Clips:
     def num_linked(self) -> int:
         return len(self.facts) - len(self.audio)
 
-    def add(self, row: Hypothesis) -> None:
+    def add(self, row: Recorded) -> None:
         """Embed an utterance's recording, or link it where it no longer fits."""
         key = (row.id, row.file)
         if self.max_bytes <= 0 or key in self._places:
@@ -78,11 +82,11 @@ class Clips:
         self._places[key] = len(self.facts)
         self.facts.append(facts)
 
-    def place(self, row: Hypothesis) -> int | None:
+    def place(self, row: Recorded) -> int | None:
         """Return where in `facts` an utterance's recording is; None where it has none."""
         return self._places.get((row.id, row.file))
 
-    def _embedded(self, row: Hypothesis) -> dict[str, Any] | None:
+    def _embedded(self, row: Recorded) -> dict[str, Any] | None:
         room_s = (self.max_bytes - self._size) / PAGE_BYTES_PER_S - 0.5  # with MP3's own padding
         if room_s <= 0 or row.duration_s > room_s:
             return None
@@ -95,13 +99,20 @@ class Clips:
         text = base64.b64encode(encode_mp3(pcm)).decode()
         self._size += len(text)
         self.audio.append(text)
-        return {"a": len(self.audio) - 1, "p": outline(pcm), "s": round(len(pcm) / SAMPLING_RATE, 2)}
+        return {"a": len(self.audio) - 1, "p": outline(pcm), "s": round(len(pcm) / SAMPLING_RATE, 2), **_words(row)}
 
-    def _linked(self, row: Hypothesis) -> dict[str, Any] | None:
+    def _linked(self, row: Recorded) -> dict[str, Any] | None:
         if not _is_file(row.file):
             return None
         duration = {} if math.isnan(row.duration_s) else {"s": round(row.duration_s, 2)}
         return {"f": Path(row.file).resolve().as_uri(), **duration}
+
+
+def _words(row: Recorded) -> dict[str, Any]:
+    """Return the words that were recognised with their times in seconds, where they are known."""
+    if not isinstance(row, Hypothesis) or not row.word_times:
+        return {}
+    return {"w": [[visible(word), *times] for word, times in zip(row.hypothesis.split(), row.word_times, strict=True)]}
 
 
 def encode_mp3(pcm: NDArray[np.int16]) -> bytes:

@@ -16,6 +16,7 @@ from speechtune.evaluation.comparison import ChangedUtterance, Comparison, Pair,
 from speechtune.evaluation.error_analysis import diff
 from speechtune.evaluation.significance import Difference
 from speechtune.files import explain_write_errors, write_atomically
+from speechtune.reporting.audio import AUDIO_MB, Clips, ReadPcm, read_file
 from speechtune.reporting.page import page_parts
 from speechtune.reporting.plots import template_environment
 from speechtune.reporting.table import cut
@@ -28,14 +29,23 @@ MAX_LISTED = 150  # utterances that got better, and as many that got worse; comp
 MAX_CHARACTERS = 1_500  # of one alignment
 
 
-def write_comparison_page(comparison: Comparison, folder: Path) -> Path:
+def write_comparison_page(
+    comparison: Comparison, folder: Path, *, report_audio_mb: float = AUDIO_MB, read_audio: ReadPcm = read_file
+) -> Path:
     """Write comparison.html into `folder`; return its path.
+
+    Args:
+        report_audio_mb, read_audio: as of `write_report`.
 
     Raises:
         OutputError: the folder can't be written to.
     """
     environment = template_environment()
     first, *others = comparison.systems
+    clips = Clips(report_audio_mb * 1e6, read_audio)
+    for rows in itertools.zip_longest(*(part[:MAX_LISTED] for pair in comparison.pairs for part in (pair.worse, pair.better))):
+        for row in filter(None, rows):  # the largest changes first, while there is room
+            clips.add(row)
     letters = [string.ascii_uppercase[place % 26] for place in range(len(comparison.systems))]
     text = environment.get_template("comparison.html").render(
         comparison=comparison,
@@ -46,7 +56,7 @@ def write_comparison_page(comparison: Comparison, folder: Path) -> Path:
         interval=interval_text,
         points=points,
         probability=probability,
-        **page_parts("comparison.js", "comparison.css"),
+        **page_parts(clips, "comparison.js", "comparison.css"),
     )
     path = folder / "comparison.html"
     with explain_write_errors("the comparison", folder):

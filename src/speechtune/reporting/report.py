@@ -24,24 +24,23 @@ import markupsafe
 from speechtune.errors import OutputError
 from speechtune.evaluation.metrics import all_metrics
 from speechtune.files import explain_write_errors, write_atomically
-from speechtune.reporting.audio import Clips, ReadPcm, read_file
+from speechtune.reporting.audio import AUDIO_MB, Clips, ReadPcm, read_file
 from speechtune.reporting.details import evaluation_details
 from speechtune.reporting.findings import counts_in, findings, in_plain_words
 from speechtune.reporting.mixtures import mixture_curve
 from speechtune.reporting.page import page_parts
 from speechtune.reporting.plots import chart_svg, series_of, template_environment, training_charts
 from speechtune.reporting.run_folder import Run, read_run
-from speechtune.reporting.table import page_json, table_rows
+from speechtune.reporting.table import table_rows
 from speechtune.reporting.values import protocol_text, value_text
 from speechtune.terminal.formatting import interval_text
 from speechtune.types import Skipped
 
-__all__ = ["AUDIO_MB", "write_report"]
+__all__ = ["write_report"]
 
 log = logging.getLogger("speechtune")
 
 TABLE_BYTES = 12_000_000  # of the rows of all tables of utterances together
-AUDIO_MB = 5.0  # of the audio in the page: about 15 minutes
 MAX_EVALUATIONS = 8  # shown in detail
 MAX_LISTED = 100  # skipped utterances of one reason, non-finite steps
 KINDS = {"hits": "correct", "substitutions": "substituted", "deletions": "deleted", "insertions": "inserted"}
@@ -87,7 +86,7 @@ def _page(run: Run, title: str | None, clips: Clips) -> dict[str, Any]:
     """Return every value that report.html names."""
     before = {suffix: {row.id: row for row in old.hypotheses} for suffix, old in run.baselines.items()}
     evaluations = [evaluation_details(e, before.get(e.suffix)) for e in run.evaluations[:MAX_EVALUATIONS]]
-    data, audio = _data(evaluations, clips)
+    tables = _tables(evaluations, clips)
     logged = [row["step"] for row in run.log_history if "step" in row and not math.isfinite(row.get("loss", 0.0))]
     charts = training_charts(run.log_history, bad_steps=[row["step"] for row in run.bad_steps] or logged)
     return {
@@ -105,20 +104,17 @@ def _page(run: Run, title: str | None, clips: Clips) -> dict[str, Any]:
         "metrics": list(all_metrics().values()),
         "findings": findings(run),
         "evaluations": evaluations,
-        "clips": clips,
-        "data": markupsafe.Markup(data),
-        "audio": markupsafe.Markup(audio),
         "charts": [(chart, markupsafe.Markup(chart_svg(chart))) for chart in charts],
         "skipped": _skipped(run.skipped),
         "bad_steps": [_bad_step(row) for row in run.bad_steps[:MAX_LISTED]],
         "settings": [(name, value_text(value)) for name, value in sorted((run.resolved | run.settings).items())],
         "max_listed": MAX_LISTED,
-        **page_parts("report.js"),
+        **page_parts(clips, "report.js", tables=tables),
     }
 
 
-def _data(evaluations: Sequence[dict[str, Any]], clips: Clips) -> tuple[str, str]:
-    """Return (tables, audio) as JSON. Audio is first that of the utterances shown, then of the others, worst first."""
+def _tables(evaluations: Sequence[dict[str, Any]], clips: Clips) -> dict[str, list[str]]:
+    """Return the rows of all tables. Audio is first that of the utterances shown, then of the others, worst first."""
     for details in evaluations:
         for sample in details["samples"]:
             for utterance in sample["utterances"]:
@@ -127,12 +123,12 @@ def _data(evaluations: Sequence[dict[str, Any]], clips: Clips) -> tuple[str, str
         for row in details["rows"]:
             clips.add(row)
     num_rows = max(1, sum(details["num_rows"] for details in evaluations))
-    tables = {}
+    tables: dict[str, list[str]] = {}
     for details in evaluations:
         max_bytes = TABLE_BYTES * details["num_rows"] // num_rows
         texts = tables[details["key"]] = table_rows(details["rows"], clips, max_bytes, details["before"])
         details["num_in_table"] = len(texts)
-    return page_json(tables, clips)
+    return tables
 
 
 def _title(run: Run) -> str:

@@ -24,10 +24,10 @@ from typing import ClassVar
 from speechtune.errors import OptionError
 from speechtune.text.normalise import Normaliser, TextFunction
 
-__all__ = ["AsWritten", "ScoreNormaliser", "WhisperBasic", "WhisperEnglish", "score_normaliser"]
+__all__ = ["EXTRA", "AsWritten", "ScoreNormaliser", "WhisperBasic", "WhisperEnglish", "score_normaliser"]
 
 _PRIVATE = 0xF0000  # first of Unicode's private-use characters, which stand for marks while Whisper's code runs
-_EXTRA = "pip install 'speechtune[scores]'"
+EXTRA = "pip install 'speechtune[scores]'"
 
 
 class ScoreNormaliser(TextFunction):
@@ -126,7 +126,7 @@ def _spellings() -> dict[str, str]:
     """Return OpenAI's table of British to American spellings, which transformers has only in Whisper's checkpoints."""
     spec = importlib.util.find_spec("whisper_normalizer")
     if spec is None or spec.origin is None:
-        raise OptionError(f"--normaliser whisper-english: whisper-normalizer is not installed. Run: {_EXTRA}")
+        raise OptionError(f"--normaliser whisper-english: whisper-normalizer is not installed. Run: {EXTRA}")
     table: dict[str, str] = json.loads((Path(spec.origin).parent / "normalizers" / "english.json").read_text("utf-8"))
     return table
 

@@ -17,31 +17,35 @@ from speechtune.files import explain_write_errors, read_json
 from speechtune.options.parse import parse_options
 from speechtune.plan.plan import RunPlan
 from speechtune.plan.resolve import resolve
+from speechtune.training.evaluations import evaluation_identity
 
 __all__ = ["compare_systems", "main_compare", "scored_system", "write_comparison"]
 
 log = logging.getLogger("speechtune")
 
 
-def main_compare(systems: Sequence[str], *, options: Sequence[str] = (), output_dir: Path | None = None) -> int:
+def main_compare(
+    systems: Sequence[str], *, options: Sequence[str] = (), output_dir: Path | None = None, **of_page: float
+) -> int:
     """Compare systems, print what was found, and write it; return the exit code.
 
     Args:
         systems: folders or files of evaluations, or models.
         options: words of `speechtune evaluate`, for models that are evaluated on the way.
         output_dir: of comparison.json and comparison.html; by default runs/compare-A-B.
+        of_page: of `write_comparison_page`: report_audio_mb.
     """
     from speechtune.terminal.comparison import print_comparison
 
     comparison = compare_systems([scored_system(system, options) for system in systems])
     names = (re.sub(r"[^\w.-]+", "_", system.name)[:40] for system in comparison.systems)
-    page = write_comparison(comparison, output_dir or Path("runs") / "-".join(["compare", *names]))
+    page = write_comparison(comparison, output_dir or Path("runs") / "-".join(["compare", *names]), **of_page)
     print_comparison(comparison)
     log.info(f"comparison: {page}")
     return 0
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> Path:
+def write_comparison(comparison: Comparison, folder: Path, **of_page: float) -> Path:
     """Write comparison.json and comparison.html into `folder`; return the path of the page.
 
     Raises:
@@ -51,7 +55,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
 
     with explain_write_errors("the comparison", folder):
         comparison.write(folder / "comparison.json")
-    return write_comparison_page(comparison, folder)
+    return write_comparison_page(comparison, folder, **of_page)
 
 
 def compare_systems(systems: Sequence[Scored]) -> Comparison:
@@ -121,8 +125,8 @@ def _is_kept(folder: Path, plan: RunPlan) -> bool:
     results: dict[str, Any] = read_json(file)
     settings = plan.settings
     wanted = {"dataset": plan.corpus, "split": settings.eval_split_name}
-    if folder == plan.folder:  # of two models of one name on the hub; a training's own results name its start
-        wanted["model"] = settings.model_name_or_path
+    if folder == plan.folder:  # a training's own results name the weights that it started from
+        wanted = evaluation_identity(plan)
     if any(results.get(name) != value for name, value in wanted.items()):
         return False
     protocol = results.get("protocol") or {}

@@ -37,8 +37,7 @@ if TYPE_CHECKING:  # a corpus alone, as `speechtune doctor` reads it, needs no t
 
     from speechtune.data.dataset import SpeechDataset
     from speechtune.data.streaming import StreamDataset
-    from speechtune.reporting.audio import ReadPcm
-    from speechtune.types import Hypothesis
+    from speechtune.reporting.audio import ReadPcm, Recorded
 
     AnyDataset = SpeechDataset | StreamDataset
 
@@ -192,7 +191,7 @@ def corpus_audio(settings: Settings, rows: Sequence[Rows | None]) -> ReadPcm:
         key: (table, place) for table in tables for place, key in enumerate(zip(table.ids, table.files, strict=True))
     }
 
-    def read(row: Hypothesis, max_duration_s: float) -> NDArray[np.int16] | None:
+    def read(row: Recorded, max_duration_s: float) -> NDArray[np.int16] | None:
         found = places.get((row.id, row.file))
         if found is None:
             return read_file(row, max_duration_s)

@@ -6,6 +6,7 @@ import gc
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechtune.corpora.table import SplitTable
@@ -19,6 +20,7 @@ from speechtune.evaluation.result_files import evaluation_files
 from speechtune.evaluation.slices import with_columns
 from speechtune.files import read_json
 from speechtune.models.recogniser import Recogniser
+from speechtune.models.weights import weights_version
 from speechtune.plan.plan import RunPlan
 from speechtune.training.build import build_recogniser, build_trainer
 from speechtune.training.data import CorpusData, Datasets, build_datasets, read_corpus
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from speechtune.training.data import AnyDataset
     from speechtune.training.trainer import SpeechTrainer
 
-__all__ = ["ScoredSet", "build_set", "evaluate_baseline", "scores_row", "with_before", "write_scores"]
+__all__ = [
+    "ScoredSet", "build_set", "evaluate_baseline", "evaluation_identity", "scores_row", "with_before", "write_scores",
+]  # fmt: skip
 
 log = logging.getLogger("speechtune")
 
@@ -95,7 +99,8 @@ def write_scores(
         facts: further results, such as the epoch.
     """
     plan, normaliser = scored.plan, scored.plan.settings.normaliser
-    words = training_words if normaliser == "default" else None  # else references are not written as it is
+    is_plain = normaliser == "default" and not plan.settings.spell_numbers
+    words = training_words if is_plain else None  # else references are not written as it is
     if isinstance(scored.data.evaluation, SplitTable):
         evaluation.hypotheses = with_columns(evaluation.hypotheses, scored.data.evaluation)
     results = {
@@ -105,7 +110,7 @@ def write_scores(
             evaluation, training_words=words, as_written="wer_as_written" in plan.metric_names or normaliser == "none"
         ),
         "protocol": {**plan.protocol, "skipped": len(scored.skipped(evaluation))},
-        **_identity(plan),
+        **evaluation_identity(plan),
         **({"name": plan.scored} if plan.suffix else {}),
         **facts,
     }
@@ -133,11 +138,15 @@ def with_before(
     return table
 
 
-def _identity(plan: RunPlan) -> dict[str, Any]:
-    settings = plan.settings
+def evaluation_identity(plan: RunPlan) -> dict[str, Any]:
+    """Return what of which weights is evaluated, for the results file, by which it is known again."""
+    settings, name = plan.settings, plan.settings.model_name_or_path
     limit = {"max_eval_samples": settings.max_eval_samples} if settings.max_eval_samples else {}
-    names = {"dataset": plan.corpus, "split": settings.eval_split_name, "model": settings.model_name_or_path}
-    return {**names, **limit}
+    names = {"dataset": plan.corpus, "split": settings.eval_split_name, "model": name}
+    if Path(name).resolve() == plan.folder.resolve():  # training replaces the weights that it started from
+        return {**names, **limit}
+    version = weights_version(name, cache_dir=settings.cache_dir, revision=settings.model_revision)
+    return {**names, "weights": version, **limit}
 
 
 # ---- the starting model
@@ -174,7 +183,7 @@ def evaluate_baseline(plan: RunPlan, args: TrainingArguments) -> None:
 def _is_done(plan: RunPlan) -> bool:
     """Whether this evaluation of the starting model is in the folder."""
     results = read_json(plan.folder / evaluation_files(plan.suffix, baseline=True)[0])
-    same = {**_identity(plan), "max_eval_samples": plan.settings.max_eval_samples}
+    same = {**evaluation_identity(plan), "max_eval_samples": plan.settings.max_eval_samples}
     is_same = all(results.get(name) == value for name, value in same.items())
     return is_same and (results.get("protocol") or {}).get("hash") == plan.protocol["hash"]
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speechtune.data.dataset import SpeechDataset
 from speechtune.decoding.fusion import Fusion, Weights
@@ -24,6 +24,8 @@ from speechtune.options.table import Options
 from speechtune.plan.plan import RunPlan
 from speechtune.plan.resolve import resolve
 from speechtune.terminal.formatting import visible
+from speechtune.text.score_normalisers import ScoreNormaliser
+from speechtune.types import Utterance
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -86,20 +88,29 @@ def _tune(plan: RunPlan) -> int:
     assert isinstance(dataset, SpeechDataset)
     fusion = fusion_of(plan.settings)
     assert fusion is not None
-    references, recognised = _recognised(recogniser, dataset, args, plan.settings.num_beams)
-    _describe(fusion, references)
+    rows = _recognised(recogniser, dataset, args, plan.settings.num_beams)
+    recognised = [row.recognised for row in rows]
+    _describe(fusion, [row.text for row in rows])
 
-    # --normaliser is for scores, not for what a language model was built from; phones are compared as they are.
+    # A language model was built from transcripts as training sees them; errors are counted as scores count them.
     as_in_training = data.normalise if plan.is_seq2seq else str
+    of_scores = data.normalise_hypothesis
 
     def normalise(text: str) -> str:
         return " ".join(as_in_training(text).split())
 
+    def words(text: str) -> str:
+        return recogniser.words_of(" ".join(of_scores(text).split()))
+
+    if isinstance(of_scores, ScoreNormaliser):
+        references = [words(row.utterance.text) for row in rows]
+    else:
+        references = [recogniser.words_of(row.text) for row in rows]
     search = _search(recogniser, fusion, recognised, plan.settings.num_beams, normalise)
-    found = tune(search, fusion, references, normalise=normalise, words_of=recogniser.words_of)
-    total = max(1, sum(len(recogniser.words_of(text).split()) for text in references))
+    found = tune(search, fusion, references, normalise=normalise, words_of=words)
+    total = max(1, sum(len(text.split()) for text in references))
     alone = sum(
-        word_edits(recogniser.words_of(text), recogniser.words_of(normalise(row.unaided or row.text))).edits
+        word_edits(text, words(row.unaided or row.text)).edits
         for text, row in zip(references, recognised, strict=True)
     )
     facts = {"wer": found.errors / total, "wer_without_lm": alone / total, "utterances": len(references)}
@@ -115,10 +126,16 @@ def _tune(plan: RunPlan) -> int:
     return 0
 
 
+class _Row(NamedTuple):
+    utterance: Utterance
+    text: str  # its transcript, as training sees it
+    recognised: Recognised
+
+
 def _recognised(
     recogniser: Recogniser, dataset: SpeechDataset, args: TrainingArguments, num_beams: int | None
-) -> tuple[list[str], list[Recognised]]:
-    """Recognise a split once; return the references and what was recognised, with its evidence."""
+) -> list[_Row]:
+    """Recognise a split once, and keep the evidence."""
     import torch
 
     from speechtune.data.dataset import evaluation_loader
@@ -132,18 +149,18 @@ def _recognised(
     loader = evaluation_loader(
         dataset, batch_size=args.per_device_eval_batch_size, num_workers=args.dataloader_num_workers
     )
-    rows: list[tuple[int, str, Recognised]] = []
+    rows: list[tuple[int, _Row]] = []
     num_long = 0
     with torch.inference_mode(), evaluation_progress(dataset.split.hours * 3600, enabled=True) as advance:
         for batch in loader:
             num_long += len(batch.long)
             found = recogniser.recognise(recogniser.model, batch.to(args.device), with_loss=False) if len(batch) else []
-            rows += zip(batch.rows, batch.texts, found, strict=True)
+            rows += zip(batch.rows, map(_Row, batch.utterances, batch.texts, found), strict=True)
             advance(batch.seconds)
     if num_long:
         log.info(f"{num_long} recordings are too long for one pass and were not used")
     rows.sort(key=lambda row: row[0])
-    return [text for _, text, _ in rows], [found for _, _, found in rows]
+    return [row for _, row in rows]
 
 
 def _search(

@@ -141,9 +141,10 @@ class CtcRecogniser(Recogniser):
         frame_lengths = np.minimum(self._frames(batch.input_lengths), logits.shape[1])
         losses = self._ctc(logits, batch).cpu().tolist() if with_loss else [float("nan")] * len(batch)
         ids = logits.argmax(-1).cpu().numpy()
-        texts = [self.decoder(row[:length]) for row, length in zip(ids, frame_lengths.tolist(), strict=True)]
+        best = [row[:length] for row, length in zip(ids, frame_lengths.tolist(), strict=True)]
+        texts = [self.decoder(path) for path in best]
         if self.search is None and not self.keeps_evidence:
-            return [Recognised(text, loss, 1) for text, loss in zip(texts, losses, strict=True)]
+            return [Recognised(text, loss, 1, path=path) for text, loss, path in zip(texts, losses, best, strict=True)]
         padded = logits.float().log_softmax(-1).cpu().numpy()
         log_probs = [row[:length] for row, length in zip(padded, frame_lengths.tolist(), strict=True)]
         if self.search is None:
@@ -151,7 +152,8 @@ class CtcRecogniser(Recogniser):
             return [Recognised(text, loss, 1, evidence=of_text.astype(np.float16)) for text, loss, of_text in rows]
         paths = self.search(log_probs)
         return [
-            Recognised(self.decoder(path), loss, 1, text) for path, text, loss in zip(paths, texts, losses, strict=True)
+            Recognised(self.decoder(path), loss, 1, text, path=path)
+            for path, text, loss in zip(paths, texts, losses, strict=True)
         ]
 
     def save_processor(self, folder: Path) -> None:

@@ -11,3 +11,12 @@ themeButton.addEventListener("click", () => {
   root.dataset.theme = dark ? "light" : "dark";
 });
 
+// Elements, and what the page holds for its scripts.
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const make = (name, className, text) => {
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+};
+const data = JSON.parse(document.getElementById("data").textContent);
