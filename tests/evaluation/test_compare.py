@@ -196,3 +196,20 @@ def test_hypotheses_of_another_tool_need_three_columns(tmp_path: Path):
 )
 def test_names_are_as_short_as_tells_them_apart(names, short):
     assert short_names(names) == short
+
+
+def test_a_system_compared_with_itself_is_the_same():
+    one = scored("one", [BAD, GOOD] * 5)
+    names = short_names(["runs/one", "runs/one"])
+    found = compare_evaluations([Scored(name, one.evaluation) for name in names])
+    assert names == ["one (1)", "one (2)"]
+    assert found.pairs[0].sentence == "one (1) and one (2) wrote the same text for all 10 utterances."
+    assert found.pairs[0].p_corrected == 1 and found.pairs[0].num_equal == 10
+
+
+def test_numbers_written_out_are_another_way_of_scoring():
+    spelled = scored("B", [GOOD], normalizer="lower case (tr); before that numbers written out (tr, unicode-rbnf 2)")
+    with pytest.raises(
+        OptionError, match=r"scores are computed differently(.|\n)*numbers written out(.|\n)*--spell_numbers"
+    ):
+        compare_evaluations([scored("A", [GOOD]), spelled])

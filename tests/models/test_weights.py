@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from speechtune.errors import ModelError
-from speechtune.models.weights import load_mixture, save_weights
+from speechtune.models.weights import load_mixture, save_weights, weights_version
 
 
 class Tied(nn.Module):
@@ -65,3 +66,13 @@ def test_weights_of_another_model_are_a_message(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"has no model\.safetensors"):
         load_mixture(nn.Linear(2, 2), [(tmp_path / "empty", 1.0)])
+
+
+def test_weights_that_were_trained_again_are_others_and_what_lies_beside_them_is_not(tmp_path: Path):
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    first = weights_version(str(tmp_path))
+    (tmp_path / "README.md").write_text("x")
+    assert weights_version(str(tmp_path)) == first
+    os.utime(tmp_path / "model.safetensors", ns=(1, 1))  # of the same size
+    assert weights_version(str(tmp_path)) != first
+    assert weights_version("openai/no-such-model", cache_dir=str(tmp_path)) is None

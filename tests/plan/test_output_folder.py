@@ -106,6 +106,24 @@ def test_another_run_is_refused_by_what_differs(name: str, value: Any, tmp_path:
     assert names(tmp_path) == before
 
 
+def test_other_corrections_are_another_run_and_the_same_ones_under_another_name_are_not(tmp_path: Path):
+    files = [tmp_path / name for name in ("a.csv", "b.csv", "c.csv")]
+    for file, text in zip(files, ("merhaba", "merhaba", "selam"), strict=True):
+        file.write_text(f"id,text\nu1,{text}\n")
+    run = tmp_path / "run"
+    begun(run, corrections=str(files[0]))
+    assert inspect(plan_for(run, corrections=str(files[1]))) == (True, False)
+    for corrections in (str(files[2]), None):
+        with pytest.raises(OutputError, match="in use by another run, with other --corrections"):
+            inspect(plan_for(run, corrections=corrections))
+    files[0].write_text("id,text\nu1,edited\n")
+    with pytest.raises(OutputError, match="with other --corrections"):
+        inspect(plan_for(run, corrections=str(files[0])))
+    begun(tmp_path / "plain")
+    with pytest.raises(OutputError, match="with no --corrections"):
+        inspect(plan_for(tmp_path / "plain", corrections=str(files[0])))
+
+
 def test_options_that_are_no_part_of_what_a_run_is_may_change(tmp_path: Path):
     begun(tmp_path)
     assert inspect(plan_for(tmp_path, max_skipped=0.5, hidden_dropout=0.3)) == (True, False)

@@ -36,6 +36,18 @@ def test_a_normaliser_of_scores_changes_no_transcript_and_describes_the_scores()
     assert protocol_normaliser(Settings(), "tr", "ctc") == text_normaliser(Settings(), "tr", "ctc")[0]
 
 
+def test_numbers_are_written_out_in_scores_only():
+    pytest.importorskip("unicode_rbnf", reason="the extra scores is not installed")
+    normalise, of_scores = text_normaliser(Settings(spell_numbers=True, chars_to_ignore=("!",)), "tr", "ctc")
+    assert normalise("On 2!") == "on 2" and of_scores("On 2!") == "on iki"
+    _, of_scores = text_normaliser(Settings(spell_numbers=True, normaliser="none"), "tr", "seq2seq")
+    assert of_scores("On 2!") == "On iki!"
+    with pytest.raises(OptionError, match="--protocol readme scores as the original scripts did"):
+        text_normaliser(Settings(spell_numbers=True, protocol="readme"), "tr", "ctc")
+    with pytest.raises(OptionError, match="--spell_numbers is for words"):
+        text_normaliser(Settings(spell_numbers=True, phoneme_language="tr"), "tr", "ctc")
+
+
 def test_phones_have_no_normaliser_of_scores():
     with pytest.raises(OptionError, match="--normaliser none is for words"):
         text_normaliser(Settings(normaliser="none", phoneme_language="tr"), "tr", "ctc")

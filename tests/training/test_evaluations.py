@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,38 @@ def test_the_same_command_again_does_not_repeat_it_and_another_set_is_added(
     second.unlink()
     assert main(words(model, corpus, trained, "--also_evaluate", str(corpus.parent / "second"))) == 0
     assert second.exists() and test.stat().st_mtime_ns == before[1]
+
+
+def test_a_starting_model_that_was_trained_again_is_evaluated_again(
+    model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    start, out = shutil.copytree(model, tmp_path / "start"), tmp_path / "out"
+    assert main(words(start, corpus, out)) == 0
+    os.utime(start / "model.safetensors", ns=(1, 1))
+    capsys.readouterr()
+    assert main(words(start, corpus, out)) == 0
+    assert "before training: evaluating" in capsys.readouterr().err
+
+
+def test_a_language_model_of_the_training_text_and_further_sets_do_not_mix(model: Path, corpus: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    more = ["--lm", "auto", "--num_beams", "4", "--also_evaluate", str(corpus.parent / "second")]
+    assert main(words(model, corpus, out, *more, "--save_strategy", "no")) == 0
+    found = {path.stem.removeprefix("eval_results"): read_json(path) for path in out.glob("eval_results*.json")}
+    assert set(found) == {"", "_with_lm", "_second-test"}  # further sets are compared with before: the model alone
+    assert (
+        "lm" not in found["_second-test"]["protocol"]["decoding"] and "lm" in found["_with_lm"]["protocol"]["decoding"]
+    )
+    assert set(read_json(out / "before_after.json")) == {"first test", "second test"}
+
+
+def test_ctc_hypotheses_have_the_times_of_their_words(trained: Path):
+    rows = read_rows(trained / "hypotheses.jsonl")
+    timed = [row for row in rows if row.get("word_times")]
+    assert timed and all(len(row["word_times"]) == len(row["hypothesis"].split()) for row in timed)
+    for row in timed:
+        ends = [end for pair in row["word_times"] for end in pair]
+        assert ends == sorted(ends) and ends[0] >= 0 and ends[-1] <= row["duration_s"] + 0.05
 
 
 def test_table_report_and_warning_show_before_and_after(

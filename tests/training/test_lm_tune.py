@@ -74,6 +74,21 @@ def test_tuned_weights_are_kept_and_used(
     assert used.pop("model").startswith("sha256 ") and used == kept["weights"] | {"beta": 3.5}
 
 
+def test_errors_are_counted_as_scores_count_them(trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str]):
+    """With numbers written out, or a normaliser of scores, the model alone has the WER that evaluate gives it."""
+    options = [str(trained), "--lm", "auto", "--dataset_name", str(corpus), "--normaliser", "none", *CPU]
+    options += ["--num_beams", "4", "--lm_alpha", "0.5"]
+    before = (trained / "lm.json").read_text() if (trained / "lm.json").exists() else None
+    assert main(["lm", "tune", *options, "--eval_split_name", "train"]) == 0
+    tuned = read_json(trained / "lm.json")["tuned_on"]["wer_without_lm"]
+    assert main(["evaluate", *options, "--eval_split_name", "train", "--output_dir", str(trained / "e")]) == 0
+    alone = read_json(trained / "e" / "eval_results_without_lm.json")
+    assert tuned == pytest.approx(alone["eval_wer"]) and alone["protocol"]["normalizer"].startswith("none 1")
+    shutil.rmtree(trained / "e")
+    if before is not None:
+        (trained / "lm.json").write_text(before)
+
+
 def test_the_language_model_travels_with_an_export(trained: Path, tmp_path: Path):
     assert export(trained, tmp_path / "exported") == 0
     assert (tmp_path / "exported" / "lm.arpa.gz").read_bytes() == (trained / "lm.arpa.gz").read_bytes()

@@ -139,7 +139,7 @@ def _check_protocols(first: Scored, other: Scored) -> None:
         raise OptionError(
             f"{first.name} and {other.name} can't be compared: their scores are computed differently.\n{lines}\n"
             "Evaluate one of them again with the text options of the other: --normaliser, --protocol, "
-            "--chars_to_ignore, --do_lower_case, --language."
+            "--chars_to_ignore, --do_lower_case, --spell_numbers, --language."
         )
 
 

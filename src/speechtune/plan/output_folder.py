@@ -70,7 +70,7 @@ def inspect_folder(folder: Path, settings: Settings, identity: Mapping[str, Any]
     name = changed[0]
     what = f"--{name} {before[name]} instead of {identity[name]}"
     if name == "corrections":  # hashes of what they say
-        what = "other --corrections" if before[name] and identity[name] else f"{'' if before[name] else 'no '}--corrections"
+        what = "other --corrections" if before[name] else "no --corrections"
     raise OutputError(
         f"{folder}: in use by another run, with {what}.\n"
         "Give another --output_dir, or --overwrite_output_dir to replace that run."

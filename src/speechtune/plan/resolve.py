@@ -169,7 +169,7 @@ def _resolved(options: Options, corpus: Corpus, model_config: Any, family: Famil
 
 
 def _with_text_defaults(settings: Settings, model_config: Any, family: Family, *, is_script: bool) -> Settings:
-    """Fill in the options of text. Models that write case learn it and punctuation; scores are without and with them."""
+    """Fill in the options of text. Models that write case learn it; scores are without it and with."""
     as_asked = is_script or settings.protocol == "readme" or settings.do_lower_case or settings.phones
     if as_asked or not _writes_case(settings, model_config, family):
         lower = True if settings.do_lower_case is None else settings.do_lower_case

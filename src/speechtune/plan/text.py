@@ -62,7 +62,9 @@ def text_normaliser(
 def _of_scores(settings: Settings, language: str | None, normaliser: TextFunction) -> ScoreNormaliser:
     """Return the normaliser that --normaliser and --spell_numbers ask for."""
     if settings.spell_numbers and settings.protocol == "readme":
-        raise OptionError("--spell_numbers: --protocol readme scores as the original scripts did. Leave one of them out.")
+        raise OptionError(
+            "--spell_numbers: --protocol readme scores as the original scripts did. Leave one of them out."
+        )
     if settings.normaliser in (None, "default"):
         return numbers_spelled(normaliser, language)
     found = score_normaliser(settings.normaliser, language)

@@ -43,7 +43,8 @@ def write_comparison_page(
     environment = template_environment()
     first, *others = comparison.systems
     clips = Clips(report_audio_mb * 1e6, read_audio)
-    for rows in itertools.zip_longest(*(part[:MAX_LISTED] for pair in comparison.pairs for part in (pair.worse, pair.better))):
+    lists = [rows[:MAX_LISTED] for pair in comparison.pairs for rows in (pair.worse, pair.better)]
+    for rows in itertools.zip_longest(*lists):
         for row in filter(None, rows):  # the largest changes first, while there is room
             clips.add(row)
     letters = [string.ascii_uppercase[place % 26] for place in range(len(comparison.systems))]

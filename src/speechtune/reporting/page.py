@@ -1,4 +1,4 @@
-"""What all offline pages share: templates/page.html, one script, allowed by its hash, one style sheet, and their data."""
+"""What all offline pages share: templates/page.html, one script, allowed by its hash, one style sheet, data."""
 
 from __future__ import annotations
 

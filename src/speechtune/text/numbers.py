@@ -8,7 +8,6 @@ no Hindi and writes Turkish numbers as one word ("yüzyirmiüç"), so that right
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -121,10 +120,10 @@ def _spelled(number: str, language: str) -> str:
 
 @functools.cache
 def _engine(language: str) -> RbnfEngine:
-    if importlib.util.find_spec("unicode_rbnf") is None:
-        raise OptionError(f"--spell_numbers: unicode-rbnf is not installed. Run: {EXTRA}")
-    from unicode_rbnf import RbnfEngine
-
+    try:
+        from unicode_rbnf import RbnfEngine
+    except ImportError:
+        raise OptionError(f"--spell_numbers: unicode-rbnf is not installed. Run: {EXTRA}") from None
     name = NAMES.get(language, language)
     if name not in RbnfEngine.get_supported_languages():
         raise OptionError(

@@ -17,6 +17,7 @@ from speechtune.files import explain_write_errors, read_json
 from speechtune.options.parse import parse_options
 from speechtune.plan.plan import RunPlan
 from speechtune.plan.resolve import resolve
+from speechtune.reporting.audio import AUDIO_MB
 from speechtune.training.evaluations import evaluation_identity
 
 __all__ = ["compare_systems", "main_compare", "scored_system", "write_comparison"]
@@ -25,7 +26,11 @@ log = logging.getLogger("speechtune")
 
 
 def main_compare(
-    systems: Sequence[str], *, options: Sequence[str] = (), output_dir: Path | None = None, **of_page: float
+    systems: Sequence[str],
+    *,
+    options: Sequence[str] = (),
+    output_dir: Path | None = None,
+    report_audio_mb: float = AUDIO_MB,
 ) -> int:
     """Compare systems, print what was found, and write it; return the exit code.
 
@@ -33,19 +38,20 @@ def main_compare(
         systems: folders or files of evaluations, or models.
         options: words of `speechtune evaluate`, for models that are evaluated on the way.
         output_dir: of comparison.json and comparison.html; by default runs/compare-A-B.
-        of_page: of `write_comparison_page`: report_audio_mb.
+        report_audio_mb: size of the recordings in the page, in MB.
     """
     from speechtune.terminal.comparison import print_comparison
 
     comparison = compare_systems([scored_system(system, options) for system in systems])
     names = (re.sub(r"[^\w.-]+", "_", system.name)[:40] for system in comparison.systems)
-    page = write_comparison(comparison, output_dir or Path("runs") / "-".join(["compare", *names]), **of_page)
+    folder = output_dir or Path("runs") / "-".join(["compare", *names])
+    page = write_comparison(comparison, folder, report_audio_mb=report_audio_mb)
     print_comparison(comparison)
     log.info(f"comparison: {page}")
     return 0
 
 
-def write_comparison(comparison: Comparison, folder: Path, **of_page: float) -> Path:
+def write_comparison(comparison: Comparison, folder: Path, *, report_audio_mb: float = AUDIO_MB) -> Path:
     """Write comparison.json and comparison.html into `folder`; return the path of the page.
 
     Raises:
@@ -55,7 +61,7 @@ def write_comparison(comparison: Comparison, folder: Path, **of_page: float) -> 
 
     with explain_write_errors("the comparison", folder):
         comparison.write(folder / "comparison.json")
-    return write_comparison_page(comparison, folder, **of_page)
+    return write_comparison_page(comparison, folder, report_audio_mb=report_audio_mb)
 
 
 def compare_systems(systems: Sequence[Scored]) -> Comparison:

@@ -143,7 +143,7 @@ def evaluation_identity(plan: RunPlan) -> dict[str, Any]:
     settings, name = plan.settings, plan.settings.model_name_or_path
     limit = {"max_eval_samples": settings.max_eval_samples} if settings.max_eval_samples else {}
     names = {"dataset": plan.corpus, "split": settings.eval_split_name, "model": name}
-    if Path(name).resolve() == plan.folder.resolve():  # training replaces the weights that it started from
+    if not name or Path(name).resolve() == plan.folder.resolve():  # training makes or replaces these weights
         return {**names, **limit}
     version = weights_version(name, cache_dir=settings.cache_dir, revision=settings.model_revision)
     return {**names, "weights": version, **limit}

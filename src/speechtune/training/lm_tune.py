@@ -110,8 +110,7 @@ def _tune(plan: RunPlan) -> int:
     found = tune(search, fusion, references, normalise=normalise, words_of=words)
     total = max(1, sum(len(text.split()) for text in references))
     alone = sum(
-        word_edits(text, words(row.unaided or row.text)).edits
-        for text, row in zip(references, recognised, strict=True)
+        word_edits(text, words(row.unaided or row.text)).edits for text, row in zip(references, recognised, strict=True)
     )
     facts = {"wer": found.errors / total, "wer_without_lm": alone / total, "utterances": len(references)}
     path, weights = _write(plan, found.weights, facts), found.weights
