@@ -46,9 +46,9 @@ def test_numbers_are_written_out_before_signs_are_removed_and_the_protocol_says_
 
 
 def test_what_it_can_not_do_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(OptionError, match="has no rules that spell numbers in 'eu'. Leave it out"):
+    with pytest.raises(OptionError, match=r"has no rules that spell numbers in 'eu'. Leave it out"):
         numbers_spelled(Normaliser(), "eu")
-    with pytest.raises(OptionError, match="is not known. Give --language"):
+    with pytest.raises(OptionError, match=r"is not known. Give --language"):
         numbers_spelled(Normaliser(), None)
     pytest.importorskip("whisper_normalizer")
     with pytest.raises(OptionError, match="whisper-english writes numbers as figures"):
