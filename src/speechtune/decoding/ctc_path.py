@@ -176,7 +176,7 @@ def words_of_path(recogniser: CtcRecogniser, path: LabelPath) -> list[Word]:
 
 def word_times(recogniser: CtcRecogniser, labels: NDArray[np.int64]) -> list[tuple[float, float]]:
     """Return begin and end of each word that the labels of all frames write, in seconds."""
-    path = LabelPath(labels, np.ones(len(labels), np.float32), _frame_s(recogniser))
+    path = LabelPath(labels, np.ones(len(labels), np.float32), seconds_per_frame(recogniser))
     return [(round(word.start_s, 2), round(word.end_s, 2)) for word in words_of_path(recogniser, path)]
 
 

@@ -255,7 +255,7 @@ def _score(
 ) -> None:
     words_of = recogniser.words_of
 
-    def scored(utterance: Utterance, reference: str, text: str, path: Any = None) -> Hypothesis:
+    def scored(utterance: Utterance, reference: str, text: str, output: Recognised | None = None) -> Hypothesis:
         hypothesis = " ".join(normalise(text).split())
         return Hypothesis(
             id=utterance.id,
@@ -267,7 +267,7 @@ def _score(
             file=utterance.file,
             speaker=utterance.speaker,
             written=(AS_WRITTEN(utterance.text), AS_WRITTEN(text)) if isinstance(normalise, ScoreNormaliser) else None,
-            word_times=() if path is None else _word_times(recogniser, path, len(hypothesis.split())),
+            word_times=() if output is None else _word_times(recogniser, output, len(hypothesis.split())),
         )
 
     utterances = [*batch.utterances, *(item.utterance for item in batch.long)]
@@ -275,7 +275,7 @@ def _score(
     for utterance, reference, output in zip(utterances, references, recognised, strict=True):
         if isinstance(normalise, ScoreNormaliser):
             reference = normalise(utterance.text)
-        result.hypotheses.append(scored(utterance, reference, output.text, output.path))
+        result.hypotheses.append(scored(utterance, reference, output.text, output))
         if output.unaided is not None:
             result.unaided.append(scored(utterance, reference, output.unaided))
         if output.loss == math.inf:
@@ -288,11 +288,13 @@ def _score(
     result.audio_s += batch.seconds
 
 
-def _word_times(recogniser: Any, path: Any, num_words: int) -> tuple[tuple[float, float], ...]:
-    """Return the times of the words of a CTC path; none where normalisation changed their number."""
-    from speechtune.decoding.ctc_path import word_times
+def _word_times(recogniser: Any, output: Recognised, num_words: int) -> tuple[tuple[float, float], ...]:
+    """Return the times of the words where recognition tells them, and normalisation did not change their number."""
+    found = [(round(word.start_s, 2), round(word.end_s, 2)) for word in output.words]
+    if output.path is not None:
+        from speechtune.decoding.ctc_path import word_times
 
-    found = word_times(recogniser, path)
+        found = word_times(recogniser, output.path)
     return tuple(found) if len(found) == num_words else ()
 
 
