@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.resource_sharer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,23 @@ def with_error(error: Exception) -> None:
         raise error
 
 
+def exit_codes_of_two(function: Callable[[int, Path], None], meeting: Path) -> list[int | None]:
+    fork = multiprocessing.get_context("fork")  # spares them the seconds that torch takes to load
+    both = [fork.Process(target=function, args=(rank, meeting)) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    return [process.exitcode for process in both]
+
+
 def test_alone_a_process_is_told_what_it_said():
     value = object()
     assert gathered(value) == [value] and from_first(value) is value and gathered(None) == [None]
 
 
 def test_two_processes_are_told_what_both_said_in_their_order(tmp_path: Path):
-    fork = multiprocessing.get_context("fork")  # spares them the seconds that torch takes to load
-    both = [fork.Process(target=one_of_two, args=(rank, tmp_path / "meeting")) for rank in (0, 1)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
+    assert exit_codes_of_two(one_of_two, tmp_path / "meeting") == [0, 0]
 
 
 def test_a_lost_loader_is_a_message_in_one_process_too():
@@ -131,10 +136,4 @@ def refused(rank: int, meeting: Path) -> None:
 
 
 def test_what_the_first_process_decides_holds_for_all(tmp_path: Path):
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=refused, args=(rank, tmp_path / "meeting")) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert exit_codes_of_two(refused, tmp_path / "meeting") == [0, 0]

@@ -28,7 +28,7 @@ def run(words):
         time.sleep(60)
     if what == "grow":
         memory = bytearray(b"x") * 300_000_000
-        time.sleep(2)
+        time.sleep(1)
     if what == "raise":
         raise KeyError("oops")
     if what == "abort":
@@ -38,7 +38,7 @@ def run(words):
     return 2 if what in ("refuse", "silent") and (what == "silent" or print("no such file") is None) else 0
 
 speechtune.cli.main.main = run
-process.LIMIT_S, process.LIMIT_BYTES = 5, 200_000_000
+process.LIMIT_S, process.LIMIT_BYTES = 3, 200_000_000
 os.environ["HF_HOME"] = sys.argv[1]
 found = {}
 for what in ("result", "refuse", "open", "open in C", "hang", "grow", "raise", "abort", "escape", "silent", "rows"):
@@ -59,7 +59,7 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_few_cases_of_each_kind_end_in_results_or_refusals(tmp_path: Path):
     ended = run(
-        "-m", "fuzz.run", "--quick", "--cases", "2", "--seconds", "20", "--jobs", "1", "--output_dir", str(tmp_path)
+        "-m", "fuzz.run", "--quick", "--cases", "1", "--seconds", "20", "--jobs", "1", "--output_dir", str(tmp_path)
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     counts = dict(line.rsplit(maxsplit=1) for line in ended.stdout.splitlines()[1:])

@@ -1,7 +1,8 @@
 """Every command of the original README, word for word, on stand-in models and corpora, cut to two optimiser steps.
 
 The commands' last words are ours (`running.CUT`); before them nothing is changed but the number of processes (2 instead
-of 4 or 8). What is run and what came of it stands in docs/readme-commands.md.
+of 4 or 8). One command is started by torchrun itself; the others run in forks of a process that has the libraries
+loaded. What is run and what came of it stands in docs/readme-commands.md.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from reliability.forks import ForkServer
 from standins.hub_server import HubServer
 from standins.models import stand_in
 from standins.readme_commands import COMMANDS, WARM_START, Command
@@ -22,7 +24,7 @@ from standins.running import (
     assert_finished,
     assert_seq2seq_loads,
     read_json,
-    run_here,
+    run_torchrun,
     run_words,
     session_place,
     warm_start,
@@ -89,22 +91,20 @@ def test_the_readmes_snippet_itself_makes_the_same_model_folder(
         assert read_json(path) == read_json(ours / path.name), path.name
 
 
-def run(command: Command, place: Place, tmp_path: Path, *, hub: HubServer | None = None) -> str:
-    """Run a command to its end; returns its output, both streams."""
+def run(
+    command: Command, place: Place, tmp_path: Path, server: ForkServer | None = None, *, hub: HubServer | None = None
+) -> str:
+    """Run a command to its end, by torchrun where no server is given; returns its output, both streams."""
     environment = place.environment(tmp_path / "cache", hub.environment() if hub else None)
-    result = run_words([*command.words(), *CUT], folder=tmp_path, environment=environment)
-    output = result.stdout + result.stderr
-    assert result.returncode == 0, output[-6000:]
-    return output
-
-
-def run_offline(command: Command, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a command that needs no hub; if it is one process, then in this one: that saves loading the libraries."""
-    if command.num_processes > 1:
-        run(command, place, tmp_path)
+    words = [*command.words(), *CUT]
+    if server is None:
+        done = run_torchrun(words, folder=tmp_path, environment=environment)
+        codes, output = [done.returncode], done.stdout + done.stderr
     else:
-        place.enter(monkeypatch, tmp_path)
-        assert run_here([*command.words(), *CUT], monkeypatch) == 0
+        ended = run_words(words, server, folder=tmp_path, environment=environment)
+        codes, output = ended.codes, ended.output
+    assert set(codes) == {0}, output[-6000:]
+    return output
 
 
 def folder_of(command: Command, tmp_path: Path) -> Path:
@@ -123,36 +123,38 @@ def assert_pushed(hub: HubServer, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ctc_single", "ctc_multi"])
-def test_ctc_on_common_voice_turkish(name: str, place: Place, tmp_path: Path):
+def test_ctc_on_common_voice_turkish(name: str, place: Place, tmp_path: Path, server: ForkServer):
     command = BY_NAME[name]
     place.provide(models=["facebook/wav2vec2-large-xlsr-53"], corpora=["common_voice/tr"])
     with HubServer(place.home) as hub:
-        run(command, place, tmp_path, hub=hub)
+        run(command, place, tmp_path, None if name == "ctc_multi" else server, hub=hub)
         folder = folder_of(command, tmp_path)
         assert_finished(folder)
         assert_ctc_loads(folder)
         assert_pushed(hub, folder)
 
 
-def test_a_wrong_token_is_one_message_and_exit_code_2_before_the_training(place: Place, tmp_path: Path):
+def test_a_wrong_token_is_one_message_and_exit_code_2_before_the_training(
+    place: Place, tmp_path: Path, server: ForkServer
+):
     command = BY_NAME["ctc_single"]
     place.provide(models=["facebook/wav2vec2-large-xlsr-53"], corpora=["common_voice/tr"])
     with HubServer(place.home) as hub:
         environment = place.environment(tmp_path / "cache", hub.environment(token="hf_wrong"))
-        result = run_words([*command.words(), *CUT], folder=tmp_path, environment=environment)
-    assert result.returncode == 2
-    assert "token" in result.stderr and "hf auth login" in result.stderr
-    assert "Traceback" not in result.stderr and "hf_wrong" not in result.stderr
+        ended = run_words([*command.words(), *CUT], server, folder=tmp_path, environment=environment)
+    assert ended.code == 2
+    assert "token" in ended.output and "hf auth login" in ended.output
+    assert "Traceback" not in ended.output and "hf_wrong" not in ended.output
     assert not (folder_of(command, tmp_path) / "checkpoint-2").exists()
     assert hub.repositories == {}
 
 
-def test_ctc_streaming_on_common_voice_turkish(place: Place, tmp_path: Path):
+def test_ctc_streaming_on_common_voice_turkish(place: Place, tmp_path: Path, server: ForkServer):
     command = BY_NAME["ctc_streaming"]
     models = ["facebook/wav2vec2-xls-r-300m", "anton-l/wav2vec2-tokenizer-turkish"]
     place.provide(models=models, corpora=["common_voice/tr"])
     with HubServer(place.home) as hub:
-        run(command, place, tmp_path, hub=hub)
+        run(command, place, tmp_path, server, hub=hub)
         folder = folder_of(command, tmp_path)
         assert_finished(folder, metrics=("wer", "cer"))
         assert_ctc_loads(folder)
@@ -161,18 +163,18 @@ def test_ctc_streaming_on_common_voice_turkish(place: Place, tmp_path: Path):
         assert given.items() <= read_json(folder / "vocab.json").items()
 
 
-def test_mms_adapters_of_two_languages_in_one_folder(place: Place, tmp_path: Path):
+def test_mms_adapters_of_two_languages_in_one_folder(place: Place, tmp_path: Path, server: ForkServer):
     place.provide(models=["facebook/mms-1b-all"], corpora=["common_voice/tr", "common_voice/sw"])
     turkish, swedish = BY_NAME["mms_turkish"], BY_NAME["mms_swedish"]
     folder = folder_of(turkish, tmp_path)
     with HubServer(place.home) as hub:
-        run(turkish, place, tmp_path, hub=hub)
+        run(turkish, place, tmp_path, server, hub=hub)
         assert_finished(folder)
         assert_ctc_loads(folder, target_language="tur")
         adapter = (folder / "adapter.tur.safetensors").read_bytes()
         alphabet = read_json(folder / "vocab.json")["tur"]
 
-        output = run(swedish, place, tmp_path, hub=hub)
+        output = run(swedish, place, tmp_path, server, hub=hub)
         assert "Swahili" in output  # the README's `sw` is not Swedish
         assert_finished(folder)
         for language in ("tur", "swe"):
@@ -188,10 +190,10 @@ def test_mms_adapters_of_two_languages_in_one_folder(place: Place, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["whisper_single", "whisper_multi"])
-def test_whisper_on_common_voice_hindi(name: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_whisper_on_common_voice_hindi(name: str, place: Place, tmp_path: Path, server: ForkServer):
     command = BY_NAME[name]
     place.provide(models=["openai/whisper-small"], corpora=["common_voice_11_0/hi"])
-    run_offline(command, place, tmp_path, monkeypatch)
+    run(command, place, tmp_path, server)
     folder = folder_of(command, tmp_path)
     assert_finished(folder)
     assert_seq2seq_loads(folder)
@@ -199,12 +201,12 @@ def test_whisper_on_common_voice_hindi(name: str, place: Place, tmp_path: Path, 
 
 @pytest.mark.parametrize("name", ["seq2seq_single", "seq2seq_multi"])
 def test_warm_started_wav2vec2_and_bart_on_librispeech(
-    name: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, place: Place, tmp_path: Path, server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ):
     command = BY_NAME[name]
     place.provide(models=["facebook/wav2vec2-base", "facebook/bart-base"], corpora=["librispeech_asr"])
     place.enter(monkeypatch, tmp_path)
     warm_start(tmp_path)  # the README runs inside the model's own folder: --model_name_or_path and --output_dir are ./
-    run_offline(command, place, tmp_path, monkeypatch)
+    run(command, place, tmp_path, server)
     assert_finished(tmp_path)
     assert_seq2seq_loads(tmp_path)

@@ -1,6 +1,7 @@
 """Every row of the README's result tables has a recipe, and every recipe trains.
 
-Here two optimiser steps on stand-ins: `speechtune train recipes/x.yaml --max_steps 2`, in this process.
+Here two optimiser steps on stand-ins: `speechtune train recipes/x.yaml --max_steps 2`, in this process. The recipes of
+the README's commands have their options, word by word; test_readme_commands.py trains those.
 """
 
 from __future__ import annotations
@@ -146,7 +147,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return session_place(tmp_path_factory)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in RECIPES if path.stem not in RECIPE_OF.values()], ids=lambda path: path.stem
+)
 def test_a_recipe_trains_two_steps_scores_and_loads(
     path: Path, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -39,6 +39,13 @@ class Skipped:
         """Names the row of the corpus; malformed rows have no id, but a file and line."""
         return self.split, self.id, self.file
 
+    @property
+    def named(self) -> str:
+        """File and detail on one line, whatever characters the name has; a recording's detail starts with it."""
+        file = self.file if self.file.isprintable() else repr(self.file)
+        what = self.detail or self.reason
+        return what if what.startswith(file) else f"{file}: {what}"
+
     def as_json(self) -> dict[str, Any]:
         """Row of skipped.jsonl; an unknown duration is null."""
         return _with_null_duration(asdict(self))

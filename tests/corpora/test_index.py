@@ -106,7 +106,7 @@ def test_corpus_without_a_readable_clip_is_an_error_that_names_the_first(tmp_pat
     with pytest.raises(CorpusError) as error:
         open_corpus(str(tmp_path)).read("train")
     assert "none of its 2 utterances can be used" in str(error.value)
-    assert f"First: {tmp_path}/clips/0.wav: missing_file" in str(error.value)
+    assert f"First: {tmp_path}/clips/0.wav: no such file." in str(error.value)
 
 
 def test_known_duration_spares_the_header_but_not_the_presence(tmp_path):

@@ -158,7 +158,7 @@ def test_a_models_own_folder_may_be_trained_in_but_not_that_of_another_model(tmp
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
 def test_settings_that_are_torn_do_not_hide_that_something_lies_there(content: str, tmp_path: Path):
     (tmp_path / "settings.json").write_text(content)
-    with pytest.raises(OutputError, match=r"settings.json, ...\)"):
+    with pytest.raises(OutputError, match=r"settings.json: (can't be read|a JSON object was expected)"):
         inspect(plan_for(tmp_path))
 
 
@@ -233,11 +233,11 @@ def checkpoint_of(folder: Path, step: int) -> Path:
 def test_steps_after_the_checkpoint_are_forgotten(tmp_path: Path):
     path = bad_steps(tmp_path, *(json.dumps({"step": step, "text": "\u2028"}) for step in (1, 4, 5, 9)))
     drop_later_steps(path, checkpoint_of(tmp_path, 4))
-    assert [json.loads(line)["step"] for line in path.read_text("utf-8").splitlines()] == [1, 4]
+    assert [json.loads(line)["step"] for line in path.read_text("utf-8").split("\n")[:-1]] == [1, 4]
 
 
 def test_lines_that_a_kill_cut_short_are_forgotten(tmp_path: Path):
-    path = bad_steps(tmp_path, '{"step": 1}', '{"step": 2, "utt', "7", '{"step": "x"}', "{}")
+    path = bad_steps(tmp_path, '{"step": 1}', '{"step": 2, "utt', "7")
     drop_later_steps(path, checkpoint_of(tmp_path, 100))
     assert path.read_text() == '{"step": 1}\n'
 

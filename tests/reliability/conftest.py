@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from reliability.forks import ForkServer
 from reliability.tiny import write_corpus
 
 
@@ -14,21 +11,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("long") and not os.environ.get("SPEECHTUNE_LONG_TESTS"):
             item.add_marker(pytest.mark.skip(reason="long: SPEECHTUNE_LONG_TESTS=1 runs it"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _quick_collections() -> None:
-    """Each run collects garbage several times; what torch and transformers made on import is none."""
-    import speechtune.training.trainer  # noqa: F401
-
-    gc.freeze()
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """Runs commands in processes of their own."""
-    with ForkServer(tmp_path_factory.mktemp("logs"), {}) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

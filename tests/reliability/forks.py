@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -120,6 +121,9 @@ class ForkServer:
         seen: Path | None = None,
         setup: str | None = None,
         environment: Mapping[str, str] | None = None,
+        script: Path | None = None,
+        folder: Path | None = None,
+        one_a_machine: bool = False,
     ) -> Running:
         """Start `speechtune ARGV`.
 
@@ -131,6 +135,10 @@ class ForkServer:
             kill_group: and in all that it started, as a terminal and a scheduler do.
             seen: folder for the rows trained on: one line a step and process.
             setup: "module:function" of the tests, called in each process before the command.
+            environment: of the command. What `huggingface_hub` reads of it when it is imported is read again.
+            script: `python SCRIPT ARGV` instead.
+            folder: the working folder.
+            one_a_machine: each process is told that it is the only one of its machine.
         """
         self._count += 1
         log = self.folder / f"log-{self._count}.txt"
@@ -144,6 +152,9 @@ class ForkServer:
             "seen": str(seen) if seen else None,
             "setup": setup,
             "environment": dict(environment or {}),
+            "script": str(script) if script else None,
+            "folder": str(folder) if folder else None,
+            "one_a_machine": one_a_machine,
             "log": str(log),
         }
         answer = self.ask(question)
@@ -225,10 +236,12 @@ def _child(question: dict[str, Any], rank: int, port: str) -> int:
         os.dup2(log, descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(question["environment"])
+    _read_environment_again()
     processes = question["processes"]
     if processes > 1:
+        local_rank, local_size = (0, 1) if question["one_a_machine"] else (rank, processes)
         os.environ.update(
-            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(processes),
+            RANK=str(rank), LOCAL_RANK=str(local_rank), WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(local_size),
             MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
         )  # fmt: skip
     _forget_random_states()
@@ -240,9 +253,31 @@ def _child(question: dict[str, Any], rank: int, port: str) -> int:
         _write_seen(Path(question["seen"]), rank)
     if question["setup"]:
         _attribute(question["setup"])[2]()
+    if question["folder"]:
+        os.chdir(question["folder"])
+    if question["script"]:
+        return _run_script(question["script"], question["start"])
     from speechtune.cli.main import main
 
     return main(question["start"])
+
+
+def _run_script(script: str, argv: list[str]) -> int:
+    sys.argv = [script, *argv]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def _read_environment_again() -> None:
+    """Which hub it is and where its cache: read when the server imported the library."""
+    import importlib
+
+    import huggingface_hub.constants
+
+    importlib.reload(huggingface_hub.constants)
 
 
 def _forget_random_states() -> None:

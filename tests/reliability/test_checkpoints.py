@@ -328,18 +328,17 @@ def test_a_state_of_a_newer_transformers_is_one_message(finished: tuple[Path, Pa
         run(*words(finished[0], tmp_path / "out", *RANDOMNESS, "--resume_from_checkpoint", str(given)))
 
 
-def test_two_processes_both_end_with_the_best_weights(tmp_path: Path):
+def test_two_processes_both_end_with_the_best_weights(server: ForkServer, tmp_path: Path):
     """The best checkpoint is made an early one: its loss is the highest."""
     corpus = write_corpus(tmp_path / "corpus", num_test=6)
     out, cache = tmp_path / "out", {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}
     best = ["--eval_strategy", "steps", "--eval_steps", "2", "--save_steps", "2", "--load_best_model_at_end"]
     best += ["--metric_for_best_model", "loss", "--greater_is_better", "true", "--max_steps", "6", *CALM]
-    with ForkServer(tmp_path, cache) as server:
-        trained = server.run(["train", *words(corpus, out, *best)], processes=2)
-        assert trained.code == 0, trained.output
-        argv = ["evaluate", str(out), "--dataset_name", str(corpus), "--output_dir", str(tmp_path / "again")]
-        again = server.run([*argv, "--precision", "fp32", "--use_cpu", "true"])
-        assert again.code == 0, again.output
+    trained = server.run(["train", *words(corpus, out, *best)], processes=2, environment=cache)
+    assert trained.code == 0, trained.output
+    argv = ["evaluate", str(out), "--dataset_name", str(corpus), "--output_dir", str(tmp_path / "again")]
+    again = server.run([*argv, "--precision", "fp32", "--use_cpu", "true"], environment=cache)
+    assert again.code == 0, again.output
     state = read_json(out / "trainer_state.json")
     assert state["best_model_checkpoint"].endswith("checkpoint-2") and state["global_step"] == 6
     found, alone = (read_json(folder / "eval_results.json")["eval_loss"] for folder in (out, tmp_path / "again"))

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import runpy
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from reliability.forks import Ended, ForkServer
 
 from standins.corpora import lay_out
 from standins.models import hub_environment, stand_ins
@@ -75,30 +75,34 @@ def session_place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return place
 
 
-def run_words(
+def run_words(words: Sequence[str], server: ForkServer, *, folder: Path, environment: Mapping[str, str]) -> Ended:
+    """Run a README command (`python script ...` or `torchrun ... script ...`) in `folder`, with 2 processes at most.
+
+    Its processes are forks that have the libraries loaded already, in the environment that torchrun gives them.
+    """
+    script, argv, processes = _parts(words)
+    how: dict[str, Any] = {"folder": folder, "environment": environment, "processes": processes}
+    return server.run(argv, script=script, **how)
+
+
+def run_torchrun(
     words: Sequence[str], *, folder: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run a README command (`python script ...` or `torchrun ... script ...`) in `folder`, with 2 processes at most."""
-    words = list(words)
-    program = words.pop(0)
-    command = [sys.executable]
-    if program == "torchrun":
-        assert words[0] == "--nproc_per_node"
-        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(min(2, int(words[1])))]
-        words = words[2:]
-    command += [str(ROOT / "scripts" / words[0]), *words[1:]]
+    """Run a README command by torchrun itself, with 2 processes."""
+    script, argv, processes = _parts(words)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [sys.executable, *torchrun, str(script), *argv]
     return subprocess.run(command, cwd=folder, env=dict(environment), capture_output=True, text=True, timeout=230)
 
 
-def run_here(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run a `python script ...` command in this process, as its own main program; returns the exit code."""
-    program, script, *rest = words
-    assert program == "python"
-    path = ROOT / "scripts" / script
-    monkeypatch.setattr(sys, "argv", [str(path), *rest])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(path), run_name="__main__")
-    return int(ended.value.code or 0)
+def _parts(words: Sequence[str]) -> tuple[Path, list[str], int]:
+    program, *rest = words
+    processes = 1
+    if program == "torchrun":
+        option, number, *rest = rest
+        assert option == "--nproc_per_node"
+        processes = min(2, int(number))
+    return ROOT / "scripts" / rest[0], list(rest[1:]), processes
 
 
 def read_json(path: Path) -> Any:

@@ -157,7 +157,7 @@ class Corpus:
         first = skipped[0]
         raise CorpusError(
             f"{where}: none of its {len(skipped)} utterances can be used.\n"
-            f"First: {first.file}: {first.reason}{': ' + first.detail if first.detail else ''}.\n"
+            f"First: {first.named.rstrip('.')}.\n"
             f"Check that the audio is where the table says, under {self.found.root}"
         )
 

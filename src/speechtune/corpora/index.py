@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from speechtune.corpora.cache import cache_problem, fingerprint, lock, stamp, sw
 from speechtune.corpora.layout import BadRow, Found, Layout, Reading, Row
 from speechtune.corpora.table import IndexedSplit
 from speechtune.errors import CorpusError
-from speechtune.files import replacing
+from speechtune.files import as_jsonl, crc32, replacing
 from speechtune.terminal.progress import progress_bar
 from speechtune.types import Skipped
 
@@ -99,7 +98,7 @@ def _current(folder: Path, split: str, label: str, newer_than_s: float) -> Index
         if any(stamp(Path(known[0])) != known for known in index["depends"]):
             return None
         table, skipped = (folder / name for name in index["files"])
-        if [_crc32(table), _crc32(skipped)] == index["crc32"]:
+        if [crc32(table), crc32(skipped)] == index["crc32"]:
             return IndexedSplit(str(table), str(skipped), split, label)
     except FileNotFoundError:
         return None
@@ -107,15 +106,6 @@ def _current(folder: Path, split: str, label: str, newer_than_s: float) -> Index
         pass
     log.warning("%s, split %s: the index in %s is damaged; building it again", label, split, folder)
     return None
-
-
-def _crc32(path: Path) -> int:
-    """Return the checksum of a file (1.5 GB/s)."""
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
 
 
 def _read_rows(
@@ -265,10 +255,10 @@ class TableWriter:
         table, skipped = files = [folder / f"table-{state}.arrow", folder / f"skipped-{state}.jsonl"]
         open_arrow.cache_clear()  # an older file of this name may be open
         with replacing(skipped, "w") as file:
-            file.writelines(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in self.skipped)
+            file.write(as_jsonl(row.as_json() for row in self.skipped))
         with replacing(table) as file, pa.ipc.new_stream(file, data.schema) as sink:
             sink.write_table(data)
-        index = {"files": [path.name for path in files], "crc32": list(map(_crc32, files)), "depends": depends}
+        index = {"files": [path.name for path in files], "crc32": list(map(crc32, files)), "depends": depends}
         with replacing(folder / "index.json", "w") as file:
             json.dump(index, file)
         return IndexedSplit(str(table), str(skipped), self.split, label)

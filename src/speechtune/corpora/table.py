@@ -12,8 +12,6 @@ Our own columns begin with '#'; the others are the corpus' own, all text, under 
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import os
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 from speechtune.audio.packed import Packed, open_arrow, packed_bytes
 from speechtune.corpora.columns import likely_text_column
 from speechtune.errors import CorpusError
+from speechtune.files import read_jsonl
 from speechtune.types import Skipped, Utterance
 
 __all__ = ["IndexedSplit", "SplitTable", "corpus_columns", "describe_columns"]
@@ -44,9 +43,7 @@ class IndexedSplit:
 
     def read_skipped(self) -> list[Skipped]:
         """Return the rows that could not be used, found while indexing."""
-        lines = Path(self.skipped).read_text(encoding="utf-8").split("\n")  # splitlines would split at U+2028
-        rows = [json.loads(line) for line in lines if line]
-        return [Skipped(**row | {"duration_s": row["duration_s"] or math.nan}) for row in rows]
+        return [Skipped.from_json(row) for row in read_jsonl(Path(self.skipped))]
 
 
 class SplitTable:

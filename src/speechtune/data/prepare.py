@@ -264,22 +264,15 @@ def check_share_skipped(
     line = summary_line(name, rows, total=total, path=path)
     first = rows[0]
     if len(rows) >= total:
-        raise CorpusError(f"{line}\nNothing is left to use. The first: {_named(first)}")
+        raise CorpusError(f"{line}\nNothing is left to use. The first: {first.named}")
     if strict:
-        raise CorpusError(f"{line}\nThe first: {_named(first)}\n--strict allows none.")
+        raise CorpusError(f"{line}\nThe first: {first.named}\n--strict allows none.")
     # Limits on durations and removals are the user's choice; only broken utterances count.
     broken = [row for row in rows if row.reason not in ("too_long", "too_short", "removed")]
     if len(broken) > max_share * total:
         first = broken[0]
         raise CorpusError(
             f"{line}\n{len(broken)} of {total} can't be used, over --max_skipped {max_share:g}. "
-            f"The first: {_named(first)}\n"
+            f"The first: {first.named}\n"
             "Fix the corpus, or allow more with --max_skipped."
         )
-
-
-def _named(row: Skipped) -> str:
-    """Return file and detail on one line, whatever characters the name has; a recording's detail starts with it."""
-    file = row.file if row.file.isprintable() else repr(row.file)
-    what = row.detail or row.reason
-    return what if what.startswith(file) else f"{file}: {what}"

@@ -16,13 +16,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from speechtune.files import explain_write_errors, sync, write_atomically
+from speechtune.files import crc32, explain_write_errors, sync, write_atomically
 
 __all__ = [
     "MANIFEST",
@@ -155,9 +154,4 @@ def _sealed(path: Path) -> str:
 
 
 def _checksum(path: Path) -> str:
-    """CRC-32 of a file: 1.5 GB/s a core. It is there for broken disks and copies, not against forgery."""
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            checksum = zlib.crc32(block, checksum)
-    return f"{checksum:08x}"
+    return f"{crc32(path):08x}"

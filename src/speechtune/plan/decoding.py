@@ -9,6 +9,7 @@ from typing import Any
 
 from speechtune.decoding.search import default_beams, find_lm, hotword_weights, tuned_weights
 from speechtune.errors import OptionError
+from speechtune.files import blocks
 from speechtune.options.table import Family, Settings
 from speechtune.text.ngrams.arpa import read_arpa
 
@@ -50,8 +51,7 @@ def search_protocol(settings: Settings, family: Family) -> dict[str, Any]:
 
 def _digest(path: Path) -> str:
     """Return 12 hexadecimal digits over a file."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
+    digest = hashlib.sha256()
+    for block in blocks(path):
+        digest.update(block)
     return f"sha256 {digest.hexdigest()[:12]}"

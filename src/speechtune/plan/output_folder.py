@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechtune.errors import OutputError
-from speechtune.files import write_atomically
+from speechtune.files import as_jsonl, read_json, read_jsonl, write_atomically
 from speechtune.options.table import Settings
 from speechtune.plan.checkpoints import checkpoints
 from speechtune.types import Skipped
@@ -50,8 +50,8 @@ def inspect_folder(folder: Path, settings: Settings, identity: Mapping[str, Any]
     _check_writable(folder)
     if settings.overwrite_output_dir:
         return False, True
-    found = _read_json(folder / SETTINGS)
-    if found is None:
+    found = read_json(folder / SETTINGS)
+    if not found:
         foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
         is_model = (folder / "config.json").exists() and _is_source(folder, settings)
         if foreign and not is_model:
@@ -138,36 +138,18 @@ def write_settings(plan: RunPlan, **facts: Any) -> None:
 def write_skipped(folder: Path, rows: Iterable[Skipped]) -> None:
     """Write skipped.jsonl, one line a row of the corpus."""
     unique = {row.key: row for row in rows}
-    text = "".join(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in unique.values())
-    write_atomically(folder / "skipped.jsonl", text)
+    write_atomically(folder / "skipped.jsonl", as_jsonl(row.as_json() for row in unique.values()))
 
 
 def drop_later_steps(bad_steps: Path, checkpoint: Path | None) -> None:
     """Remove the rows of steps after the checkpoint: they are taken again, and listed again where they fail again."""
     if not bad_steps.exists():
         return
-    state = _read_json(checkpoint / "trainer_state.json") if checkpoint is not None else None
-    last = (state or {}).get("global_step", 0)
-    lines = bad_steps.read_text("utf-8").split("\n")
-    write_atomically(bad_steps, "".join(line + "\n" for line in lines if _step_of(line) <= last))
+    last = read_json(checkpoint / "trainer_state.json").get("global_step", 0) if checkpoint is not None else 0
+    write_atomically(bad_steps, as_jsonl(row for row in read_jsonl(bad_steps) if row["step"] <= last))
 
 
 def _is_source(folder: Path, settings: Settings) -> bool:
     """Whether the folder is the model that training starts from."""
     names = (settings.model_name_or_path, settings.tokenizer_name_or_path)
     return any(name and os.path.isdir(name) and os.path.samefile(name, folder) for name in names)  # noqa: PTH112, PTH121
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        row = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # the process was killed while it wrote this line
-        return float("inf")

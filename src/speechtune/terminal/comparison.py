@@ -5,12 +5,11 @@ from __future__ import annotations
 import string
 from typing import TYPE_CHECKING, Any
 
-from speechtune.terminal.formatting import interval_text, percent, points, probability, shorten, visible
-from speechtune.terminal.scores import results_console
+from speechtune.terminal.formatting import interval_text, percent, points, probability, shorten
+from speechtune.terminal.scores import printable, results_console, results_table
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 __all__ = ["print_comparison"]
 
@@ -25,23 +24,17 @@ def print_comparison(comparison: Any, *, console: Console | None = None) -> None
         comparison: evaluation's `Comparison`.
         console: where to, normally stdout.
     """
-    from rich.text import Text
-
     console = console or results_console()
-
-    def encodable(text: str) -> Text:
-        return Text(visible(text).encode(console.encoding, "backslashreplace").decode(console.encoding))
-
     letters = string.ascii_uppercase
-    scores = _table("", ("WER", "95 % interval", "CER", "empty"))
+    scores = results_table("", ("WER", "95 % interval", "CER", "empty"))
     for place, system in enumerate(comparison.systems):
         wer, cer = system.scores["wer"], system.scores["cer"]
-        name = encodable(f"{letters[place % 26]}  {shorten(system.name, NAME_WIDTH)}")
+        name = printable(f"{letters[place % 26]}  {shorten(system.name, NAME_WIDTH)}", console)
         scores.add_row(name, percent(wer["rate"]), interval_text(wer), percent(cer["rate"]), f"{system.num_empty:,}")
     console.print(scores)
     for pair in comparison.pairs:
         names = f"{letters[pair.b % 26]} - {letters[pair.a % 26]}"
-        table = _table(names, ("points", "95 % interval", "p", "MAPSSWE p", "better", "worse", "same"))
+        table = results_table(names, ("points", "95 % interval", "p", "MAPSSWE p", "better", "worse", "same"))
         for metric, found in pair.differences.items():
             row = [metric.upper(), points(found.difference), _interval(found), probability(found.p_value)]
             counts = [f"{n:,}" for n in (pair.num_better, pair.num_worse, pair.num_equal)]
@@ -50,21 +43,19 @@ def print_comparison(comparison: Any, *, console: Console | None = None) -> None
             )
         console.print(table)
         _print_slices(pair, names, console)
-        console.print(encodable(pair.sentence), soft_wrap=not console.is_terminal)
+        console.print(printable(pair.sentence, console), soft_wrap=not console.is_terminal)
     for note in comparison.notes:
-        console.print(encodable(note), style="dim", soft_wrap=not console.is_terminal)
+        console.print(printable(note, console), style="dim", soft_wrap=not console.is_terminal)
 
 
 def _print_slices(pair: Any, names: str, console: Console) -> None:
-    from rich.text import Text
-
     known = [part for part in pair.slices if points(part.difference.difference)]
     shown = sorted(known, key=lambda part: -abs(part.difference.difference) * part.words)[:MAX_SLICES]
     if not shown:
         return
-    table = _table(f"{names}, by group", ("points", "95 % interval", "p", "utterances"))
+    table = results_table(f"{names}, by group", ("points", "95 % interval", "p", "utterances"))
     for part in shown:
-        name = Text(visible(shorten(f"{part.by}: {part.name}", NAME_WIDTH)))
+        name = printable(shorten(f"{part.by}: {part.name}", NAME_WIDTH), console)
         found = part.difference
         table.add_row(
             name, points(found.difference), _interval(found), probability(found.p_value), f"{part.utterances:,}"
@@ -74,14 +65,3 @@ def _print_slices(pair: Any, names: str, console: Console) -> None:
 
 def _interval(found: Any) -> str:
     return f"{points(found.low)} to {points(found.high)}" if points(found.low) else ""
-
-
-def _table(first: str, headings: tuple[str, ...]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column(first, overflow="fold")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table

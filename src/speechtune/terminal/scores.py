@@ -10,8 +10,10 @@ from speechtune.terminal.formatting import interval_text, percent, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-__all__ = ["gain_text", "print_scores_table", "results_console"]
+__all__ = ["gain_text", "print_scores_table", "printable", "results_console", "results_table"]
 
 
 def results_console() -> Console:
@@ -19,6 +21,25 @@ def results_console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else 240)
+
+
+def results_table(first: str, headings: Sequence[str]) -> Table:
+    """Return an empty table: a wide column, then numbers (below a heading) or names (below none)."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column(first, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    return table
+
+
+def printable(text: str, console: Console) -> Text:
+    """Return foreign text as this console can show it."""
+    from rich.text import Text
+
+    return Text(visible(text).encode(console.encoding, "backslashreplace").decode(console.encoding))
 
 
 def print_scores_table(rows: Sequence[Mapping[str, Any]], *, console: Console | None = None) -> None:
@@ -29,17 +50,9 @@ def print_scores_table(rows: Sequence[Mapping[str, Any]], *, console: Console | 
             ...}), and, where known, "utterances", "words" and "hours". The default of words are the WER's counts.
         console: where to, normally stdout.
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     console = console or results_console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("", overflow="fold")
-    for heading in ("", "rate", "95 % interval", "utterances", "words", "hours"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    table = results_table("", ("", "rate", "95 % interval", "utterances", "words", "hours"))
     for row in rows:
-        name = visible(str(row.get("name", ""))).encode(console.encoding, "backslashreplace").decode(console.encoding)
         names, rates, intervals = [], [], []
         for metric, score in row.get("scores", {}).items():
             rate, _, form = metric.partition("_")
@@ -47,7 +60,7 @@ def print_scores_table(rows: Sequence[Mapping[str, Any]], *, console: Console | 
             rates.append(percent(score["rate"]))
             intervals.append(interval_text(score))
         columns = ("\n".join(column) for column in (names, rates, intervals))
-        table.add_row(Text(name), *columns, *_amounts(row))
+        table.add_row(printable(str(row.get("name", "")), console), *columns, *_amounts(row))
     console.print(table)
 
 

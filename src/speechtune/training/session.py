@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechtune.data.dataset import SpeechDataset
-from speechtune.data.prepare import check_share_skipped
 from speechtune.errors import TrainingError
 from speechtune.evaluation.result_files import write_results, write_train_results
+from speechtune.files import as_jsonl
 from speechtune.models.lora import ADAPTER_WEIGHTS, has_lora
 from speechtune.models.recogniser import Recogniser, is_sharded
 from speechtune.plan.checkpoints import explain_disk_full, newest_whole
-from speechtune.plan.output_folder import drop_later_steps, remove_other_weights, write_settings, write_skipped
+from speechtune.plan.output_folder import drop_later_steps, remove_other_weights, write_settings
 from speechtune.plan.plan import RunPlan
 from speechtune.terminal.formatting import visible
 from speechtune.training.build import build_trainer
@@ -28,18 +26,16 @@ from speechtune.training.lm_scores import score_as_asked, score_other_way
 from speechtune.training.mixing import choose_weights, keep_starting_weights
 from speechtune.training.progress import TrainingProgress
 from speechtune.training.signals import StopAtSignal, stop_signals
-from speechtune.types import Skipped
+from speechtune.training.skipped import SkippedRecord
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
     from speechtune.evaluation.evaluate import Evaluation
-    from speechtune.training.data import AnyDataset
 
 __all__ = ["Session"]
 
 log = logging.getLogger("speechtune")
-FEW = 100  # utterances of a stream, below which the share of skipped ones says little
 
 
 @dataclass
@@ -72,7 +68,7 @@ class Session:
         self.starting_weights: Path | None = None
         self.is_first = self.args.process_index == 0
         self.folder = self.plan.folder
-        self.stop = StopAtSignal()
+        self.stop, self.skipped = StopAtSignal(), SkippedRecord(plan, self.datasets)
         self.trainer = build_trainer(
             self.plan,
             self.data,
@@ -80,17 +76,17 @@ class Session:
             self.datasets,
             self.args,
             on_bad_step=self._write_bad_step,
-            check_skipped=self._check_skipped,
+            check_skipped=self.skipped.check,
             callbacks=[self.stop],
         )
-        self.stop.trainer = self.trainer
+        self.stop.trainer = self.skipped.trainer = self.trainer
         self.progress = TrainingProgress(lambda: self.trainer.audio_seconds)
         self.trainer.show_progress_with(self.progress)
 
     def describe(self) -> str:
         """Return corpus, model and precision in one line."""
         parts = [self.plan.corpus]
-        for role, dataset in self._roles():
+        for role, dataset in (("train", self.datasets.train), ("evaluation", self.datasets.evaluation)):
             if isinstance(dataset, SpeechDataset):
                 parts.append(f"{role} {len(dataset)} utterances, {dataset.split.hours:.2f} h")
         facts = self._model_facts()
@@ -117,15 +113,14 @@ class Session:
                 model=self._model_facts(),
                 protocol=self.protocol(),
             )
-            write_skipped(self.folder, self._skipped())
             drop_later_steps(self.folder / "bad_steps.jsonl", checkpoint)
+        self.skipped.write()
         try:
             with stop_signals(self.stop, log.warning):
                 metrics = self.trainer.train_from(checkpoint)
         finally:
             self.progress.close()
-        if self.is_first:
-            write_skipped(self.folder, self._skipped())
+        self.skipped.write()
         state = self.trainer.state
         if self.stop.stopped and state.global_step < state.max_steps:
             where = newest_whole(self.folder, read=False)
@@ -176,7 +171,7 @@ class Session:
                 evaluation = score(scored, self.trainer)
             self.trainer.skipped |= {row.key: row for row in evaluation.skipped}
             if scored is self.sets[0]:
-                self._check_skipped(evaluation.skipped, num_recognised=len(evaluation.hypotheses))
+                self.skipped.check(evaluation.skipped, num_recognised=len(evaluation.hypotheses))
             if self.is_first:
                 is_own = scored is self.sets[0]
                 facts["training_words"] = self.data.training_words() if is_own else None
@@ -216,7 +211,7 @@ class Session:
 
         if not self.is_first:
             return
-        write_skipped(self.folder, self._skipped())
+        self.skipped.write()
         settings = self.plan.settings
         read_audio = corpus_audio(settings, [self.data.evaluation])
         path = write_report(self.folder, report_audio_mb=settings.report_audio_mb, read_audio=read_audio)
@@ -225,7 +220,7 @@ class Session:
     def protocol(self) -> dict[str, Any]:
         """Return how scores are computed, with the number of utterances that have none."""
         evaluation = self.data.evaluation
-        excluded = [row for row in self._skipped() if evaluation is not None and row.split == evaluation.split]
+        excluded = [row for row in self.skipped.rows() if evaluation is not None and row.split == evaluation.split]
         return {**self.plan.protocol, "skipped": len(excluded)}
 
     def _save_model(self) -> None:
@@ -259,47 +254,6 @@ class Session:
                         f"`speechtune export {shlex.quote(str(self.folder))} --output_dir DIR` merges the two"
                     )
 
-    def _roles(self) -> tuple[tuple[str, AnyDataset | None], tuple[str, AnyDataset | None]]:
-        return ("train", self.datasets.train), ("evaluation", self.datasets.evaluation)
-
-    def _skipped(self) -> list[Skipped]:
-        rows: list[Skipped] = []
-        for _, dataset in self._roles():
-            rows += dataset.split.dropped if isinstance(dataset, SpeechDataset) else []
-        return rows + list(self.trainer.skipped.values())
-
-    def _check_skipped(self, rows: Sequence[Skipped], *, num_recognised: int = 0) -> None:
-        """Compare what turned out to be unusable, with what was skipped before, to --max_skipped.
-
-        Args:
-            rows: of any split.
-            num_recognised: of the evaluation split, where it is a stream, whose length is known only at its end.
-
-        Raises:
-            CorpusError: it is more than that.
-        """
-        if self.is_first:
-            write_skipped(self.folder, self._skipped())
-        settings = self.plan.settings
-        for role, dataset in self._roles():
-            if dataset is None:
-                continue
-            if isinstance(dataset, SpeechDataset):
-                found = [row for row in rows if row.split == dataset.split.table.split]
-                skipped = list({row.key: row for row in [*dataset.split.dropped, *found]}.values())
-                total = len(dataset.split) + len(dataset.split.dropped)
-            else:
-                skipped = found = [row for row in rows if row.split == dataset.stream.split]
-                total = len(found) + (self.trainer.num_utterances if role == "train" else num_recognised)
-                is_early = role == "train" or num_recognised
-                if total < FEW and is_early and not settings.strict:
-                    continue
-            if found:
-                path = str(self.folder / "skipped.jsonl")
-                check_share_skipped(
-                    role, skipped, total=total, max_share=settings.max_skipped, strict=settings.strict, path=path
-                )
-
     def _model_facts(self) -> dict[str, Any]:
         model = self.recogniser.model
         return {
@@ -313,6 +267,6 @@ class Session:
     def _write_bad_step(self, row: dict[str, Any]) -> None:
         path: Path = self.folder / "bad_steps.jsonl"
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(as_jsonl([row]))
         names = ", ".join(visible(entry["file"]) for entry in row["utterances"][:3]) or "no single utterance"
         log.warning(f"step {row['step']} skipped: its {row['non_finite']} is not finite ({names}) -> {path}")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from reliability.forks import ForkServer
 from tiny_seq2seq import CLIPS, batch_of, checkpoint, for_training, joined, loaded, voice, whisper
 from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
 
@@ -231,23 +229,8 @@ def test_a_batch_on_its_way_keeps_what_recognition_needs():
     assert dataclasses.replace(batch).input_lengths == batch.to(torch.device("cpu")).input_lengths
 
 
-@pytest.mark.timeout(200)
-def test_two_processes_sum_the_gradients_of_one(tmp_path: Path):
+def test_two_processes_sum_the_gradients_of_one(server: ForkServer):
     """DDP over gloo; a short context, several groups on one process and none on the other; accumulation. Then FSDP."""
     script = Path(__file__).with_name("two_processes.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(script.parents[2]), *sys.path])}
-    done = subprocess.run(
-        [*command, checkpoint(WITHOUT_TIMESTAMPS)],
-        env={**_environment(), **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "gradients agree" in done.stdout
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
+    ended = server.run([checkpoint(WITHOUT_TIMESTAMPS)], script=script, processes=2)
+    assert ended.codes == [0, 0] and "gradients agree" in ended.output, ended.output[-3000:]

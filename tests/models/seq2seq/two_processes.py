@@ -1,4 +1,4 @@
-"""Run by torchrun in a test: gradients of two DDP processes against one process with the same utterances."""
+"""Run in two processes by a test: gradients of two DDP processes against one process with the same utterances."""
 
 from __future__ import annotations
 
