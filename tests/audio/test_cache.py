@@ -460,7 +460,7 @@ def test_usage_and_clearing(tmp_path):
     assert audio_cache_folders(tmp_path) == []
 
 
-def test_a_process_whose_audio_cache_is_cleared_goes_on_in_a_new_segment(tmp_path):
+def test_a_process_whose_audio_cache_is_cleared_continues_in_a_new_segment(tmp_path):
     cache = new_audio_cache(tmp_path)
     cache.put("a", clip(1))
     assert cache.get("a") is not None

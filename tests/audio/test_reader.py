@@ -53,7 +53,7 @@ def test_what_was_decoded_once_is_not_read_again(clip: Path, tmp_path: Path):
         again.samples(said(clip, key="another"))
 
 
-def test_a_recording_that_changed_has_another_key_and_is_read_anew(clip: Path, tmp_path: Path):
+def test_a_recording_that_changed_has_another_key_and_is_read_again(clip: Path, tmp_path: Path):
     reader = AudioReader(RATE, cache=audio_cache_in(tmp_path / "audio"))
     before = reader.samples(said(clip, key="before"))
     audio_files.write(clip, audio_files.voice(0.5, 22_050, seed=1), 22_050)
@@ -75,7 +75,7 @@ def test_a_recording_that_can_not_be_used_is_named_as_the_utterance_says_and_not
         assert caught.value.reason == "undecodable"
 
 
-def test_what_is_given_back_is_the_callers_to_change(clip: Path, tmp_path: Path):
+def test_what_is_returned_is_the_callers_to_change(clip: Path, tmp_path: Path):
     reader = AudioReader(RATE, cache=audio_cache_in(tmp_path / "audio"))
     first = reader.samples(said(clip))
     second = reader.samples(said(clip))

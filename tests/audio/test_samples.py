@@ -24,7 +24,7 @@ def test_rounding_is_to_the_nearest_and_clips():
     assert np.abs(dequantise(quantise(samples[:6])) - samples[:6]).max() <= 0.5 / 32768
 
 
-def test_what_needs_no_change_is_given_back_as_it_is():
+def test_what_needs_no_change_is_returned_as_it_is():
     samples, pcm = np.zeros(3, np.float32), np.zeros(3, np.int16)
     assert dequantise(samples) is samples
     assert quantise(pcm) is pcm

@@ -92,7 +92,7 @@ def test_unreadable_clips_are_skipped_with_a_reason_that_the_index_keeps(tmp_pat
         assert table.texts == ["text 3"]
         assert [(row.id, row.reason) for row in table.skipped] == [
             ("clips/0", "missing_file"),
-            ("clips/1", "undecodable"),
+            ("clips/1", "empty"),
             ("clips/2", "undecodable"),
         ]
         assert table.skipped[0].file == str(tmp_path / "clips/0.wav")
@@ -106,7 +106,7 @@ def test_corpus_without_a_readable_clip_is_an_error_that_names_the_first(tmp_pat
     with pytest.raises(CorpusError) as error:
         open_corpus(str(tmp_path)).read("train")
     assert "none of its 2 utterances can be used" in str(error.value)
-    assert f"First: {tmp_path}/clips/0.wav: no such file." in str(error.value)
+    assert f"First: {tmp_path}/clips/0.wav: no such file (train.csv:2)." in str(error.value)
 
 
 def test_known_duration_spares_the_header_but_not_the_presence(tmp_path):
@@ -366,7 +366,7 @@ def test_missing_files_of_one_name_are_listed_one_by_one(tmp_path):
         ("clips/no#3", "missing_file"),
     ]
     assert [row.detail for row in table.skipped] == [
-        f"No such file or directory (train.csv:{line})" for line in (6, 7, 8)
+        f"{tmp_path}/clips/no.wav: no such file (train.csv:{line})" for line in (6, 7, 8)
     ]
 
 

@@ -81,7 +81,7 @@ def test_a_resumed_epoch_takes_the_rest_once(durations_s, before, after, share):
     assert taken(again, 3) == list(range(len(durations_s)))
 
 
-def test_the_same_command_goes_on_with_the_same_steps():
+def test_the_same_command_resumes_with_the_same_steps():
     durations_s = np.linspace(1, 9, 40)
     (whole,), (again,) = samplers_of(durations_s, 3, 1, 1), samplers_of(durations_s, 3, 1, 1)
     assert again.resume(0, [EpochPart(whole.settings, 3), EpochPart(whole.settings, 2)]) == 5

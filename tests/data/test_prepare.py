@@ -1,4 +1,4 @@
-"""What training leaves out, and the words for it."""
+"""What training skips, and the words for it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_durations_at_a_limit_stay(duration_s: float, expected: str | None):
     assert reason(duration_s) == expected
 
 
-def test_an_empty_transcript_is_left_out_unless_it_is_scored():
+def test_an_empty_transcript_is_skipped_unless_it_is_scored():
     assert reason(text="", labels=()) == "empty_transcript"
     assert reason(text="?", labels=()) == "empty_transcript"
     assert reason(text="", labels=(), limits=Limits(needs_text=False)) is None

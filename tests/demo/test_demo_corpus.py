@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import shutil
 from pathlib import Path
 
 import make_demo_base_model as base_recipe
 import pytest
 
 from speechtune.demo import corpus
-from speechtune.demo.corpus import RELEASE, RELEASE_UNSEEN_VOICE, UNSEEN_VARIANTS, VARIANTS, build_corpus, sentences
+from speechtune.demo.corpus import (
+    RELEASE,
+    RELEASE_UNSEEN_VOICE,
+    UNSEEN_VARIANTS,
+    VARIANTS,
+    DemoCorpus,
+    build_corpus,
+    sentences,
+)
 from speechtune.errors import OutputError
 from speechtune.text.espeak import is_installed
 
 needs_voices = pytest.mark.skipif(not is_installed(), reason="espeakng-loader, an optional part, is not installed")
 
 
+def make_small(patch: pytest.MonkeyPatch) -> None:
+    for name, number in (("NUM_TRAIN", 20), ("NUM_DEV", 2), ("NUM_TEST", 4)):
+        patch.setattr(corpus, name, number)
+
+
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(corpus, "NUM_TRAIN", 20)
-    monkeypatch.setattr(corpus, "NUM_DEV", 2)
-    monkeypatch.setattr(corpus, "NUM_TEST", 4)
+    make_small(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> DemoCorpus:
+    """A corpus of `small` size, built once; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        return build_corpus(tmp_path_factory.mktemp("built") / "corpus")
 
 
 def rows(table: Path) -> list[dict[str, str]]:
@@ -79,20 +99,18 @@ def test_the_base_model_heard_no_turkic_language():
 
 
 @needs_voices
-def test_the_corpus_is_read_as_common_voice(small, tmp_path, monkeypatch):
+def test_the_corpus_is_read_as_common_voice(built):
     from speechtune.corpora import open_corpus
 
-    monkeypatch.setenv("SPEECHTUNE_CACHE", str(tmp_path / "cache"))
-    made = build_corpus(tmp_path / "corpus")
-    assert made.num_clips == 30
-    read = open_corpus(str(made.release), "tr")
+    assert built.num_clips == 30
+    read = open_corpus(str(built.release), "tr")
     assert read.language == "tr"
     assert set(read.splits) == {"train", "validation", "test", "validated"}
     train = read.read("train", text_column="sentence", progress=False)
     assert len(train) == 20
     assert train.texts[0] == sentences(1)[0]
     assert train[0].speaker == "espeak-ng-tr+f1"
-    unseen = open_corpus(str(made.release_unseen_voice), "tr").read("test", text_column="sentence", progress=False)
+    unseen = open_corpus(str(built.release_unseen_voice), "tr").read("test", text_column="sentence", progress=False)
     assert {utterance.speaker for utterance in (unseen[i] for i in range(4))} == {
         "espeak-ng-tr+f5",
         "espeak-ng-tr+m8",
@@ -100,10 +118,10 @@ def test_the_corpus_is_read_as_common_voice(small, tmp_path, monkeypatch):
 
 
 @needs_voices
-def test_durations_in_the_table_are_those_of_the_clips(small, tmp_path):
+def test_durations_in_the_table_are_those_of_the_clips(built):
     import soundfile
 
-    tr = build_corpus(tmp_path / "corpus").release / "tr"
+    tr = built.release / "tr"
     for row in rows(tr / "clip_durations.tsv")[:5]:
         info = soundfile.info(tr / "clips" / row["clip"])
         assert info.format == "MP3"
@@ -111,19 +129,19 @@ def test_durations_in_the_table_are_those_of_the_clips(small, tmp_path):
 
 
 @needs_voices
-def test_two_builds_are_the_same_to_the_byte(small, tmp_path):
+def test_two_builds_are_the_same_to_the_byte(small, built, tmp_path):
     def digest(folder: Path) -> dict[str, str]:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
-    build_corpus(tmp_path / "one")
-    build_corpus(tmp_path / "two")
-    assert digest(tmp_path / "one") == digest(tmp_path / "two")
-    assert len(digest(tmp_path / "one")) == 30 + 1 + 5 + 3
+    build_corpus(tmp_path / "again")
+    assert digest(built.release.parent) == digest(tmp_path / "again")
+    assert len(digest(tmp_path / "again")) == 30 + 1 + 5 + 3
 
 
 @needs_voices
-def test_a_corpus_that_is_there_is_used_and_another_version_replaced(small, tmp_path, monkeypatch):
+def test_a_corpus_that_is_there_is_used_and_another_version_replaced(small, built, tmp_path, monkeypatch):
+    shutil.copytree(built.release.parent, tmp_path / "corpus")
     made = build_corpus(tmp_path / "corpus")
     clip = next((made.release / "tr" / "clips").iterdir())
     before = clip.stat().st_mtime_ns

@@ -444,7 +444,7 @@ NAMES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(NAMES, st.text(max_size=8), st.from_regex(r"--[a-z_=]{1,9}", fullmatch=True)), max_size=6))
 def test_any_words_give_options_or_one_message(words: list[str]):
     try:

@@ -156,7 +156,7 @@ def test_a_models_own_folder_may_be_trained_in_but_not_that_of_another_model(tmp
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
-def test_settings_that_are_torn_do_not_hide_that_something_lies_there(content: str, tmp_path: Path):
+def test_settings_that_are_torn_do_not_pass_for_an_empty_folder(content: str, tmp_path: Path):
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(OutputError, match=r"settings.json: (can't be read|a JSON object was expected)"):
         inspect(plan_for(tmp_path))

@@ -144,7 +144,7 @@ def test_a_repository_of_others_is_met_before_training(hub: HubServer, tmp_path:
         check_push(tmp_path / "out")
 
 
-def test_who_may_write_but_not_make_repositories_goes_on(
+def test_who_may_write_but_not_make_repositories_continues(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     check_push(tmp_path / "out")
@@ -158,7 +158,7 @@ def test_a_public_repository_is_not_taken_for_the_private_one_asked_for(hub: Hub
         check_push(tmp_path / "out", hub_private_repo=True)
 
 
-def test_without_a_token_training_goes_on_with_a_warning(
+def test_without_a_token_training_continues_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
@@ -169,7 +169,7 @@ def test_without_a_token_training_goes_on_with_a_warning(
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_without_a_way_to_the_hub_training_goes_on_with_a_warning(
+def test_without_a_way_to_the_hub_training_continues_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, offline: bool
 ):
     from huggingface_hub import constants

@@ -49,7 +49,7 @@ def clipped(path: Path) -> None:
 
 AUDIO_FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "random_bytes": (random_bytes, "undecodable"),
-    "empty_file": (empty_file, "undecodable"),
+    "empty_file": (empty_file, "empty"),
     "no_frames": (no_frames, "no_frames"),
     "truncated": (truncated, "truncated"),
     "missing": (missing, "missing_file"),

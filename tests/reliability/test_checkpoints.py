@@ -82,7 +82,7 @@ def test_a_finished_run_is_not_trained_again(finished: tuple[Path, Path], tmp_pa
     assert_same_weights(output, finished[1])
 
 
-def test_more_epochs_go_on_from_the_end(finished: tuple[Path, Path], tmp_path: Path):
+def test_more_epochs_resume_from_the_end(finished: tuple[Path, Path], tmp_path: Path):
     output = copy_of(finished, tmp_path)
     assert again(finished, output, "--num_train_epochs", "2.5") == 0
     assert read_json(output / "trainer_state.json")["global_step"] == 15
@@ -137,7 +137,7 @@ def test_a_changed_vocabulary_is_one_message(finished: tuple[Path, Path], tmp_pa
         run(*words(corpus, output, *RANDOMNESS))
 
 
-def test_changed_utterances_begin_the_epoch_anew(
+def test_changed_utterances_start_the_epoch_again(
     finished: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     output = copy_of(finished, tmp_path, without=("checkpoint-12",))
@@ -168,7 +168,7 @@ def test_a_folder_that_is_no_checkpoint_is_one_message(missing: str, finished: t
         run(*words(finished[0], tmp_path / "out", "--resume_from_checkpoint", str(given)))
 
 
-def test_a_given_checkpoint_is_gone_on_from(finished: tuple[Path, Path], tmp_path: Path):
+def test_a_run_resumes_from_a_given_checkpoint(finished: tuple[Path, Path], tmp_path: Path):
     more = ["--save_steps", "4", "--resume_from_checkpoint", str(finished[1] / "checkpoint-8")]
     assert run(*words(finished[0], tmp_path / "out", *RANDOMNESS, *more)) == 0
     assert_same_weights(tmp_path / "out", finished[1])
@@ -362,7 +362,7 @@ def test_the_newest_two_checkpoints_keep_the_optimisers_state(
     assert rates(tmp_path / "out") == pytest.approx(rates(finished[1]))
 
 
-def test_with_weights_alone_a_run_goes_on_where_it_was(
+def test_with_weights_alone_a_run_resumes_where_it_was(
     finished: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     out, more = tmp_path / "out", [*RANDOMNESS, "--save_only_model", "--do_eval", "false"]

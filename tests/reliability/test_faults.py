@@ -30,7 +30,7 @@ def assert_trained(folder: Path, *, num_losses: int = 6) -> None:
 
 
 @pytest.mark.parametrize("fault", AUDIO_FAULTS)
-def test_a_bad_recording_in_training_is_left_out_and_named(fault: str, corpus: Path, tmp_path: Path):
+def test_a_bad_recording_in_training_is_skipped_and_named(fault: str, corpus: Path, tmp_path: Path):
     name = spoil(corpus, "train", 5, fault)
     assert run(*words(corpus, tmp_path / "out", *ONE_EPOCH, *ONE_IN_TWELVE)) == 0
     assert skipped(tmp_path / "out") == [("train", Path(name).name, AUDIO_FAULTS[fault][1])]
@@ -39,7 +39,7 @@ def test_a_bad_recording_in_training_is_left_out_and_named(fault: str, corpus: P
 
 
 @pytest.mark.parametrize("fault", AUDIO_FAULTS)
-def test_a_bad_recording_in_evaluation_is_left_out_where_it_cannot_be_decoded(fault: str, corpus: Path, tmp_path: Path):
+def test_a_bad_recording_in_evaluation_is_skipped_where_it_cannot_be_decoded(fault: str, corpus: Path, tmp_path: Path):
     name = spoil(corpus, "test", 2, fault)
     assert run(*words(corpus, tmp_path / "out", *ONE_EPOCH, "--max_skipped", "0.3")) == 0
     results = read_json(tmp_path / "out" / "eval_results.json")
@@ -87,7 +87,7 @@ def test_labels_that_need_more_frames_than_there_are_count_in_evaluation(corpus:
     assert math.isfinite(results["eval_loss"])
 
 
-def test_a_recording_shorter_than_its_table_says_is_left_out_when_it_is_decoded(corpus: Path, tmp_path: Path):
+def test_a_recording_shorter_than_its_table_says_is_skipped_when_it_is_decoded(corpus: Path, tmp_path: Path):
     change_row(corpus, "train", 0, text="b" * 8, duration=3.0)
     assert run(*words(corpus, tmp_path / "out", *ONE_EPOCH, *ONE_IN_TWELVE)) == 0
     assert skipped(tmp_path / "out") == [("train", "000.wav", "fewer_frames_than_labels")]
@@ -203,7 +203,7 @@ def test_bad_steps_after_the_checkpoint_are_named_once_after_a_resume(corpus: Pa
 # ---- two processes
 
 
-def test_two_processes_leave_out_and_name_what_either_meets(server: ForkServer, corpus: Path, tmp_path: Path):
+def test_two_processes_skip_and_name_what_either_meets(server: ForkServer, corpus: Path, tmp_path: Path):
     for row in (3, 8):
         spoil(corpus, "train", row, "one_nan")
     spoil(corpus, "test", 1, "one_nan")

@@ -1,4 +1,4 @@
-"""The same training and the same scores, however they are batched, shared out, or broken off and gone on with."""
+"""The same training and the same scores, however they are batched and shared out, or interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_step_does_not_depend_on_how_it_is_shared_out(how: str, reference: Ref
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
-def test_a_run_goes_on_with_another_number_of_processes(before: int, after: int, reference: Reference, tmp_path: Path):
+def test_a_run_resumes_with_another_number_of_processes(before: int, after: int, reference: Reference, tmp_path: Path):
     output = tmp_path / "out"
     batch = {1: FOUR, 2: ["--per_device_train_batch_size", "2", "--dataloader_num_workers", "1"]}
     reference.trained(output, *batch[before], processes=before, stop=(STEP, 6))
@@ -93,7 +93,7 @@ def test_a_run_goes_on_with_another_number_of_processes(before: int, after: int,
 
 
 @pytest.mark.parametrize("size", [["--per_device_train_batch_size", "3"], ["--batch_seconds", "1.5"]])
-def test_a_run_goes_on_with_another_batch_size_each_utterance_once_an_epoch(
+def test_a_run_resumes_with_another_batch_size_each_utterance_once_an_epoch(
     size: list[str], reference: Reference, tmp_path: Path
 ):
     output = tmp_path / "out"
@@ -105,15 +105,14 @@ def test_a_run_goes_on_with_another_batch_size_each_utterance_once_an_epoch(
         assert sorted(taken) == sorted({name for _, ids in reference.seen.values() for name in ids})
 
 
-def test_max_steps_are_counted_over_an_interruption_with_another_batch_size(reference: Reference, tmp_path: Path):
-    output = tmp_path / "out"
-    reference.trained(output, "--max_steps", "30", "--per_device_train_batch_size", "7", stop=(STEP, 5))
-    found, _, _ = reference.trained(output, "--max_steps", "30", "--per_device_train_batch_size", "1")
-    assert len(found) == 30
-    output = tmp_path / "other"
-    reference.trained(output, "--max_steps", "20", "--per_device_train_batch_size", "7", stop=(STEP, 15))
-    found, _, _ = reference.trained(output, "--max_steps", "20", "--per_device_train_batch_size", "14")
-    assert len(found) == 20
+@pytest.mark.parametrize(("steps", "stop", "after"), [(15, 5, "1"), pytest.param(20, 15, "14", marks=pytest.mark.long)])
+def test_max_steps_are_counted_over_an_interruption_with_another_batch_size(
+    steps: int, stop: int, after: str, reference: Reference, tmp_path: Path
+):
+    more = ["--max_steps", str(steps), "--per_device_train_batch_size"]
+    reference.trained(tmp_path / "out", *more, "7", stop=(STEP, stop))
+    found, _, _ = reference.trained(tmp_path / "out", *more, after)
+    assert len(found) == steps
 
 
 def test_half_an_epoch_stays_half_an_epoch_over_an_interruption(reference: Reference, tmp_path: Path):

@@ -85,7 +85,7 @@ def test_killed_at_a_chosen_moment_the_same_command_ends_with_the_same_weights(
     assert_same_run(output, tmp_path / "seen", undisturbed)
 
 
-def test_killed_when_some_of_the_models_files_have_moved_it_is_written_anew(
+def test_killed_when_some_of_the_models_files_have_moved_it_is_written_again(
     server: ForkServer, undisturbed: Undisturbed, tmp_path: Path
 ):
     output, cache = tmp_path / "out", {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}

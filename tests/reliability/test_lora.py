@@ -122,7 +122,7 @@ def test_a_resumed_training_is_the_same_to_the_bit(trained: tuple[str, Path], ho
     assert ours.keys() == theirs.keys() and all(bool((ours[key] == theirs[key]).all()) for key in ours)
 
 
-def test_training_goes_on_from_a_merged_adapter_and_drops_what_is_not_its_own(
+def test_training_starts_from_a_merged_adapter_and_drops_what_is_not_its_own(
     trained: tuple[str, Path], home: Path, spoken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     name, out = trained

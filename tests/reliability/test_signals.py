@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, and a process that is lost: a saved state and a message, then the same command goes on exactly."""
+"""Ctrl-C, SIGTERM, and a process that is lost: a saved state and a message, then the same command resumes exactly."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def reference(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> R
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
+def test_a_signal_ends_the_step_saves_and_the_same_command_resumes(
     number: int, code: int, reference: Reference, tmp_path: Path
 ):
     output = tmp_path / "out"
@@ -77,7 +77,9 @@ def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
     reference.assert_same(output)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)]
+)
 def test_a_signal_to_all_of_the_runs_processes_leaves_the_loaders_their_work(
     number: int, code: int, reference: Reference, tmp_path: Path
 ):
@@ -209,7 +211,7 @@ def test_a_process_that_hangs_ends_the_others_after_the_timeout(
 
 
 @pytest.mark.long
-def test_ctrl_c_under_torchrun_saves_and_the_same_command_goes_on(reference: Reference, tmp_path: Path):
+def test_ctrl_c_under_torchrun_saves_and_the_same_command_resumes(reference: Reference, tmp_path: Path):
     output = tmp_path / "out"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     more = ["--num_train_epochs", "200", "--save_steps", "1000", *CALM]

@@ -1,4 +1,4 @@
-"""A killed run on a stream goes on in the same pass of it: the same utterances, the same weights."""
+"""A killed run on a stream resumes in the same pass: the same utterances, the same weights."""
 
 from __future__ import annotations
 

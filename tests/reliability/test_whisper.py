@@ -29,7 +29,7 @@ def words(whisper: Path, corpus: Path, output: Path, *more: str) -> list[str]:
     ]
 
 
-def test_bad_recordings_and_transcripts_are_left_out_and_named(whisper: Path, corpus: Path, tmp_path: Path):
+def test_bad_recordings_and_transcripts_are_skipped_and_named(whisper: Path, corpus: Path, tmp_path: Path):
     spoil(corpus, "train", 1, "one_nan")
     spoil(corpus, "train", 2, "silent")
     spoil(corpus, "train", 3, "random_bytes")

@@ -143,7 +143,7 @@ def test_limits_are_the_lower_ones_of_user_and_model(corpus: Path):
     assert training_limits(settings, without_frames).frames is None
 
 
-def test_what_is_left_out_is_said_in_one_line(lengths: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_what_is_skipped_is_said_in_one_line(lengths: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, "speechtune"):
         prepared(lengths, *DURATIONS)
     (line,) = caplog.messages

@@ -1,4 +1,4 @@
-"""A run from its words to its files; what the user can mend is one message and exit code 2, before training."""
+"""A run from its words to its files; what the user can fix is one message and exit code 2, before training."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_preprocessing_alone_trains_nothing(corpus: Path, tmp_path: Path, capsys
     assert not (tmp_path / "out" / "train_results.json").exists()
 
 
-def test_the_folder_of_a_run_that_is_done_is_gone_on_with_by_the_same_command_alone(
+def test_the_folder_of_a_run_that_is_done_is_resumed_by_the_same_command_alone(
     trained: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     import shutil

@@ -44,7 +44,7 @@ def test_each_score_file_says_by_which_protocol(model: Path, corpus: Path, tmp_p
     assert default["hash"] != readme["protocol"]["hash"] and default["padding"] == "invariant"
 
 
-def test_clips_that_the_protocol_leaves_out_are_counted_and_listed(model: Path, tmp_path: Path):
+def test_clips_that_the_protocol_excludes_are_counted_and_listed(model: Path, tmp_path: Path):
     corpus = tmp_path / "corpus"
     for name, duration_s in (("short", 0.3), ("long", 0.9)):
         write_clip(corpus / f"{name}.wav", duration_s, seed=1)

@@ -1,4 +1,4 @@
-"""Signals ask for an end and are given back afterwards; an output folder belongs to one run at a time."""
+"""Signals ask for an end, and their handlers are restored; an output folder belongs to one run at a time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from speechtune.training.signals import StopAtSignal, stop_signals
 @pytest.fixture
 def callback() -> StopAtSignal:
     callback = StopAtSignal()
-    callback.trainer = SimpleNamespace(
-        stop_requested=False, stop_agreed=False, data_state=SimpleNamespace(evaluation_due="")
-    )
+    agreement = SimpleNamespace(stop_requested=False, stop_agreed=False)
+    callback.trainer = SimpleNamespace(agreement=agreement, data_state=SimpleNamespace(evaluation_due=""))
     return callback
 
 
@@ -42,7 +41,7 @@ def test_the_first_signal_asks_and_says_so(number: int, code: int, words: str, c
     said: list[str] = []
     with stop_signals(callback, said.append):
         os.kill(os.getpid(), number)
-    assert callback.trainer.stop_requested and callback.exit_code == code and said == [words]
+    assert callback.trainer.agreement.stop_requested and callback.exit_code == code and said == [words]
 
 
 def test_a_second_ctrl_c_leaves(callback: StopAtSignal):
@@ -58,7 +57,7 @@ def test_a_second_sigterm_does_not_hurry(callback: StopAtSignal):
     assert callback.exit_code == 143
 
 
-def test_handlers_are_given_back(callback: StopAtSignal):
+def test_handlers_are_restored(callback: StopAtSignal):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(ZeroDivisionError), stop_signals(callback, lambda text: None):
         assert signal.getsignal(signal.SIGINT) is not before[0]
@@ -80,15 +79,15 @@ def test_in_a_thread_signals_are_left_alone(callback: StopAtSignal):
 
 
 def test_a_stop_saves_and_puts_the_evaluation_off(callback: StopAtSignal):
-    callback.trainer.stop_agreed = True
+    callback.trainer.agreement.stop_agreed = True
     asked = control(should_evaluate=True, should_save=True)
     callback.on_step_end(SimpleNamespace(world_size=2), SimpleNamespace(), asked)
     assert asked == control(should_save=True, should_training_stop=True)
     assert callback.trainer.data_state.evaluation_due == "best"
 
 
-def test_a_wish_of_one_of_two_processes_waits_for_the_other(callback: StopAtSignal):
-    callback.trainer.stop_requested = True
+def test_a_request_to_one_of_two_processes_waits_for_the_other(callback: StopAtSignal):
+    callback.trainer.agreement.stop_requested = True
     asked = control()
     callback.on_step_end(SimpleNamespace(world_size=2), SimpleNamespace(), asked)
     assert asked == control() and not callback.stopped
@@ -98,7 +97,7 @@ def test_a_wish_of_one_of_two_processes_waits_for_the_other(callback: StopAtSign
 
 @pytest.mark.parametrize(("epoch", "due"), [(1.0, "best"), (1.5, "")])
 def test_a_broken_off_epoch_is_not_evaluated(epoch: float, due: str, callback: StopAtSignal):
-    callback.trainer.stop_agreed = True
+    callback.trainer.agreement.stop_agreed = True
     asked = control(should_evaluate=True, should_save=True, should_training_stop=True)
     callback.on_epoch_end(SimpleNamespace(), SimpleNamespace(epoch=epoch), asked)
     assert asked == control(should_save=bool(due), should_training_stop=True)

@@ -4,7 +4,7 @@
     common_voice_tr_17345,clips/17345.mp3,merhaba   one of the columns id and file beside text
     common_voice_tr_17346,clips/17346.mp3,          no text: the utterance is not used
 
-The corpus stays as it is. A row whose text is the corpus' own changes nothing, so the whole list can be given back.
+The corpus stays as it is. A row whose text is the corpus' own changes nothing, so the whole list may be given.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class TableWriter:
         packed = row.audio if isinstance(row.audio, Packed) else None
         file = row.file or describe(row.audio)
         if seen.reason:
-            detail = f"{seen.detail} ({row.line})" if row.line else seen.detail
+            detail = f"{seen.detail.rstrip('.')} ({row.line})" if row.line else seen.detail
             self.skip(BadRow(file, detail, seen.reason, id=row.id))
             return
         try:

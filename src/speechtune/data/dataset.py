@@ -1,8 +1,8 @@
 """Turn rows of a prepared split into batches, in a loader worker, for training and evaluation.
 
-A recording that can't be used once it is decoded is left out of the batch and listed in it (`skipped`). A batch without
-utterances (all skipped, or a process without a share of a short last step) becomes a dummy batch: one second of silence
-with weight 0, so that processes stay in step.
+A recording that turns out to be unusable when it is decoded is skipped and listed in the batch (`skipped`). A batch
+without utterances (all skipped, or a process without a share of a short last step) becomes a dummy batch: one second of
+silence with weight 0, so that processes stay in step.
 """
 
 from __future__ import annotations

@@ -33,9 +33,10 @@ from speechtune.plan.checkpoints import (
     finish_checkpoint,
     holds_state,
 )
+from speechtune.training.agreement import Agreement
 from speechtune.training.data_state import DATA_STATE, DataState, rows_fingerprint, vocabulary_fingerprint
 from speechtune.training.non_finite import BadSteps
-from speechtune.types import Skipped
+from speechtune.training.schedule import advance_schedule, change_rates
 
 __all__ = ["ResumingTrainer"]
 
@@ -51,6 +52,7 @@ class ResumingTrainer(Trainer):
         train_set: may be None.
         settings: size of a whole step, over processes and accumulation.
         bad_steps: counts the steps that were skipped.
+        agreement: of the processes; knows the utterances that were skipped.
         more: for Trainer.
     """
 
@@ -64,12 +66,13 @@ class ResumingTrainer(Trainer):
         train_set: SpeechDataset | StreamDataset | None,
         settings: BatchSettings | None,
         bad_steps: BadSteps,
+        agreement: Agreement,
         **more: Any,
     ) -> None:
         super().__init__(model=recogniser.model, args=args, train_dataset=train_set, **more)
-        self.recogniser, self.train_set, self.bad_steps = recogniser, train_set, bad_steps
+        self.recogniser, self.train_set = recogniser, train_set
+        self.bad_steps, self.agreement = bad_steps, agreement
         self.data_state = DataState()
-        self.skipped: dict[tuple[str, str, str], Skipped] = {}
         self._began = (0, 0)  # steps taken and skipped before this run of the command
         self._epoch_began_at_step = 0
         self.sampler: StepSampler | None = None
@@ -92,7 +95,7 @@ class ResumingTrainer(Trainer):
         """
         self.data_state = DataState.read(checkpoint)
         self.bad_steps.count = self.data_state.bad_steps
-        self.skipped = {row.key: row for row in self.data_state.skipped}
+        self.agreement.skipped = {row.key: row for row in self.data_state.skipped}
         self._check_fits(checkpoint)
         with _explain_bad_checkpoint(checkpoint):
             step = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).global_step
@@ -180,26 +183,8 @@ class ResumingTrainer(Trainer):
         with _explain_bad_checkpoint(Path(checkpoint or "")):
             super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and not holds_state(Path(checkpoint)):
-            self._advance_scheduler()
-        for number, (group, rate) in enumerate(zip(self.optimizer.param_groups, wanted, strict=True)):
-            before = group.get("initial_lr")
-            if rate and before and rate != before:  # the user gave another learning rate for the rest
-                log.info(f"learning rate: {rate:g} from here on, {before:g} before")
-                group["initial_lr"], group["lr"] = rate, group["lr"] * rate / before
-                self.lr_scheduler.base_lrs[number] = rate
-                self.lr_scheduler._last_lr[number] = group["lr"]
-
-    def _advance_scheduler(self) -> None:
-        """Bring the learning rate to that of the checkpoint's step, which is all that is known of its schedule."""
-        scheduler = self.lr_scheduler
-        if not hasattr(scheduler, "lr_lambdas"):  # one that follows the evaluations
-            return
-        scheduler.last_epoch = self._began[0]
-        for group, base, factor in zip(
-            self.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
-        ):
-            group["lr"] = base * factor(scheduler.last_epoch)
-        scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+            advance_schedule(self.lr_scheduler, self.optimizer, self._began[0])
+        change_rates(self.lr_scheduler, self.optimizer, wanted)
 
     def evaluate_if_due(self) -> None:
         """Do an evaluation that a signal interrupted, before the first step of the resumed run."""
@@ -292,7 +277,7 @@ class ResumingTrainer(Trainer):
             vocabulary=vocabulary_fingerprint(self.recogniser.tokenizer),
             bad_steps=self.bad_steps.count,
             loss_sum=self.data_state.loss_sum + self._total_loss_scalar + float(self._tr_loss),
-            skipped=list(self.skipped.values()),
+            skipped=list(self.agreement.skipped.values()),
         ).write(half / DATA_STATE)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:

@@ -169,7 +169,7 @@ class Session:
             if evaluation is None:  # a language model is for all sets or, before and after training, for none
                 score = ScoredSet.score if self.plan.do_train else score_as_asked
                 evaluation = score(scored, self.trainer)
-            self.trainer.skipped |= {row.key: row for row in evaluation.skipped}
+            self.trainer.agreement.skipped |= {row.key: row for row in evaluation.skipped}
             if scored is self.sets[0]:
                 self.skipped.check(evaluation.skipped, num_recognised=len(evaluation.hypotheses))
             if self.is_first:

@@ -32,22 +32,22 @@ class StopAtSignal(TrainerCallback):
 
     @property
     def stopped(self) -> bool:
-        return bool(self.trainer is not None and self.trainer.stop_agreed)
+        return bool(self.trainer is not None and self.trainer.agreement.stop_agreed)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         self.trainer.evaluate_if_due()
         return control
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        if self.trainer.stop_agreed or (args.world_size == 1 and self.trainer.stop_requested):
-            self.trainer.stop_agreed = True
+        if self.trainer.agreement.stop_agreed or (args.world_size == 1 and self.trainer.agreement.stop_requested):
+            self.trainer.agreement.stop_agreed = True
             self._put_off_evaluation(control)
             control.should_save = control.should_training_stop = True
         return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Trainer calls this also where the epoch was broken off, in the middle."""
-        if self.trainer.stop_agreed:
+        if self.trainer.agreement.stop_agreed:
             is_whole = state.epoch is not None and abs(state.epoch - round(state.epoch)) < 1e-9
             due = control.should_evaluate and is_whole
             if due:
@@ -72,7 +72,7 @@ def stop_signals(callback: StopAtSignal, say: Any) -> Iterator[None]:
         if callback.signal_number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         callback.signal_number = callback.signal_number or number
-        callback.trainer.stop_requested = True
+        callback.trainer.agreement.stop_requested = True
         again = "; Ctrl-C again leaves at once, without saving" if number == signal.SIGINT else ""
         say(f"{signal.Signals(number).name}: finishing this step, then saving{again}.")
 

@@ -38,7 +38,7 @@ class SkippedRecord:
     def rows(self) -> list[Skipped]:
         """Return all of them."""
         splits = [dataset.split for dataset in self._roles.values() if isinstance(dataset, SpeechDataset)]
-        return [*(row for split in splits for row in split.dropped), *self.trainer.skipped.values()]
+        return [*(row for split in splits for row in split.dropped), *self.trainer.agreement.skipped.values()]
 
     def write(self) -> None:
         """Write skipped.jsonl; on the first process."""

@@ -30,12 +30,12 @@ from speechtune.data.dataset import (
     training_loader,
 )
 from speechtune.data.streaming import StreamDataset
-from speechtune.distributed import gathered
 from speechtune.evaluation.evaluate import Evaluation, recognise_split
 from speechtune.models.batch import Batch
 from speechtune.models.encoder.attention import use_own_attention
 from speechtune.models.recogniser import Recogniser
 from speechtune.terminal.progress import evaluation_progress
+from speechtune.training.agreement import Agreement
 from speechtune.training.non_finite import BadSteps
 from speechtune.training.resume import ResumingTrainer
 from speechtune.types import Skipped
@@ -79,22 +79,18 @@ class SpeechTrainer(ResumingTrainer):
             train_set=train_set,
             settings=settings,
             bad_steps=BadSteps(on_bad_step),
+            agreement=Agreement(args, check_skipped),
             eval_dataset=eval_set,
             callbacks=list(callbacks),
         )
         self.eval_set = eval_set
         self.normalise, self.metric_names = normalise, tuple(metric_names)
-        self.check_skipped = check_skipped
         self.loss_is_scaled_for_ga = True
         use_own_attention(recogniser.model)
         if hasattr(recogniser, "autocast"):  # parts of a model that are called apart from its forward
             recogniser.autocast = self.accelerator.autocast
         self.last_evaluation: Evaluation | None = None
-        self.stop_requested = False  # by a signal to this process
-        self.stop_agreed = False  # by all processes, at the same step
-        self._flags: torch.Tensor | None = None  # of the last step: processes asked to stop, utterances skipped
         self.num_utterances = 0  # trained on since the start, approximately, over all processes
-        self._num_new = 0  # utterances skipped by this process that the others do not know of
         self._logged = (0, 0)  # steps taken and skipped when the loss was last logged
         self._seconds_logged, self._time_logged = 0.0, time.perf_counter()
 
@@ -131,9 +127,7 @@ class SpeechTrainer(ResumingTrainer):
             self.prepare_resume(checkpoint)
             self._logged, self._seconds_logged = self._began, self.data_state.seconds
         result = self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        # What happened in the last step was not shared yet.
-        self.stop_agreed = any(gathered(self.stop_requested)) or self.stop_agreed
-        self._share_skipped()
+        self.agreement.finish()
         metrics: dict[str, Any] = dict(result.metrics)
         return metrics
 
@@ -145,38 +139,13 @@ class SpeechTrainer(ResumingTrainer):
         return inputs.to(self.args.device) if isinstance(inputs, Batch) else super()._prepare_inputs(inputs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        """Return the number of items of the whole step over all processes.
-
-        The same all-reduce carries two flags of this process, so that all processes act at the same step: that it was
-        asked to stop, and that it skipped utterances.
-        """
+        """Return the number of items of the whole step over all processes."""
         self._loss_before = self._tr_loss.clone()
         for batch in batch_samples:
-            self._add_skipped(batch.skipped)
+            self.agreement.add_skipped(batch.skipped)
             self.num_utterances += len(batch) * self.args.world_size
         count = float(sum(self.recogniser.num_items(batch) for batch in batch_samples))
-        if self.args.world_size == 1:
-            self.stop_agreed = self.stop_requested
-            if self._num_new:
-                self._share_skipped()
-            return torch.tensor(max(count, 1.0), device=device)
-        self._sync_flags()  # of the step before, which a GPU has finished: reading them waits for nothing
-        ours = torch.tensor([count, float(self.stop_requested), float(self._num_new)], device=device)
-        self._num_new = 0
-        torch.distributed.all_reduce(ours)
-        self._flags = ours[1:]
-        if not ours.is_cuda:
-            self._sync_flags()
-        return ours[0].clamp(min=1.0)
-
-    def _sync_flags(self) -> None:
-        if self._flags is None:
-            return
-        num_stops, num_new = self._flags.tolist()
-        self._flags = None
-        self.stop_agreed |= num_stops > 0
-        if num_new:
-            self._share_skipped()
+        return self.agreement.total(count, device)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -192,18 +161,6 @@ class SpeechTrainer(ResumingTrainer):
 
     def _track_num_input_tokens(self, inputs: Any) -> None:
         self.data_state.seconds += inputs.seconds
-
-    def _add_skipped(self, rows: Sequence[Skipped]) -> None:
-        for row in rows:
-            self._num_new += row.key not in self.skipped
-            self.skipped.setdefault(row.key, row)
-
-    def _share_skipped(self) -> None:
-        """Make the rows that each process skipped known to all."""
-        for rows in gathered(self.skipped):
-            self.skipped.update(rows)
-        self._num_new = 0
-        self.check_skipped(list(self.skipped.values()))
 
     @property
     def audio_seconds(self) -> float:
@@ -259,14 +216,14 @@ class SpeechTrainer(ResumingTrainer):
         assert self.eval_set is not None
         evaluation = self._recognise(self.eval_set, until_stopped=hasattr(self.lr_scheduler, "base_lrs"))
         if evaluation is None:
-            self.stop_agreed = True
+            self.agreement.stop_agreed = True
             self.data_state.evaluation_due = "best" if self.control.should_save else "score"
             self.control.should_save = self.control.should_training_stop = True
             return {}
         self.last_evaluation = evaluation
-        self._add_skipped(evaluation.skipped)
+        self.agreement.add_skipped(evaluation.skipped)
         if evaluation.skipped:
-            self._share_skipped()
+            self.agreement.share_skipped()
         metrics = evaluation.metrics(self.metric_names, prefix=metric_key_prefix)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -318,23 +275,8 @@ class SpeechTrainer(ResumingTrainer):
                 normalise=normalise or self.normalise,
                 read_audio=dataset.make_batch.reader.pcm,
                 on_batch=on_batch,
-                is_stopped=self._stop_votes(num_batches) if until_stopped else None,
+                is_stopped=self.agreement.stop_votes(num_batches) if until_stopped else None,
             )
-
-    def _stop_votes(self, num_batches: int) -> Callable[[], bool]:
-        """Return a function to call before each batch of an evaluation: whether any process was asked to stop."""
-        if self.args.world_size == 1:
-            return lambda: self.stop_requested
-        rounds = iter(range(num_batches // self.args.world_size))  # that every process has; a share may have one more
-
-        def is_stopped() -> bool:
-            if next(rounds, None) is None:
-                return False
-            num_stops = torch.tensor(float(self.stop_requested), device=self.args.device)
-            torch.distributed.all_reduce(num_stops)
-            return bool(num_stops > 0)
-
-        return is_stopped
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
@@ -366,5 +308,5 @@ class SpeechTrainer(ResumingTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         self._check_steps(keep=0)
-        self._sync_flags()
+        self.agreement.sync_flags()
         super()._save_checkpoint(model, trial)

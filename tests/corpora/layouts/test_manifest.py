@@ -137,7 +137,7 @@ def test_device_or_pipe_is_never_audio(clips):
     )
     table = open_corpus(str(clips / "m.csv"), allow_outside_audio=True).read("train")
     assert table.texts == ["bir"]
-    assert [row.reason for row in table.skipped] == ["undecodable"] * 4
+    assert [row.reason for row in table.skipped] == ["not_a_file"] * 4
 
 
 @pytest.mark.parametrize("table", ["train.csv", "metadata.csv"])

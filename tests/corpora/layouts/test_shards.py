@@ -158,7 +158,7 @@ def test_missing_shard_of_a_series_is_named(tmp_path):
         open_corpus(str(tmp_path)).stream("train")
 
 
-def test_unusable_records_are_left_out_and_named(tmp_path):
+def test_unusable_records_are_skipped_and_named(tmp_path):
     with tarfile.open(tmp_path / "train-0.tar", "w") as tar:
         for name, data in [
             ("a.flac", audio_bytes("a")), ("a.txt", b"bir"),
