@@ -25,7 +25,7 @@ def measure(tiny: bool = False) -> list[Result]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus = write_corpus(folder, durations_s.tolist(), eval_clips=4, distinct=200)
-        context = multiprocessing.get_context("fork" if tiny else "spawn")
+        context: Any = multiprocessing.get_context("fork" if tiny else "spawn")
         pipes, filled = {}, {}
         for side in ("ours", "peer"):
             pipes[side], theirs = context.Pipe()
