@@ -109,7 +109,8 @@ def _alphabet(corpus: Corpus) -> list[str]:
             needs.vocabulary, role.texts, word_delimiter_token=needs.word_delimiter_token, phones=phones
         )
         if missing:
-            what = f"{len(missing)} characters are not in the vocabulary, so always wrong"
+            number = "1 character is" if len(missing) == 1 else f"{len(missing)} characters are"
+            what = f"{number} not in the vocabulary, so always wrong"
             remarks.append(f"{role.name} text: {what}: {list_characters(missing, MAX_LISTED)}")
     counts = count_tokens(corpus.train.texts, phones=phones)
     rare = Counter({token: n for token, n in counts.items() if n < RARE and token != " "})

@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,7 +140,8 @@ def _show_judged(output: _Output, judged: Sequence[Judged]) -> None:
     rows = [
         [
             *(f"{one.score:.2f}", f"{one.row.characters.rate:.2f}", f"{one.loss:.2f}"),
-            *(one.row.file, shorten(one.row.reference, 50), shorten(one.row.hypothesis, 50)),
+            # The whole path is in label_errors.csv and in the page; 80 columns have no room for it.
+            *(PurePath(one.row.file).name, shorten(one.row.reference, 50), shorten(one.row.hypothesis, 50)),
         ]
         for one in judged[:MAX_JUDGED]
     ]

@@ -31,7 +31,7 @@ function draw(player) {
   player.style.setProperty("--played", `${100 - 100 * share}%`);
   player.querySelector(".time").textContent = (isLoaded ? `${clock(at)} / ` : "") + (length ? clock(Math.round(length)) : "");
   const strip = player.nextElementSibling?.querySelector(".strip-of");
-  if (strip) strip.style.setProperty("--at", `${100 * share}%`);
+  if (strip) strip.style.setProperty("--at", isLoaded ? `${100 * share}%` : "-2px");
 }
 
 function seek(player, seconds) {
