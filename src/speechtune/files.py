@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from typing import IO, Any
 from speechtune.errors import OutputError, SpeechtuneError
 
 __all__ = [
-    "as_jsonl", "blocks", "crc32", "explain_write_errors", "read_json", "read_jsonl", "replacing", "sync",
+    "as_jsonl", "blocks", "crc32", "explain_write_errors", "read_json", "read_jsonl", "remove", "replacing", "sync",
     "write_atomically",
 ]  # fmt: skip
 
@@ -102,6 +103,14 @@ def crc32(path: Path) -> int:
     for block in blocks(path):
         checksum = zlib.crc32(block, checksum)
     return checksum
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with what is in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

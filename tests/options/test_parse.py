@@ -209,7 +209,8 @@ def test_a_script_does_what_it_is_told_and_says_so_when_that_is_nothing():
     assert wrong(*WHOLE, command="script", kind="ctc") == ["Nothing to do: add --do_train, --do_eval or both."]
     options = parse_options([*WHOLE, "--do_eval"], command="script", kind="ctc")
     assert options.do_eval and not options.do_train
-    assert parse_options([*WHOLE, "--preprocessing_only"], command="script", kind="ctc").config.preprocessing_only
+    assert wrong(*WHOLE, "--preprocessing_only", command="script", kind="ctc")  # of which splits?
+    assert parse_options([*WHOLE, "--eval_strategy", "steps"], command="script", kind="ctc").do_eval
 
 
 def test_evaluation_takes_the_model_without_a_name_and_finds_a_place_for_scores(tmp_path: Path):

@@ -7,8 +7,10 @@ would run it. Forking the test's own process would copy its threads' locks.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import runpy
 import signal
 import subprocess
@@ -175,14 +177,18 @@ class ForkServer:
 def serve() -> None:
     """Answer questions on stdin until told to stop."""
     import accelerate  # noqa: F401
+    import av  # noqa: F401
+    import rich.progress
+    import rich.table  # noqa: F401
     import torch.distributed  # noqa: F401
-    import transformers.models.wav2vec2.modeling_wav2vec2  # noqa: F401
+    import transformers.models.wav2vec2.modeling_wav2vec2
+    import transformers.training_args_seq2seq  # noqa: F401
 
-    import speechtune.cli.main
-    import speechtune.reporting.report
-    import speechtune.training.run
-    import speechtune.training.trainer  # noqa: F401
+    import speechtune
 
+    for module in pkgutil.walk_packages(speechtune.__path__, "speechtune."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     gc.freeze()  # what the imports made is no garbage, and is not copied into the forks
     children: dict[int, tuple[float, list[int]]] = {}
     number = 0
@@ -273,8 +279,6 @@ def _run_script(script: str, argv: list[str]) -> int:
 
 def _read_environment_again() -> None:
     """Which hub it is and where its cache: read when the server imported the library."""
-    import importlib
-
     import huggingface_hub.constants
 
     importlib.reload(huggingface_hub.constants)
@@ -293,8 +297,6 @@ def _forget_random_states() -> None:
 
 
 def _attribute(target: str) -> tuple[Any, str, Any]:
-    import importlib
-
     module, _, path = target.partition(":")
     owner: Any = importlib.import_module(module)
     *parents, name = path.split(".")

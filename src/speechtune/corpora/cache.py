@@ -8,12 +8,12 @@ import json
 import logging
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from speechtune.errors import CorpusError
+from speechtune.files import remove
 
 try:
     import fcntl
@@ -60,7 +60,7 @@ def sweep(folder: Path) -> None:
     """Remove temporary files that a killed writer left in `folder`. Call it under the folder's lock."""
     for left in (*folder.glob("tmp-*"), *folder.glob(".*.tmp")):
         with contextlib.suppress(OSError):
-            left.unlink()
+            remove(left)
 
 
 @contextlib.contextmanager
@@ -97,21 +97,13 @@ def make_once(target: Path, doing: str, make: Callable[[Path], None]) -> Path:
         with lock(target.parent, doing):
             if target.exists():
                 return target  # another process has just made it
-            for left in target.parent.glob("tmp-*"):  # by killed processes
-                _remove(left)
+            sweep(target.parent)
             temporary = target.with_name(f"tmp-{os.getpid()}-{secrets.token_hex(4)}")
             try:
                 make(temporary)
                 temporary.replace(target)
             finally:
-                _remove(temporary)
+                remove(temporary)
     except OSError as error:
         raise cache_problem(target.parent, error) from error
     return target
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

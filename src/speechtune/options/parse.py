@@ -213,7 +213,8 @@ def _missing(command: Command, kind: Kind | None, values: Mapping[str, Any], tab
 def _contradictions(command: Command, kind: Kind | None, values: Mapping[str, Any]) -> list[str]:
     found = []
     do_train = values.get("do_train", False)
-    if command == "script" and not (do_train or values.get("do_eval") or values.get("preprocessing_only")):
+    evaluates = values.get("do_eval") or values.get("eval_strategy", "no") != "no"
+    if command in ("train", "plan", "script") and not (do_train or evaluates):
         found.append("Nothing to do: add --do_train, --do_eval or both.")
     if values.get("model_name_or_path") and values.get("model_config"):
         found.append(

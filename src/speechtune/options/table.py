@@ -42,9 +42,6 @@ SEQ2SEQ_TRAINING = frozenset(
     }
 )
 _FAMILY_WORDS = {"ctc": "trained with CTC", "seq2seq": "a sequence-to-sequence model", "transducer": "a transducer"}
-_KIND_DEFAULTS: dict[str, dict[str, Any]] = {
-    "ctc_streaming": {"streaming": True},
-}
 
 _INSTEAD = {"hotwords": "Whisper takes them as --prompt 'ankara, new york'"}  # where another model has another way
 
@@ -369,8 +366,8 @@ class Options:
         wrong = [self._misfit(name, kind) for name in sorted(self.given | (SEQ2SEQ_TRAINING & set(self.training)))]
         if any(wrong):
             raise OptionError("\n".join(line for line in wrong if line))
-        defaults = {k: v for k, v in _KIND_DEFAULTS.get(kind, {}).items() if k not in self.given}
-        return replace(self, kind=kind, config=replace(self.config, **defaults))
+        streaming = self.config.streaming or (kind == "ctc_streaming" and "streaming" not in self.given)
+        return replace(self, kind=kind, config=replace(self.config, streaming=streaming))
 
     def _kind_of(self, family: Family) -> Kind:
         if family != "ctc":

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from speechtune.files import crc32, explain_write_errors, sync, write_atomically
+from speechtune.files import crc32, explain_write_errors, remove, sync, write_atomically
 
 __all__ = [
     "MANIFEST",
@@ -120,10 +120,7 @@ def remove_half_written(folder: Path) -> list[Path]:
     """Remove what a killed run left half written; returns what it was."""
     halves = sorted([*folder.glob(f"{HALF}checkpoint-*"), *folder.glob(f"{HALF}model"), *folder.glob(".*.tmp")])
     for path in halves:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
     return halves
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from speechtune.corpora.corrections import corrections_hash, read_corrections
 from speechtune.corpora.table import SplitTable
-from speechtune.errors import OptionError
 from speechtune.evaluation.result_files import protocol_hash
 from speechtune.options.lora import read_lora
 from speechtune.options.table import Family, Options, Settings
@@ -55,7 +54,7 @@ def resolve(options: Options) -> RunPlan:
     Raises:
         SpeechtuneError: whatever would keep the run from starting, as far as it can be known.
     """
-    output_dir = _output_dir(options)
+    output_dir = options.output_dir
     corpus = find_corpus(options.config)  # before the libraries load: a misspelt corpus is answered at once
     model_config = _model_config(options.config)
     family = _family(model_config)
@@ -111,13 +110,6 @@ def resolve(options: Options) -> RunPlan:
     )
 
     return add_evaluations(plan, options, corpus, model_config, protocol_of=protocol_of)
-
-
-def _output_dir(options: Options) -> Path | None:
-    folder = options.output_dir
-    if folder is None and options.command not in WITHOUT_MODEL:
-        raise OptionError("--output_dir is missing: where should the results go?")
-    return folder
 
 
 def _model_config(settings: Settings) -> Any:

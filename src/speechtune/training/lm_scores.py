@@ -24,7 +24,7 @@ from speechtune.training.evaluations import ScoredSet, scores_row, write_scores
 if TYPE_CHECKING:
     from speechtune.training.trainer import SpeechTrainer
 
-__all__ = ["build_language_model", "score_as_asked", "score_other_way"]
+__all__ = ["build_language_model", "score_other_way", "score_with_search"]
 
 log = logging.getLogger("speechtune")
 
@@ -43,11 +43,10 @@ def build_language_model(plan: RunPlan, texts: Sequence[str]) -> None:
     on_first(build)
 
 
-def score_as_asked(scored: ScoredSet, trainer: SpeechTrainer) -> Evaluation:
-    """Evaluate the trainer's model; outside of training with the language model, hot words and beams of the options."""
-    if scored.plan.do_train:
+def score_with_search(scored: ScoredSet, trainer: SpeechTrainer, settings: Settings | None = None) -> Evaluation:
+    """Evaluate the trainer's model with the language model, hot words and beams of the options."""
+    with attached_search(trainer.recogniser, settings or scored.plan.settings, normalise=scored.data.normalise):
         return scored.score(trainer)
-    return _score_with_search(scored, trainer, scored.plan.settings)
 
 
 def score_other_way(
@@ -58,7 +57,7 @@ def score_other_way(
     Every process has to call it.
 
     Args:
-        evaluation: by `score_as_asked`.
+        evaluation: of the run.
         facts: written with the results.
 
     Returns:
@@ -67,27 +66,19 @@ def score_other_way(
     plan = scored.plan
     if not uses_search(plan.settings):
         return [], ""
-    if not plan.do_train:
-        aided, other = evaluation, evaluation.without_help()
-    else:
+    if plan.do_train:
         folder = str(plan.folder) if plan.settings.lm == "auto" else plan.settings.model_name_or_path
-        aided = other = _score_with_search(scored, trainer, replace(plan.settings, model_name_or_path=folder))
+        aided = other = score_with_search(scored, trainer, replace(plan.settings, model_name_or_path=folder))
+    else:
+        aided, other = evaluation, evaluation.without_help()
     if not aided.unaided or not is_first:
         return [], ""
-    gain: dict[str, Any] = {"gain_of_lm" if plan.settings.lm else "gain_of_search": aided.gain()}
-    way = ("with " if plan.do_train else "without ") + ("lm" if plan.settings.lm else "search")
-    protocol = plan.aided_protocol if plan.do_train else plan.unaided_protocol
-    named = replace(scored, plan=replace(plan, suffix=f"_{way.replace(' ', '_')}", protocol=protocol))
-    name = f"{plan.scored}, {way}"
-    facts_of_aided = facts | gain
-    if plan.do_train:
-        write_scores(named, other, **facts_of_aided, name=name)
-    else:
-        write_scores(named, other, **facts, name=name)
+    gain, what = aided.gain(), "lm" if plan.settings.lm else "search"
+    facts_of_aided = facts | {f"gain_of_{what}": gain}
+    way, protocol = ("with", plan.aided_protocol) if plan.do_train else ("without", plan.unaided_protocol)
+    name = f"{plan.scored}, {way} {what}"
+    named = replace(scored, plan=replace(plan, suffix=f"_{way}_{what}", protocol=protocol))
+    write_scores(named, other, **(facts_of_aided if plan.do_train else facts), name=name)
+    if not plan.do_train:
         write_scores(scored, evaluation, **facts_of_aided)
-    return [scores_row(name, other, plan.metric_names)], gain_text(next(iter(gain.values())))
-
-
-def _score_with_search(scored: ScoredSet, trainer: SpeechTrainer, settings: Settings) -> Evaluation:
-    with attached_search(trainer.recogniser, settings, normalise=scored.data.normalise):
-        return scored.score(trainer)
+    return [scores_row(name, other, plan.metric_names)], gain_text(gain)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from speechtune.distributed import explain_lost_process, is_first_process, join_processes, on_first
-from speechtune.errors import OptionError
 from speechtune.options.table import Options
 from speechtune.plan.checkpoints import explain_disk_full, remove_half_written
 from speechtune.plan.output_folder import clear_results, lock_folder, write_settings
@@ -26,7 +24,8 @@ def run(options: Options) -> int:
     Raises:
         SpeechtuneError: a mistake that the user can fix, before training wherever it can be known.
     """
-    folder = _output_folder(options)
+    folder = options.output_dir
+    assert folder is not None, "parse_options requires it"
     with explain_disk_full("the results", folder), lock_folder(folder) if is_first_process() else nullcontext():
         with explain_lost_process():
             _join(options)
@@ -87,14 +86,6 @@ def _build_and_run(plan: RunPlan) -> int:
 def _hub_options(plan: RunPlan) -> dict[str, Any]:
     names = ("hub_private_repo", "hub_revision")
     return {"hub_token": plan.hub_token, **{name: plan.given.get(name) for name in names}}
-
-
-def _output_folder(options: Options) -> Path:
-    if options.output_dir is None:
-        raise OptionError("--output_dir is missing: where should the results go?")
-    if not (options.do_train or options.do_eval):
-        raise OptionError("Nothing to do: give --do_train, --do_eval or both.")
-    return options.output_dir
 
 
 def _join(options: Options) -> None:

@@ -22,7 +22,7 @@ from speechtune.terminal.formatting import visible
 from speechtune.training.build import build_trainer
 from speechtune.training.data import CorpusData, Datasets, corpus_audio
 from speechtune.training.evaluations import ScoredSet, build_set, scores_row, with_before, write_scores
-from speechtune.training.lm_scores import score_as_asked, score_other_way
+from speechtune.training.lm_scores import score_other_way, score_with_search
 from speechtune.training.mixing import choose_weights, keep_starting_weights
 from speechtune.training.progress import TrainingProgress
 from speechtune.training.signals import StopAtSignal, stop_signals
@@ -167,8 +167,8 @@ class Session:
         for scored in self.sets:
             evaluation = self.evaluations.get(scored.plan.suffix)
             if evaluation is None:  # a language model is for all sets or, before and after training, for none
-                score = ScoredSet.score if self.plan.do_train else score_as_asked
-                evaluation = score(scored, self.trainer)
+                trainer = self.trainer
+                evaluation = scored.score(trainer) if self.plan.do_train else score_with_search(scored, trainer)
             self.trainer.agreement.skipped |= {row.key: row for row in evaluation.skipped}
             if scored is self.sets[0]:
                 self.skipped.check(evaluation.skipped, num_recognised=len(evaluation.hypotheses))

@@ -159,12 +159,10 @@ def stream(found: Found, splits: Sequence[str], reading: Reading) -> list[Shard]
 LAYOUT = Layout(
     name="shards",
     version=1,
-    names=re.compile(r"(?!)"),
     default_text_column="text",
     detect=detect,
     read=read,
     how_to_get="Shards of your own: train-00000-of-00002.tar with 0001.wav and 0001.txt, or Parquet with audio bytes.",
-    licence="",
     stream=stream,
     searched=False,
 )
