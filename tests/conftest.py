@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from reliability.forks import ForkServer
 
-gc.set_threshold(50_000, 20, 100)
+gc.set_threshold(50_000, 20, 100)  # collecting the tests took 15 s with the default, 11 s with this
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")

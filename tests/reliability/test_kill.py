@@ -26,7 +26,7 @@ MORE_POINTS = [
     ("speechtune.plan.checkpoints:write_atomically", 4),  # somewhere in a checkpoint's manifest or before
     ("speechtune.training.resume:rotate_checkpoints", 3),
     ("speechtune.training.session:Session._save_model", 1),  # trained, not saved
-    ("speechtune.evaluation.evaluate:write_evaluation", 1),
+    ("speechtune.training.evaluations:write_evaluation", 1),
 ]
 
 

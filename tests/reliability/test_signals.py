@@ -130,7 +130,7 @@ def test_a_second_ctrl_c_leaves_at_once(reference: Reference, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "where", ["speechtune.corpora.index:TableWriter.write", "speechtune.evaluation.evaluate:write_evaluation"]
+    "where", ["speechtune.corpora.index:TableWriter.write", "speechtune.training.evaluations:write_evaluation"]
 )
 def test_ctrl_c_outside_the_training_leaves_without_a_traceback(where: str, reference: Reference, tmp_path: Path):
     output, cache = tmp_path / "out", {"SPEECHTUNE_CACHE": str(tmp_path / "cache")}
