@@ -158,6 +158,8 @@ def write_corpus(
     """Write a Common Voice release of one language in Mozilla's layout (48 kHz MP3, TSV files); return its folder.
 
     Args:
+        eval_clips: clips of the test split, as long as the first training clips, with other speakers and texts; dev has
+            the same.
         distinct: number of different recordings; the others are hard links to them under new names.
     """
     import soundfile
@@ -166,19 +168,23 @@ def write_corpus(
     clips.mkdir(parents=True)
     distinct = min(distinct or len(durations_s), len(durations_s))
     header = "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccent\tlocale\tsegment\n"
-    rows = []
-    for i, duration_s in enumerate(durations_s):
-        path = clips / f"common_voice_tr_{i:07d}{suffix}"
+
+    def write(i: int, duration_s: float, *, first: int, speakers: str) -> str:
+        """Write clip `first + i` or, beyond the distinct ones, a link; return its row."""
+        path = clips / f"common_voice_tr_{first + i:07d}{suffix}"
+        seed = first + i % distinct
         if i < distinct:
             sampling_rate = 48_000 if suffix == ".mp3" else SAMPLING_RATE
-            samples = noise(duration_s, seed=i, sampling_rate=sampling_rate)
-            soundfile.write(path, samples, sampling_rate)
+            soundfile.write(path, noise(duration_s, seed=seed, sampling_rate=sampling_rate), sampling_rate)
         else:
-            os.link(clips / f"common_voice_tr_{i % distinct:07d}{suffix}", path)
-        text = sentence(durations_s[i % distinct], seed=i % distinct)
-        rows.append(f"speaker{i % 97}\t{path.name}\t{text}\t2\t0\t\t\t\ttr\t\n")
-    held_out = min(eval_clips, max(1, len(rows) // 2))
-    for name, part in (("train", rows), ("dev", rows[:held_out]), ("test", rows[:held_out]), ("validated", rows)):
+            os.link(clips / f"common_voice_tr_{seed:07d}{suffix}", path)
+        text = sentence(durations_s[i % distinct], seed=seed)
+        return f"{speakers}{i % 97}\t{path.name}\t{text}\t2\t0\t\t\t\ttr\t\n"
+
+    held_out = min(eval_clips, max(1, len(durations_s) // 2))
+    rows = [write(i, duration_s, first=0, speakers="speaker") for i, duration_s in enumerate(durations_s)]
+    new = [write(i, duration_s, first=10**6, speakers="new") for i, duration_s in enumerate(durations_s[:held_out])]
+    for name, part in (("train", rows), ("dev", new), ("test", new), ("validated", [*rows, *new])):
         (clips.parent / f"{name}.tsv").write_text(header + "".join(part), "utf-8")
     for name in ("other", "invalidated"):
         (clips.parent / f"{name}.tsv").write_text(header, "utf-8")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,25 @@ def main() -> int:
                 key = {"language": language, "rate": rate, "seed": seed, "context": args.encoder_context}
                 if any(all(row[name] == value for name, value in key.items()) for row in rows):
                     continue
-                rows.append({**key, **measure(args, language, rate, seed)})
+                before = known_before(rows, language, args)
+                rows.append({**key, **measure(args, language, rate, seed, before)})
                 results.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     print(table(rows))
     return 0
 
 
-def measure(args: argparse.Namespace, language: str, rate: str, seed: str) -> dict[str, Any]:
+def known_before(rows: list[dict[str, Any]], language: str, args: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the starting model's scores on both splits if an earlier run of the language has them."""
+    start = Path(args.model).name
+    for row in rows:
+        if (row["language"], row["context"]) == (language, args.encoder_context):
+            return {"validation": row["validation"][start], "test": row["test"]["before"]}
+    return None
+
+
+def measure(
+    args: argparse.Namespace, language: str, rate: str, seed: str, before: dict[str, Any] | None
+) -> dict[str, Any]:
     """Train once; return the WER on the test split of each variant, with counts."""
     from speechtune.cli.main import main as speechtune
 
@@ -63,12 +76,16 @@ def measure(args: argparse.Namespace, language: str, rate: str, seed: str) -> di
     epochs = sorted(out.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     start, final = Path(args.model), epochs[-1]
     score = scorer([*model, *data, *common])
-    validation = {path.name: score([(path, 1.0)], "validation") for path in (start, *epochs)}
+    validation = {start.name: before["validation"]} if before else {start.name: score([(start, 1.0)], "validation")}
+    validation |= {path.name: score([(path, 1.0)], "validation") for path in epochs}
     best = min((start, *epochs), key=lambda path: rate_of(validation[path.name]))
-    rows = {"before": score([(start, 1.0)], "test"), "after": score([(final, 1.0)], "test")}
+    rows = {"before": before["test"] if before else score([(start, 1.0)], "test")}
+    rows["after"] = score([(final, 1.0)], "test")
     rows["half"] = score([(start, 0.5), (final, 0.5)], "test")
     known = {start.name: rows["before"], final.name: rows["after"]}
     rows["early stopping"] = known.get(best.name) or score([(best, 1.0)], "test")
+    for epoch in epochs:
+        shutil.rmtree(epoch)
     return {"stopped at": "before" if best == start else best.name, "validation": validation, "test": rows}
 
 
