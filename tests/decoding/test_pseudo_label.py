@@ -13,6 +13,8 @@ from trained_folders import ctc_folder
 
 from speechtune.cli.main import main
 from speechtune.decoding.transcribe import Transcriber
+from speechtune.options.parse import parse_options
+from speechtune.plan.resolve import resolve
 from speechtune.types import Segment, Transcript, Word
 
 RATE = 16_000
@@ -62,6 +64,19 @@ def test_only_what_a_second_model_recognises_alike_is_kept(model: str, tmp_path:
     texts, dropped = rows_of(tmp_path / "out")
     assert texts == ["bir iki"]
     assert dropped[1][0] == "beş altı yedi" and dropped[1][1].startswith("the second model disagrees by ")
+
+
+def test_pseudo_labels_are_a_split_that_the_recipe_trains_on(model: str, tmp_path: Path):
+    corpus = tmp_path / "my-recordings"
+    for split in ("train", "test"):
+        audio_files.write(corpus / split / "a.wav", audio_files.voice(1.0, RATE), RATE)
+        (corpus / split / "metadata.csv").write_text("file_name,transcription\na.wav,bir iki\n", "utf-8")
+    assert main(["pseudo-label", model, str(tmp_path / "in"), "-o", str(corpus / "pseudo")]) == 0
+    recipe = Path(__file__).parents[2] / "recipes/semi-supervised.yaml"
+    words = [str(recipe), "--dataset_name", str(corpus), "--model_name_or_path", model]
+    plan = resolve(parse_options([*words, "--output_dir", str(tmp_path / "second")], command="train"))
+    assert plan.train is not None and (plan.train.name, plan.train.num_utterances) == ("train+pseudo", 3)
+    assert plan.evaluation is not None and plan.evaluation.num_utterances == 1
 
 
 def test_no_clip_left_is_one_message(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

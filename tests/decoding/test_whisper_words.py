@@ -11,6 +11,7 @@ import tiny_seq2seq
 import torch
 
 from speechtune.decoding.long_form import transcript_of
+from speechtune.decoding.whisper_windows import WhisperWindows
 from speechtune.decoding.whisper_words import _averaged, _words_of_tokens, warp
 
 RATE = 16_000
@@ -66,6 +67,17 @@ def test_tokens_become_words_also_where_a_character_is_several_tokens():
         assert [i for _, i, _ in words] == [0, *(j for _, _, j in words[:-1])] and words[-1][2] == len(tokens)
     tokens = tokenizer("你好。", add_special_tokens=False).input_ids
     assert [word for word, _, _ in _words_of_tokens(tokenizer, tokens, spaced=False)] == ["你", "好。"]
+
+
+def test_words_beyond_the_decoders_positions_are_at_the_end():
+    recogniser = tiny_seq2seq.whisper()
+    samples = audio_files.voice(3.0, RATE)
+    text = " ".join(["bir iki"] * 300)
+    with torch.inference_mode():
+        words = WhisperWindows(recogniser, samples).words_of(text)
+    assert " ".join(word.text for word in words) == text
+    assert words[0].confidence is not None and words[-1].confidence is None
+    assert words[-1].start_s == words[-1].end_s == 3.0
 
 
 @pytest.mark.parametrize("seconds", [(3.0,), (20.0, 14.0)])

@@ -53,6 +53,10 @@ def whisper_words(
         return []
     num_frames = min(hidden.shape[1], max(1, round(duration_s / FRAME_S)))
     prompt = _prompt(recogniser, language)
+    most = int(recogniser.model.config.max_target_positions) - len(prompt) - 1
+    places = _words_of_tokens(recogniser.tokenizer, tokens, spaced=spaced)
+    untimed = [text for text, _, last in places if last > most]  # of a loop: more than the decoder takes
+    places, tokens = places[: len(places) - len(untimed)], tokens[:most]
     ids = torch.tensor([[*prompt, *tokens, recogniser.end]], device=hidden.device)
     weights, logits = _attention(recogniser, hidden, ids, num_frames)
     first = len(prompt) - 1  # the row that writes the first token
@@ -61,10 +65,11 @@ def whisper_words(
     log_probs = (
         logits[first : first + len(tokens)].float().log_softmax(-1).gather(1, chosen[:, None])[:, 0].cpu().numpy()
     )
-    words = []
-    for text, i, j in _words_of_tokens(recogniser.tokenizer, tokens, spaced=spaced):
-        words.append(Word(text, float(starts[i]), float(starts[j]), float(np.exp(log_probs[i:j].mean()))))
-    return words
+    words = [
+        Word(text, float(starts[i]), float(starts[j]), float(np.exp(log_probs[i:j].mean()))) for text, i, j in places
+    ]
+    end_s = num_frames * FRAME_S
+    return words + [Word(text, end_s, end_s) for text in untimed]
 
 
 def _prompt(recogniser: Seq2SeqRecogniser, language: str | None) -> list[int]:

@@ -36,6 +36,15 @@ def test_metadata_in_folders_of_splits(tmp_path):
     assert corpus.read("train").texts == ["train"]
 
 
+def test_other_folders_beside_the_usual_splits_are_splits_too(tmp_path):
+    for split in ("pseudo", "dev", "train"):
+        write_audio(tmp_path / split / "a.wav", split, 8_000)
+        (tmp_path / split / "metadata.csv").write_text(f"file_name,transcription\na.wav,{split}\n")
+    corpus = open_corpus(str(tmp_path))
+    assert corpus.splits == ("train", "validation", "pseudo")
+    assert corpus.read("train+pseudo").texts == ["train", "pseudo"]
+
+
 def test_without_any_split_all_is_train(tmp_path):
     write_audio(tmp_path / "a.wav", "x", 8_000)
     (tmp_path / "metadata.csv").write_text("file_name,transcription\na.wav,one\n")

@@ -1,7 +1,8 @@
 """An audio folder as `datasets` defines it: metadata.csv or metadata.jsonl with `file_name` beside the audio.
 
 The metadata is at the root (a `split` column, else the first folder of each file name, tells the split; else all is
-`train`) or in folders named after splits.
+`train`) or in folders named after splits: train, validation, test, and beside them any other that has metadata, such as
+what `speechtune pseudo-label` wrote.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ def detect(folder: Path, names: frozenset[str]) -> list[Found]:
     places = {
         canonical_split(name): (table,)
         for name in sorted(names)
-        if canonical_split(name) in ("train", "validation", "test")
         for metadata in reversed(METADATA)
         if (table := folder / name / metadata).is_file()
     }
-    found = ordered_splits(places)
+    usual = ordered_splits(places)
+    found = {**usual, **places} if usual else {}
     return [Found(folder, found, text_column=text_column_of(*found.values()))] if found else []
 
 
