@@ -1,6 +1,6 @@
 """Errors of word times, for the words that are recognised: synthetic voices, whose every word is known, and real clips.
 
-    python benchmarks/word_times.py path/to/whisper-base --language de --corpus path/to/common_voice/de
+    python benchmarks/word_times.py path/to/whisper-base --language de --corpus path/to/common_voice/de --text_given
     python benchmarks/word_times.py path/to/whisper-base --language tr --aligner runs/demo
 
 The sentences are those of the corpus (LANGUAGE/test.tsv and clips/), or of the demo's. espeak-ng says when each word
@@ -19,14 +19,17 @@ from typing import Any
 
 import numpy as np
 import soxr
+import torch
 from rapidfuzz.distance import Levenshtein
 
 from speechtune.audio.decode import load_audio
 from speechtune.decoding.align import Aligner
 from speechtune.decoding.transcribe import Transcriber
+from speechtune.decoding.whisper_windows import WhisperWindows
 from speechtune.demo.corpus import sentences as demo_sentences
 from speechtune.demo.synthesis import SAMPLING_RATE, Speaker
-from speechtune.types import Transcript
+from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
+from speechtune.types import Segment, Transcript
 
 RATE = 16_000
 EVENT_LIST_TERMINATED, EVENT_WORD = 0, 1  # of espeak-ng/speak_lib.h
@@ -34,6 +37,7 @@ VARIANTS = ("f2", "m3", "f4", "m7", "Andy", "linda")
 QUIET_DB = -35.0
 PAUSE_S, JOINED = 0.6, 3  # clips of a recording
 
+Way = Callable[[np.ndarray, str], Transcript]  # samples and their right text -> words with times
 Known = list[tuple[str, float | None, float | None]]  # word, start and end, as far as they are known
 
 
@@ -43,6 +47,7 @@ def main() -> None:
     parser.add_argument("--language", required=True)
     parser.add_argument("--aligner")
     parser.add_argument("--corpus", type=Path, help="folder with test.tsv and clips/")
+    parser.add_argument("--text_given", action="store_true", help="Whisper: times of the right text, recognised or not")
     parser.add_argument("--sentences", type=int, default=60)
     args = parser.parse_args()
     texts = sentences(args.corpus, args.sentences)
@@ -52,10 +57,14 @@ def main() -> None:
     print("| recordings | times by | edge | words | median error | 90 % within | within 60 ms | mean, signed |")
     print("|---|---|---|---|---|---|---|---|")
     transcriber = Transcriber(args.model, device="cpu", vad="none", language=args.language)
-    ways: dict[str, Callable[[np.ndarray], Transcript]] = {"the model": transcriber.recognise}
+    ways: dict[str, Way] = {"the model": lambda samples, text: transcriber.recognise(samples)}
+    if args.text_given:
+        ways = {"the model, text given": lambda samples, text: attended(transcriber, samples, text)}
     if args.aligner:
         aligner = Aligner(args.aligner, language=args.language)
-        ways["the aligner"] = lambda samples: aligner.timed(transcriber.recognise(samples, words=False), samples, RATE)
+        ways["the aligner"] = lambda samples, text: aligner.timed(
+            transcriber.recognise(samples, words=False), samples, RATE
+        )
     for name, parts in recordings.items():
         for by, recognise in ways.items():
             starts, ends = errors(recognise, parts)
@@ -128,14 +137,21 @@ def speech(samples: np.ndarray) -> tuple[int, int]:
     return int(loud[0]) * size, (int(loud[-1]) + 1) * size
 
 
-def errors(
-    recognise: Callable[[np.ndarray], Transcript], parts: Sequence[tuple[np.ndarray, Known]]
-) -> tuple[list[float], list[float]]:
+def attended(transcriber: Transcriber, samples: np.ndarray, text: str) -> Transcript:
+    """Return a text with the times that Whisper's attention gives its words."""
+    recogniser = transcriber.recogniser
+    assert isinstance(recogniser, Seq2SeqRecogniser)
+    with torch.inference_mode():
+        words = WhisperWindows(recogniser, samples).words_of(text)
+    return Transcript(text, segments=(Segment(text, 0.0, 0.0, tuple(words)),))
+
+
+def errors(recognise: Way, parts: Sequence[tuple[np.ndarray, Known]]) -> tuple[list[float], list[float]]:
     """Return found minus known start, and end, of the words that are recognised right, in seconds."""
     starts: list[float] = []
     ends: list[float] = []
     for samples, known in parts:
-        found = recognise(samples).words
+        found = recognise(samples, " ".join(word for word, *_ in known)).words
         words = [plain(word) for word, *_ in known], [plain(word.text) for word in found]
         for i, j, length in Levenshtein.editops(*words).as_matching_blocks():
             for (_, start, end), word in zip(known[i : i + length], found[j : j + length], strict=True):

@@ -12,7 +12,7 @@ import torch
 
 from speechtune.decoding.long_form import transcript_of
 from speechtune.decoding.whisper_windows import WhisperWindows
-from speechtune.decoding.whisper_words import _averaged, _words_of_tokens, warp
+from speechtune.decoding.whisper_words import _averaged, _loud_frames, _without_pauses, _words_of_tokens, warp
 
 RATE = 16_000
 
@@ -69,6 +69,21 @@ def test_tokens_become_words_also_where_a_character_is_several_tokens():
     assert [word for word, _, _ in _words_of_tokens(tokenizer, tokens, spaced=False)] == ["你", "好。"]
 
 
+def test_a_word_has_no_pause_in_it():
+    is_loud = np.zeros(100, bool)
+    is_loud[[*range(2, 6), *range(30, 50), *range(55, 60)]] = True
+    assert _without_pauses(is_loud, 0.0, 2.0) == pytest.approx((0.6, 1.2))  # the end of a word before is left out
+    assert _without_pauses(is_loud, 0.03, 0.09) == pytest.approx((0.04, 0.09))
+    assert _without_pauses(is_loud, 1.3, 2.0) == (1.3, 2.0) and _without_pauses(is_loud, 0.7, 0.7)[0] == pytest.approx(0.7)
+
+
+def test_what_is_far_quieter_than_the_speech_is_a_pause():
+    samples = np.concatenate([np.zeros(RATE // 2, np.float32), audio_files.voice(1.0, RATE)])
+    found = _loud_frames(samples, RATE)
+    assert len(found) == 75 and not found[:25].any() and found[25:].mean() > 0.7
+    assert len(_loud_frames(samples[:0], RATE)) == 1
+
+
 def test_words_beyond_the_decoders_positions_are_at_the_end():
     recogniser = tiny_seq2seq.whisper()
     samples = audio_files.voice(3.0, RATE)
@@ -77,7 +92,7 @@ def test_words_beyond_the_decoders_positions_are_at_the_end():
         words = WhisperWindows(recogniser, samples).words_of(text)
     assert " ".join(word.text for word in words) == text
     assert words[0].confidence is not None and words[-1].confidence is None
-    assert words[-1].start_s == words[-1].end_s == 3.0
+    assert words[-1].start_s == words[-1].end_s == 3.0 and all(a.end_s <= 3.0 for a in words)
 
 
 @pytest.mark.parametrize("seconds", [(3.0,), (20.0, 14.0)])

@@ -35,6 +35,8 @@ def read_lines(path: str) -> list[Line]:
     """
     file = Path(path)
     try:
+        if file.exists() and not file.is_file():  # a pipe or device would be waited for, or read without an end
+            raise TextError(f"{path}: is no file.")
         if file.stat().st_size > MAX_BYTES:
             raise TextError(f"{path}: over {MAX_BYTES / 1e6:.0f} MB is no transcript.")
         data = file.read_bytes()

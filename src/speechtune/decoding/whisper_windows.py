@@ -110,12 +110,12 @@ class WhisperWindows:
         """Return the words of a text that was recognised in all of the samples, at most 30 s."""
         hidden = self._encoded(self.samples)
         tokens = self.recogniser.tokenizer(f" {text}", add_special_tokens=False).input_ids
-        return self._words(hidden, tokens, len(self.samples) / self.recogniser.sampling_rate)
+        return self._words(hidden, tokens, self.samples)
 
-    def _words(self, hidden: torch.Tensor, tokens: list[int], duration_s: float) -> list[Word]:
+    def _words(self, hidden: torch.Tensor, tokens: list[int], samples: Samples) -> list[Word]:
         text = [token for token in tokens if token < self.recogniser.end]
         return whisper_words(
-            self.recogniser, hidden, text, language=self.detected, duration_s=duration_s, spaced=bool(self.separator)
+            self.recogniser, hidden, text, samples=samples, language=self.detected, spaced=bool(self.separator)
         )
 
     def _segments(
@@ -134,7 +134,8 @@ class WhisperWindows:
             if end_s >= MIN_ADVANCE_S:
                 tokens = tokens[: starts[-1]]
         if self.with_words and window is not None:
-            found = self._words(window.hidden, tokens, duration_s)
+            first, last = (round(s * self.recogniser.sampling_rate) for s in (start_s, start_s + duration_s))
+            found = self._words(window.hidden, tokens, self.samples[first:last])
             self.words += [replace(w, start_s=w.start_s + start_s, end_s=w.end_s + start_s) for w in found]
         bounds = [0, *starts, len(tokens)]
         segments: list[tuple[str, float, float]] = []

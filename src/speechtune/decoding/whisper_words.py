@@ -2,7 +2,7 @@
 
 The tokens of a text are given to the decoder; the weights of the heads that follow the audio (`alignment_heads` of the
 generation config) are normalised, smoothed and averaged, and dynamic time warping finds the path through them, as in
-openai/whisper's timing.py.
+openai/whisper's timing.py. Its words include the pause beside them; ours end where the audio is quiet.
 
 Rejected: `generate(return_token_timestamps=True)` of transformers. It needs eager attention in each step of the
 generation, and runs its warping cell by cell in Python (0.2 s for a window; ours a row at a time, 0.01 s).
@@ -12,6 +12,7 @@ Legend: N tokens, T encoder frames of 20 ms.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from speechtune.audio.samples import Samples, dequantise
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 from speechtune.types import Word
 
@@ -28,6 +30,9 @@ __all__ = ["warp", "whisper_words"]
 
 FRAME_S = 0.02
 SMOOTHING = 7  # frames of the median filter
+LATENCY_S = 0.03  # attention moves to a word so much before its sound; the same for four languages (docs/results.md)
+QUIET_DB = -40.0  # less than the loud frames: a pause
+MAX_GAP_S = 0.25  # longer ones divide what the path gives to one word
 UNKNOWN = "\ufffd"  # half of a character
 
 
@@ -36,8 +41,8 @@ def whisper_words(
     hidden: torch.Tensor,
     tokens: Sequence[int],
     *,
+    samples: Samples,
     language: str | None,
-    duration_s: float,
     spaced: bool = True,
 ) -> list[Word]:
     """Return the words of what Whisper wrote for one window, with times in the window and their confidence.
@@ -46,12 +51,13 @@ def whisper_words(
         hidden: the encoder's output, (1, T, D).
         tokens: text only, without prompt, timestamps and end.
         language: its token ("<|tr|>") where it was detected, else None.
-        duration_s: of the window's audio.
+        samples: of the window.
         spaced: words have spaces between them; else each character is one.
     """
     if not tokens:
         return []
-    num_frames = min(hidden.shape[1], max(1, round(duration_s / FRAME_S)))
+    is_loud = _loud_frames(samples, recogniser.sampling_rate)
+    num_frames = min(hidden.shape[1], len(is_loud))
     prompt = _prompt(recogniser, language)
     most = int(recogniser.model.config.max_target_positions) - len(prompt) - 1
     places = _words_of_tokens(recogniser.tokenizer, tokens, spaced=spaced)
@@ -65,11 +71,39 @@ def whisper_words(
     log_probs = (
         logits[first : first + len(tokens)].float().log_softmax(-1).gather(1, chosen[:, None])[:, 0].cpu().numpy()
     )
-    words = [
-        Word(text, float(starts[i]), float(starts[j]), float(np.exp(log_probs[i:j].mean()))) for text, i, j in places
-    ]
     end_s = num_frames * FRAME_S
+    starts[1:] = np.minimum(starts[1:] + LATENCY_S, end_s)
+    words = []
+    for text, i, j in places:
+        start, end = _without_pauses(is_loud[:num_frames], float(starts[i]), float(starts[j]))
+        words.append(Word(text, start, end, float(np.exp(log_probs[i:j].mean()))))
     return words + [Word(text, end_s, end_s) for text in untimed]
+
+
+def _loud_frames(samples: Samples, sampling_rate: int) -> NDArray[np.bool_]:
+    """Return which frames of FRAME_S are at most QUIET_DB under the loud ones, at least one."""
+    size = round(FRAME_S * sampling_rate)
+    values = dequantise(samples)
+    values = np.diff(values, prepend=values[:1])  # without hum and offset
+    values = np.pad(values, (0, -len(values) % size or size * (not len(values)))).reshape(-1, size)
+    levels = 10 * np.log10((values**2).mean(axis=1) + 1e-12)
+    found: NDArray[np.bool_] = levels > np.quantile(levels, 0.95) + QUIET_DB
+    return found
+
+
+def _without_pauses(is_loud: NDArray[np.bool_], start_s: float, end_s: float) -> tuple[float, float]:
+    """Return the longest stretch of a word's time that has no pause in it; all of it where nothing is loud.
+
+    The path gives a pause to the words beside it, sometimes with the end of the word before.
+    """
+    first, last = int(start_s / FRAME_S), max(int(start_s / FRAME_S) + 1, math.ceil(end_s / FRAME_S - 1e-6))
+    loud = first + np.flatnonzero(is_loud[first:last])
+    if not len(loud):
+        return start_s, end_s
+    parts = np.split(loud, np.flatnonzero(np.diff(loud) * FRAME_S > MAX_GAP_S) + 1)
+    part = max(parts, key=lambda frames: int(frames[-1] - frames[0]))
+    start_s = max(start_s, float(part[0]) * FRAME_S)
+    return start_s, max(start_s, min(end_s, float(part[-1] + 1) * FRAME_S))
 
 
 def _prompt(recogniser: Seq2SeqRecogniser, language: str | None) -> list[int]:
