@@ -74,7 +74,8 @@ def test_a_word_has_no_pause_in_it():
     is_loud[[*range(2, 6), *range(30, 50), *range(55, 60)]] = True
     assert _without_pauses(is_loud, 0.0, 2.0) == pytest.approx((0.6, 1.2))  # the end of a word before is left out
     assert _without_pauses(is_loud, 0.03, 0.09) == pytest.approx((0.04, 0.09))
-    assert _without_pauses(is_loud, 1.3, 2.0) == (1.3, 2.0) and _without_pauses(is_loud, 0.7, 0.7)[0] == pytest.approx(0.7)
+    assert _without_pauses(is_loud, 1.3, 2.0) == (1.3, 2.0)
+    assert _without_pauses(is_loud, 0.7, 0.7)[0] == pytest.approx(0.7)
 
 
 def test_what_is_far_quieter_than_the_speech_is_a_pause():
