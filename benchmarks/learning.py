@@ -44,6 +44,8 @@ def train(way: str, words: list[str]) -> int:
 
 def change(way: str, words: list[str]) -> None:
     """Change the one decision in which a way differs, where no option does it."""
+    from functools import partial
+
     from speechtune.data import batching
     from speechtune.models.ctc import head, setup
 
@@ -52,7 +54,7 @@ def change(way: str, words: list[str]) -> None:
     elif way == "log prior, wide buckets":
         batching.STEPS_PER_BUCKET = 10
     elif way.startswith("blank "):
-        head.label_log_prior.__kwdefaults__["blank_prior"] = float(way.split()[1])
+        head.label_log_prior = partial(head.label_log_prior, blank_prior=float(way.split()[1]))
     elif way.startswith("scale "):
         head.WEIGHT_SCALE = float(way.split()[1])
     elif way.startswith("EMA "):
@@ -109,7 +111,7 @@ def slow_lower_layers(decay: float) -> None:
         optimizer.param_groups[:] = list(groups.values())
         return optimizer
 
-    SpeechTrainer.create_optimizer = create_optimizer  # type: ignore[method-assign]
+    SpeechTrainer.create_optimizer = create_optimizer
 
 
 def measure(way: str, seed: int, words: list[str]) -> dict[str, Any]:
