@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import tiny_audio_models
 from reliability.tiny import write_clip, write_manifest
 
 TEXTS = ["on yedi", "bir iki", "uc dort", "alti bes", "yedi", "sekiz on", "dokuz", "on bir"]
@@ -220,3 +221,4 @@ def _cohere(folder: Path) -> None:
 
 
 BUILDERS |= {"canary": _canary, "cohere_asr": _cohere}
+BUILDERS |= tiny_audio_models.BUILDERS

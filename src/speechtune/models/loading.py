@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from speechtune.errors import ModelError, OptionError
 from speechtune.models.frames import encoder_config_of
 from speechtune.models.lora import base_of, find_adapter, merge_adapters
+from speechtune.models.seq2seq.audio_prompt import AUDIO_PROMPTED
 from speechtune.options.table import Family, Settings
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 __all__ = [
-    "Source", "check_finite", "checkpoint_of", "family_of", "feature_extractor_of", "given_tokenizer", "initialise",
-    "load_config", "model_config_of", "quiet_transformers", "random_config", "random_model",
-    "source_of",
+    "Source", "check_finite", "check_torchaudio", "checkpoint_of", "family_of", "feature_extractor_of",
+    "given_tokenizer", "initialise", "load_config", "model_config_of", "quiet_transformers", "random_config",
+    "random_model", "source_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -230,6 +231,8 @@ def family_of(model_config: PreTrainedConfig) -> Family:
     from transformers.models.auto import modeling_auto
     from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 
+    if model_config.model_type in AUDIO_PROMPTED:  # some are in no list of speech models
+        return "seq2seq"
     for name in ("MODEL_FOR_TDT_MAPPING_NAMES", "MODEL_FOR_RNNT_MAPPING_NAMES"):
         if model_config.model_type in getattr(modeling_auto, name, ()):
             return "transducer"
@@ -252,16 +255,24 @@ def given_tokenizer(settings: Settings, source: Source | None) -> PreTrainedToke
     return tokenizer
 
 
+def check_torchaudio(model_type: str) -> None:
+    """Check that torchaudio is there for the feature extractors that need it.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if model_type.startswith(("granite_speech", "fun_asr")) and find_spec("torchaudio") is None:
+        raise ModelError(
+            f"{model_type}: its feature extractor needs torchaudio, which is not installed.\n"
+            "Install the one that fits your torch: pip install torchaudio"
+        )
+
+
 def feature_extractor_of(source: Source | None, config: PreTrainedConfig) -> SequenceFeatureExtractor:
     """Return the checkpoint's feature extractor; without a checkpoint, the family's usual one."""
     from transformers import AutoFeatureExtractor, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
-    needs = "torchaudio" if config.model_type.startswith("granite_speech") else ""
-    if needs and find_spec(needs) is None:
-        raise ModelError(
-            f"{config.model_type}: its feature extractor needs {needs}, which is not installed.\n"
-            f"Install the one that fits your torch: pip install {needs}"
-        )
+    check_torchaudio(config.model_type)
     if source is not None:
         extractor = source.load("feature extractor (preprocessor_config.json)", AutoFeatureExtractor.from_pretrained)
         for name, low in (("sampling_rate", 1), ("padding_value", -math.inf), ("feature_size", 1)):

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = [
-    "ADAPTER_CONFIG", "ADAPTER_WEIGHTS", "add_lora", "base_of", "find_adapter", "has_lora", "load_adapters",
-    "merge_adapters", "save_adapters",
+    "ADAPTER_CONFIG", "ADAPTER_WEIGHTS", "add_lora", "base_of", "find_adapter", "has_lora", "keep_as_in_evaluation",
+    "load_adapters", "merge_adapters", "merge_own_adapter", "save_adapters",
 ]  # fmt: skip
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
@@ -94,12 +94,17 @@ def add_lora(model: PreTrainedModel, lora: Lora, *, base: str, revision: str = "
         if hasattr(module, _WAVLM_ATTENTION):
             setattr(module, _WAVLM_ATTENTION, _ProjectedAttention(module))
         if hasattr(module, "running_mean"):  # a batch norm's statistics are no part of an adapter
-            module.eval()
-            setattr(module, "train", partial(_stay, module))  # noqa: B010 - mypy knows the method
+            keep_as_in_evaluation(module)
     kinds = ", ".join(sorted({name.rpartition(".")[2] for name in targets}))
     also = f"; {', '.join(whole)} trained whole" if whole else ""
     name = "DoRA" if lora.dora else "LoRA"
     return f"{name}: rank {lora.r}, alpha {lora.alpha}, in {len(targets)} layers ({kinds}){also}"
+
+
+def keep_as_in_evaluation(module: nn.Module) -> None:
+    """Put a module into evaluation mode for good, in place."""
+    module.eval()
+    setattr(module, "train", partial(_stay, module))  # noqa: B010 - mypy knows the method
 
 
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
@@ -158,10 +163,12 @@ def _is_within(name: str, modules: Iterable[str]) -> bool:
     return any(f"{name}.".startswith(f"{module}.") for module in modules)
 
 
-def _trained_whole(model: nn.Module) -> list[str]:
+def _trained_whole(model: PreTrainedModel) -> list[str]:
     """Return the names of the modules that are trained and saved as a whole."""
     modules = dict(model.named_modules())
-    names = [name for name in modules if name in LABEL_LAYERS or name.endswith("enc_to_dec_proj")]
+    # A language model's head is as large as its embeddings, and knows its words already.
+    heads = () if hasattr(model.config, "text_config") else LABEL_LAYERS
+    names = [name for name in modules if name in heads or name.endswith("enc_to_dec_proj")]
     names += [name.rpartition(".")[0] for name in getattr(model, "new_weights", ())]
     unique = [name for name in dict.fromkeys(names) if name and not _holds_layers(modules[name])]
     return [
@@ -296,3 +303,22 @@ def merge_adapters(
         raise ModelError(f"{name}: belongs to another model than its base: {lacking[0][:200]} is missing.")
     with _quiet():
         return wrapped.merge_and_unload().requires_grad_(True)
+
+
+def merge_own_adapter(model: PreTrainedModel) -> None:
+    """Merge the adapter that a checkpoint has beside its weights (Granite Speech) into them, in place.
+
+    The library switches it on wherever there is audio, so that the outputs stay the same.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if not getattr(model, "_hf_peft_config_loaded", False):
+        return
+    model.enable_adapters()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            model.set_submodule(name, module.get_base_layer())
+    del model.peft_config
+    model._hf_peft_config_loaded = False
+    model.requires_grad_(True)

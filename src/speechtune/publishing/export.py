@@ -83,13 +83,15 @@ def _export(folder: Path, aside: Path, dtype: Dtype) -> str:
 
 def _load(folder: Path, dtype: object) -> PreTrainedModel:
     """Load a model by plain transformers."""
-    from transformers import AutoModelForCTC, AutoModelForSpeechSeq2Seq
+    from transformers import AutoModelForCTC
 
+    from speechtune.models.seq2seq.families import auto_class
     from speechtune.models.transducer.setup import transducer_class
 
     source = Source(str(folder))
     config = load_config(source)
     loader: Any = {
-        "ctc": AutoModelForCTC, "seq2seq": AutoModelForSpeechSeq2Seq, "transducer": transducer_class(config.model_type)
+        "ctc": AutoModelForCTC, "seq2seq": auto_class(config.model_type),
+        "transducer": transducer_class(config.model_type),
     }[family_of(config)]  # fmt: skip
     return source.load("model", loader.from_pretrained, dtype=dtype)

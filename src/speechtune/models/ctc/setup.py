@@ -22,6 +22,7 @@ from speechtune.models.loading import (
     feature_extractor_of,
     given_tokenizer,
     initialise,
+    load_config,
     random_model,
     source_of,
 )
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
-__all__ = ["ctc_for_training", "ctc_model", "load_ctc"]
+__all__ = ["check_type", "ctc_for_training", "ctc_model", "load_ctc"]
 
 log = logging.getLogger("speechtune")
 
@@ -70,6 +71,7 @@ def ctc_for_training(
         ModelError: tokenizer and head don't fit.
     """
     source, language = source_of(settings), settings.target_language
+    check_type(model_config, source)
     is_made = makes_vocabulary(settings, model_config)
     tokenizer = (
         make_tokenizer(settings, vocabulary_texts, folder, where=where, raw_texts=raw_texts)
@@ -100,11 +102,28 @@ def load_ctc(settings: Settings) -> CtcRecogniser:
     from transformers import AutoModelForCTC
 
     source = checkpoint_of(settings)
+    check_type(load_config(source), source)
     tokenizer = given_tokenizer(settings, source)
     model = source.load("CTC model", AutoModelForCTC.from_pretrained)
     if settings.target_language is not None:
         choose_adapter(model, tokenizer, settings.target_language, source=source)
     return _recogniser(settings, model.float(), tokenizer, feature_extractor_of(source, model.config))
+
+
+def check_type(config: PreTrainedConfig, source: Source | None) -> None:
+    """Refuse a type without a CTC head, before anything is loaded.
+
+    Raises:
+        ModelError: transformers lists none.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
+
+    if config.model_type not in MODEL_FOR_CTC_MAPPING_NAMES:
+        raise ModelError(
+            f"{source.name if source else config.model_type}: a {config.model_type} has no CTC head in transformers, "
+            f"and is no other type that speechtune trains.\n"
+            f"These have: {', '.join(sorted(MODEL_FOR_CTC_MAPPING_NAMES))}."
+        )
 
 
 def ctc_model(
@@ -123,13 +142,7 @@ def ctc_model(
     """
     import torch
     from transformers import AutoModelForCTC
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
 
-    if config.model_type not in MODEL_FOR_CTC_MAPPING_NAMES:
-        raise ModelError(
-            f"{source.name if source else config.model_type}: a {config.model_type} has no CTC head in transformers. "
-            f"These have: {', '.join(sorted(MODEL_FOR_CTC_MAPPING_NAMES))}."
-        )
     num_labels = max(tokenizer.get_vocab().values()) + 1
     own_pieces = not head_may_change and not writes_letters(tokenizer)
     if own_pieces and num_labels <= config.vocab_size:

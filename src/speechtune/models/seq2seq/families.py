@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speechtune.errors import ModelError
 from speechtune.models.inputs import ModelInput, input_for
+from speechtune.models.seq2seq.audio_prompt import AUDIO_PROMPTED
 from speechtune.models.whisper.context import EncoderContext
 from speechtune.models.whisper.input import WhisperInput
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
     from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
-__all__ = ["FAMILIES", "check_decoder", "check_family", "inputs_of", "max_labels_of"]
+__all__ = ["FAMILIES", "auto_class", "check_decoder", "check_family", "inputs_of", "max_labels_of"]
 
 # model type -> class of transformers that saves its tokenizer and feature extractor together
 FAMILIES = {
@@ -27,17 +28,41 @@ FAMILIES = {
     "cohere_asr": "CohereAsrProcessor",
 }
 
-_PROMPTED = "it is a language model with audio inside a written prompt, which speechtune doesn't train yet"
-_OWN_GENERATE = "its generate() needs language tokens and a vocoder's settings of its own"
-_WHY_NOT = {
-    "seamless_m4t": _OWN_GENERATE,
-    "seamless_m4t_v2": _OWN_GENERATE,
-    "moonshine_streaming": "its encoder has windows only where a mask is given, so its output depends on the batch",
-    "kyutai_speech_to_text": "it writes text in step with audio tokens of a codec, not after an encoder",
-    "dia": "it makes speech of text, not text of speech",
-    "vibevoice": "it makes speech of text, not text of speech",
-    "pop2piano": "it makes piano notes of music",
-}
+_OF_FRAMES = "takes a token of text for each frame of audio, so it would need the time of every word"
+# model type -> why not, and the place in the installed transformers that prevents it: module, class or function
+_WHY_NOT: dict[str, tuple[str, str, str]] = {
+    "dia": ("it makes speech of text, not text of speech", "dia.modeling_dia", "DiaForConditionalGeneration.generate"),
+    "kyutai_speech_to_text": (
+        _OF_FRAMES, "kyutai_speech_to_text.modeling_kyutai_speech_to_text",
+        "KyutaiSpeechToTextForConditionalGeneration.prepare_inputs_for_generation",
+    ),
+    "moonshine_streaming": (
+        "its encoder has windows only where a mask is given, so its output depends on the batch",
+        "moonshine_streaming.modeling_moonshine_streaming", "MoonshineStreamingEncoder.forward",
+    ),
+    "pop2piano": (
+        "it makes piano notes of music", "pop2piano.modeling_pop2piano", "Pop2PianoForConditionalGeneration.generate"
+    ),
+    "seamless_m4t": (
+        "generate() takes features only, no output of the encoder", "seamless_m4t.modeling_seamless_m4t",
+        "SeamlessM4TForSpeechToText.generate",
+    ),
+    "seamless_m4t_v2": (
+        "generate() takes features only, no output of the encoder", "seamless_m4t_v2.modeling_seamless_m4t_v2",
+        "SeamlessM4Tv2ForSpeechToText.generate",
+    ),
+    "vibevoice": (
+        "it makes speech of text, not text of speech", "vibevoice.modeling_vibevoice",
+        "VibeVoiceForConditionalGeneration.forward",
+    ),
+    "voxtral": (
+        "mistral-common writes its prompts, and speechtune was never run with it", "voxtral.processing_voxtral",
+        "VoxtralProcessor.apply_transcription_request",
+    ),
+    "voxtral_realtime": (
+        _OF_FRAMES, "voxtral_realtime.modeling_voxtral_realtime", "VoxtralRealtimeModel.forward",
+    ),
+}  # fmt: skip
 
 
 def check_family(model_type: str) -> None:
@@ -46,11 +71,23 @@ def check_family(model_type: str) -> None:
     Raises:
         ModelError: it is unsupported.
     """
-    if model_type not in FAMILIES:
-        why = _WHY_NOT.get(model_type, _PROMPTED)
-        raise ModelError(
-            f"{model_type} models can't be trained or evaluated here: {why}.\nThese can: {', '.join(FAMILIES)}."
-        )
+    if model_type in FAMILIES or model_type in AUDIO_PROMPTED:
+        return
+    why, module, name = _WHY_NOT.get(model_type, ("speechtune does not know how it is prompted", "", ""))
+    where = f" (transformers/models/{module.replace('.', '/')}.py, {name})" if module else ""
+    raise ModelError(
+        f"{model_type} models can't be trained or evaluated here: {why}{where}.\n"
+        f"These can: {', '.join([*FAMILIES, *AUDIO_PROMPTED])}."
+    )
+
+
+def auto_class(model_type: str) -> Any:
+    """Return the auto class of transformers that loads a sequence-to-sequence model of this type."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
+
+    is_listed = model_type in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
+    return transformers.AutoModelForSpeechSeq2Seq if is_listed else transformers.AutoModelForMultimodalLM
 
 
 def check_decoder(model: PreTrainedModel, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 
-__all__ = ["n_best"]
+__all__ = ["n_best", "num_prompt_tokens"]
 
 
 def n_best(recogniser: Seq2SeqRecogniser, model: Any, num_beams: int, **inputs: Any) -> list[dict[str, float]]:
@@ -35,14 +36,14 @@ def n_best(recogniser: Seq2SeqRecogniser, model: Any, num_beams: int, **inputs: 
         **inputs, num_beams=num_beams, num_return_sequences=num_beams, return_dict_in_generate=True, output_scores=True
     )
     # The scores were divided by the number of generated tokens, to the power of the penalty.
-    prompt = inputs["decoder_input_ids"].shape[1] if "decoder_input_ids" in inputs else 1
+    prompt = num_prompt_tokens(inputs)
     generated = made.sequences[:, prompt:]
     ends = (generated == recogniser.end).int().cumsum(-1)
     lengths = (ends - (generated == recogniser.end).int() == 0).sum(-1)  # up to the first end, with it
     penalty = getattr(recogniser.model.generation_config, "length_penalty", None)
     scores = made.sequences_scores if num_beams > 1 else lengths * 0.0  # of one text it does not matter
     log_probs = (scores.float() * lengths ** float(1.0 if penalty is None else penalty)).tolist()
-    texts = recogniser.tokenizer.batch_decode(generated, skip_special_tokens=True)
+    texts = recogniser.decoded(generated, num_prompt=0)
     found: list[dict[str, float]] = []
     for i in range(0, len(texts), num_beams):
         beams: dict[str, float] = {}
@@ -50,6 +51,12 @@ def n_best(recogniser: Seq2SeqRecogniser, model: Any, num_beams: int, **inputs: 
             beams.setdefault(text.strip(), log_prob)
         found.append(beams)
     return found
+
+
+def num_prompt_tokens(inputs: Mapping[str, Any]) -> int:
+    """Return how many tokens of the output of `generate` were given to it: the prompt's, else the start token."""
+    names = ("decoder_input_ids", "input_ids")
+    return next((int(inputs[name].shape[1]) for name in names if name in inputs), 1)
 
 
 def _prompts(recogniser: Seq2SeqRecogniser, inputs: dict[str, Any]) -> torch.Tensor:

@@ -19,7 +19,7 @@ from speechtune.models.batch import Batch
 from speechtune.models.frames import min_input_length, spec_augment_frames
 from speechtune.models.inputs import ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser, is_sharded
-from speechtune.models.seq2seq.n_best import n_best
+from speechtune.models.seq2seq.n_best import n_best, num_prompt_tokens
 from speechtune.models.seq2seq.token_loss import decoder_inputs, index_of, token_losses
 from speechtune.models.whisper.context import EncoderContext, encode_frames
 from speechtune.models.whisper.encoder_cache import EncoderCache, weights_hash
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from speechtune.audio.cache import AudioCache
 
-__all__ = ["Seq2SeqRecogniser"]
+__all__ = ["Seq2SeqRecogniser", "is_compiled"]
 
 NAN = float("nan")
 
@@ -48,6 +48,7 @@ class Seq2SeqRecogniser(Recogniser):
             no loss.
         prompt: what the decoder is given before the transcript, its start token first (Canary, Cohere); not in labels.
         processor: of the checkpoint, to be saved instead of one that is made of `processor_class`.
+        start: first token of the decoder; None: the prompt's, else that of the model's config.
     """
 
     kind = "seq2seq"
@@ -74,6 +75,7 @@ class Seq2SeqRecogniser(Recogniser):
         prompt_known: bool = True,
         prompt: Sequence[int] = (),
         processor: Any = None,
+        start: int | None = None,
     ) -> None:
         super().__init__(model, tokenizer=tokenizer, model_input=model_input)
         self.training_input = training_input or model_input
@@ -83,7 +85,9 @@ class Seq2SeqRecogniser(Recogniser):
         self.max_labels = max_labels
         self.prompt_known = prompt_known
         self.prompt, self.processor = list(prompt), processor
-        self.start = self.prompt[0] if self.prompt else int(model.config.decoder_start_token_id)
+        if start is None:
+            start = self.prompt[0] if self.prompt else int(model.config.decoder_start_token_id)
+        self.start = start
         self.end = int(tokenizer.eos_token_id)
 
     @cached_property
@@ -156,7 +160,7 @@ class Seq2SeqRecogniser(Recogniser):
         limit = self.max_labels or labels.shape[1]
         labels, lengths = labels[:, :limit], [min(n, limit) for n in label_lengths]
         tokens = decoder_inputs(labels, start=self.start, pad=self.end)
-        head = None if is_sharded(model) or _is_compiled(model) else self.model.get_output_embeddings()
+        head = None if is_sharded(model) or is_compiled(model) else self.model.get_output_embeddings()
         skip = max(0, len(self.prompt) - 1)
         if skip:
             tokens = torch.cat([self._prompts(len(labels)).to(tokens.device), tokens[:, 1:]], dim=1)
@@ -259,7 +263,7 @@ class Seq2SeqRecogniser(Recogniser):
             length = len(self.preceding)
             if made[:, :length].tolist() == [list(self.preceding)] * len(made):  # in a single generation it is there
                 made = made[:, length:]
-            return [(text,) for text in self.tokenizer.batch_decode(made, skip_special_tokens=True)]
+            return [(text,) for text in self.decoded(made, num_prompt=num_prompt_tokens(inputs))]
         score = self.external_score or (lambda text: 0.0)
         return [
             (max(texts, key=lambda text: texts[text] + score(text)), next(iter(texts)), texts)
@@ -270,6 +274,10 @@ class Seq2SeqRecogniser(Recogniser):
         """Return the argument of Whisper's `generate` for the text before, if there is one."""
         device = next(self.model.parameters()).device
         return {"prompt_ids": torch.tensor(self.preceding, device=device)} if self.preceding else {}
+
+    def decoded(self, made: torch.Tensor, *, num_prompt: int) -> list[str]:
+        """Return the texts of what `generate` returned, of which `num_prompt` tokens were given to it."""
+        return list(self.tokenizer.batch_decode(made, skip_special_tokens=True))
 
     def _prompts(self, num_rows: int) -> torch.Tensor:
         return torch.tensor([self.prompt] * num_rows, device=next(self.model.parameters()).device)
@@ -309,6 +317,6 @@ def _select(inputs: dict[str, torch.Tensor], places: Sequence[int], frames: int 
     return dict(chosen) if frames is None else {name: value[..., :frames] for name, value in chosen.items()}
 
 
-def _is_compiled(model: Any) -> bool:
+def is_compiled(model: Any) -> bool:
     """Return whether torch.compile wraps the model: it would trace it again for every new hook."""
     return any(hasattr(module, "_orig_mod") for module in (model, getattr(model, "module", None)))

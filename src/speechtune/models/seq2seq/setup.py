@@ -16,6 +16,8 @@ from speechtune.models.loading import (
     random_model,
     source_of,
 )
+from speechtune.models.seq2seq.audio_prompt import AUDIO_PROMPTED
+from speechtune.models.seq2seq.audio_setup import audio_prompt_recogniser
 from speechtune.models.seq2seq.families import FAMILIES, check_decoder, check_family, inputs_of, max_labels_of
 from speechtune.models.seq2seq.prompted import PROMPTED, decoder_prompt, processor_of
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
@@ -64,6 +66,12 @@ def seq2seq_for_training(
         ModelError: the model can't be trained as it is.
     """
     check_family(model_config.model_type)
+    if model_config.model_type in AUDIO_PROMPTED:
+        prompted = audio_prompt_recogniser(
+            settings, model_config, training_args=training_args, corpus_language=corpus_language, training=True
+        )
+        prompted.label_smoothing = float(getattr(training_args, "label_smoothing_factor", 0.0))
+        return prompted
     if model_config.model_type == "whisper":
         model_config.apply_spec_augment = settings.apply_spec_augment
     elif settings.apply_spec_augment:
@@ -93,7 +101,12 @@ def load_seq2seq(
         OptionError, ModelError: as `seq2seq_for_training`.
     """
     source = checkpoint_of(settings)
-    check_family(load_config(source).model_type)
+    config = load_config(source)
+    check_family(config.model_type)
+    if config.model_type in AUDIO_PROMPTED:
+        return audio_prompt_recogniser(
+            settings, config, training_args=training_args, corpus_language=corpus_language, training=False
+        )
     return _recogniser(settings, _load(settings, source, None), training_args, corpus_language, training=False)
 
 
