@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +21,9 @@ from trained_folders import ctc_folder
 
 from speechtune.audio.reader import AudioReader
 from speechtune.data.dataset import BatchMaker
-from speechtune.decoding import long_form, whisper_windows
-from speechtune.decoding.ctc_path import best_path
+from speechtune.decoding import ctc_windows, long_form, whisper_windows
+from speechtune.decoding.ctc_path import best_path, best_paths, words_of_path
+from speechtune.decoding.ctc_windows import windows_of
 from speechtune.decoding.long_form import transcribe_samples
 from speechtune.decoding.pauses import ENERGY_FRAME_S, SEARCH_S, WINDOW_S, cut_at_pauses
 from speechtune.decoding.transcribe import Transcriber
@@ -30,7 +32,6 @@ from speechtune.errors import ModelError
 from speechtune.evaluation.evaluate import Evaluation, recognise_split
 from speechtune.evaluation.metrics.cer import character_edits
 from speechtune.models.batch import Item
-from speechtune.models.frames import num_frames
 from speechtune.models.recogniser import Recogniser
 from speechtune.types import Utterance
 
@@ -111,66 +112,144 @@ def test_the_longest_input_of_a_model_does_not_grow_with_the_recording(transcrib
     )
     transcribe_samples(transcriber.recogniser, np.tile(voices(20.0), 8))
     hook.remove()
-    assert len(seen) >= 6 and max(seen) <= WINDOW_S * RATE
+    assert len(seen) >= 5 and max(seen) <= WINDOW_S * RATE
 
 
-# ---- CTC: overlapping windows
+# ---- CTC: windows as long as the clips of training
 
 
 def in_windows_and_in_one_pass(recogniser: Recogniser, samples: np.ndarray, patch: pytest.MonkeyPatch) -> list[str]:
     in_windows = transcribe_samples(recogniser, samples)
-    patch.setattr(recogniser.model_input, "max_duration_s", 1000.0)
+    patch.setattr(recogniser.model_input, "usual_whole_s", 1000.0)
     return [in_windows, transcribe_samples(recogniser, samples)]
 
 
-@pytest.mark.parametrize("duration_s", [70, 97.3])
-def test_windows_give_the_text_of_one_pass(
-    duration_s: float, transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("group_norm", [False, True])
+def test_without_pauses_overlapping_windows_give_nearly_the_text_of_one_pass(
+    group_norm: bool, transcriber: Transcriber, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    samples = np.tile(voices(9, 13.3, 11), 3)[: int(duration_s * RATE)]
-    in_windows, in_one_pass = in_windows_and_in_one_pass(transcriber.recogniser, samples, monkeypatch)
-    assert in_windows == in_one_pass != ""
+    """Levels and norms over time are those of a window, so a few labels differ."""
+    recogniser = transcriber.recogniser
+    if group_norm:
+        recogniser = Transcriber(str(ctc_folder(tmp_path / "run", group_norm=True)), device="cpu").recogniser
+    samples = audio_files.voice(70.0, RATE, seed=4)
+    in_windows, in_one_pass = in_windows_and_in_one_pass(recogniser, samples, monkeypatch)
+    assert in_one_pass and character_edits(in_one_pass, in_windows).rate < 0.1
 
 
-def test_norms_over_time_see_a_window_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """wav2vec2-base normalises its first convolution over time: a few labels differ."""
-    recogniser = Transcriber(str(ctc_folder(tmp_path / "run", group_norm=True)), device="cpu").recogniser
-    in_windows, in_one_pass = in_windows_and_in_one_pass(recogniser, np.tile(voices(9, 13.3, 11), 2), monkeypatch)
-    assert character_edits(in_one_pass, in_windows).rate < 0.1
+def test_windows_end_in_pauses_and_their_texts_are_those_of_the_clips(tmp_path: Path):
+    recogniser: Any = Transcriber(str(ctc_folder(tmp_path / "run")), device="cpu").recogniser
+    recogniser.remember_clips(2.5)
+    clips = [audio_files.voice(duration_s, RATE, seed=n) for n, duration_s in enumerate([2.0, 3.1, 1.6, 2.4] * 2)]
+    samples = np.concatenate([part for clip in clips for part in (clip, np.zeros(RATE // 2, np.float32))])
+    windows = list(windows_of(recogniser, samples, None))
+    ends = np.cumsum([len(clip) + RATE // 2 for clip in clips])
+    assert len(windows) == len(clips) and all(window.ends_in_pause for window in windows[:-1])
+    assert all(0 <= end - window.end * 320 <= RATE // 2 for end, window in zip(ends, windows, strict=True))
+    alone = " ".join(transcribe_samples(recogniser, clip) for clip in clips)
+    assert character_edits(alone, transcribe_samples(recogniser, samples)).rate < 0.15
 
 
-@pytest.mark.parametrize("seconds", [60.01, 65.0, 65.02, 80.0, 84.99, 85.01])
-def test_each_frame_of_a_recording_has_one_label(seconds: float, transcriber: Transcriber):
-    recogniser, samples = transcriber.recogniser, np.tile(voices(20.0), 5)[: int(seconds * RATE)]
+def test_a_word_never_spans_a_pause_that_was_cut(transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch):
+    """A model that writes one letter throughout: as many words as windows."""
+    recogniser: Any = transcriber.recogniser
+    bias = recogniser.model.lm_head.bias
+    kept = bias.detach().clone()
+    with torch.no_grad():
+        bias[1] += 1e3
+    try:
+        samples = np.tile(voices(9.0), 8)
+        assert transcribe_samples(recogniser, samples) == "a a a a a a a a"
+        with torch.inference_mode():
+            path = best_path(recogniser, samples, recogniser.model)
+        starts = [round(word.start_s) for word in words_of_path(recogniser, path)]
+        assert starts == list(range(0, 80, 10))
+    finally:
+        with torch.no_grad():
+            bias.copy_(kept)
+
+
+@pytest.mark.parametrize(("clip_s", "window_s", "whole_s"), [(None, 20, 60), (0.4, 2, 4), (4, 8, 16), (15, 20, 40)])
+def test_windows_are_as_long_as_the_clips_of_training(
+    clip_s: float | None, window_s: float, whole_s: float, tmp_path: Path
+):
+    folder = ctc_folder(tmp_path / "run")
+    if clip_s is not None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"speechtune_clip_s": clip_s}))
+    recogniser: Any = Transcriber(str(folder), device="cpu").recogniser
+    assert (recogniser.window_s, recogniser.model_input.max_whole_s) == (window_s, whole_s)
+
+
+@pytest.mark.parametrize("seconds", [60.01, 65.0, 65.02, 80.0])
+@pytest.mark.parametrize("has_pauses", [True, False])
+def test_each_frame_of_a_recording_has_one_label_and_is_in_one_window(
+    seconds: float, has_pauses: bool, transcriber: Transcriber
+):
+    recogniser: Any = transcriber.recogniser
+    samples = np.tile(voices(20.0), 5) if has_pauses else audio_files.voice(85.0, RATE)
+    samples = samples[: int(seconds * RATE)]
+    windows = list(windows_of(recogniser, samples, None))
+    assert [window.first for window in windows] == [0, *(window.end for window in windows[:-1])]
+    assert windows[-1].end == -(-len(samples) // 320)
+    assert all(window.end - window.first <= 20 * 50 for window in windows)
     with torch.inference_mode():
-        labels = best_path(recogniser, samples, recogniser.model).labels  # type: ignore[arg-type]
-    assert len(labels) == num_frames(recogniser.model.config, len(samples))
+        assert len(best_path(recogniser, samples, recogniser.model).labels) == windows[-1].end
+
+
+def test_only_speech_is_heard(transcriber: Transcriber):
+    recogniser: Any = transcriber.recogniser
+    samples = np.concatenate([voices(5.0), np.zeros(60 * RATE, np.float32), voices(25.0)])
+    speech = [(0, 5 * RATE), (66 * RATE, 91 * RATE)]
+    windows = list(windows_of(recogniser, samples, speech))
+    heard = np.concatenate([np.arange(w.from_frame, w.to_frame) for w in windows]) / 50
+    assert not ((heard > 5.1) & (heard < 65.9)).any() and heard.max() <= 91
+    with torch.inference_mode():
+        labels = best_path(recogniser, samples, recogniser.model, speech=speech).labels
+    assert (labels[5 * 50 + 1 : 66 * 50] == recogniser.blank).all() and (labels != recogniser.blank).any()
+
+
+def test_several_recordings_at_once_have_the_texts_of_each_alone(transcriber: Transcriber):
+    recogniser: Any = transcriber.recogniser
+    recordings = [voices(70.0), voices(3.0), voices(1.0, 2.0)]
+    with torch.inference_mode():
+        together = best_paths(recogniser, recordings, recogniser.model, speech=[None, None, []])
+        alone = [best_path(recogniser, samples, recogniser.model) for samples in recordings[:2]]
+    for one, other in zip(together, alone, strict=False):
+        assert (one.labels == other.labels).mean() > 0.99
+    assert (together[2].labels == recogniser.blank).all()
 
 
 @pytest.mark.parametrize("family", tiny_families.FAMILIES)
-def test_windows_of_each_family_have_the_frames_of_one_pass(family: str):
+def test_windows_of_each_family_have_the_frames_of_one_pass(family: str, monkeypatch: pytest.MonkeyPatch):
+    """Of a model that looks no further than its windows' context; random attention does, so some labels differ."""
+    monkeypatch.setitem(ctc_windows.BATCH_S, "cpu", 0.1)  # one window each: these inputs have no mask
     model = tiny_families.tiny_model(family)
-    name = model.main_input_name
-    is_mel = name == "input_features"
-    rate = 400 if not is_mel else 10 if model.config.model_type == "wav2vec2-bert" else 100
-    values = np.random.default_rng(0).standard_normal((73 * rate + 7, *([16] if is_mel else []))).astype(np.float32)
-    recogniser: Any = SimpleNamespace(
-        model=model,
-        sampling_rate=rate,
-        blank=0,
-        search=None,
-        model_input=SimpleNamespace(
-            name=name,
-            max_whole_s=60,
-            slices=lambda s: (len(s), lambda start, end: s[None, start:end]),
-            feature_extractor=SimpleNamespace(stride=1),
-        ),
+    is_mel = model.main_input_name == "input_features"
+    step = 160 if is_mel else 1
+    stack = 2 if model.config.model_type == "wav2vec2-bert" else 1
+
+    def features(samples: np.ndarray) -> np.ndarray:
+        return samples if not is_mel else np.repeat(samples[:: step * stack, None], 16, axis=1)
+
+    model_input: Any = SimpleNamespace(
+        name=model.main_input_name,
+        max_whole_s=8,
+        features=features,
+        pad=lambda rows, min_length: {model.main_input_name: np.stack(rows)},
+        feature_extractor=SimpleNamespace(stride=stack),
     )
+    recogniser: Any = SimpleNamespace(
+        model=model, sampling_rate=RATE, blank=0, search=None, window_s=6.0, phones=True, delimiter=None,
+        decoder=None, tokenizer=None, model_input=model_input, min_input_length=0,
+    )  # fmt: skip
+    recogniser.tokenizer = SimpleNamespace(get_vocab=dict)
+    samples = np.random.default_rng(0).standard_normal(10 * RATE + 7).astype(np.float32)
     with torch.inference_mode():
-        labels = best_path(recogniser, values, model).labels
-        one_pass = model(torch.from_numpy(values[None])).logits[0].argmax(-1).numpy()
-    assert len(labels) == len(one_pass)
-    assert (labels == one_pass).mean() > 0.6  # random attention looks further than CONTEXT_S
+        labels = best_path(recogniser, samples, model).labels
+        model_input.max_whole_s = 100
+        one_pass = best_path(recogniser, samples, model).labels
+    assert len(labels) == len(one_pass) and (labels == one_pass).mean() > 0.6
 
 
 # ---- Whisper: windows by timestamps

@@ -1,13 +1,13 @@
-"""A CTC model over a recording of any length: its logits, window by window, and the most probable label of each frame.
+"""A CTC model over recordings of any length: the most probable label of each frame, and words with their times.
 
-Windows overlap: each frame is taken from the window that has most context around it, so that the labels are those of
-one pass. Memory holds one window and what is kept of each frame.
+`ctc_windows.py` says in which windows. Between windows that end in a pause is a delimiter of words. Memory holds a few
+windows, and what is kept of each frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from speechtune.audio.samples import Samples
 from speechtune.decoding.alignment import Emissions
-from speechtune.decoding.beam_search import cut_at_blanks
+from speechtune.decoding.beam_search import MAX_FRAMES
+from speechtune.decoding.ctc_windows import Window, logits_of, windows_of
 from speechtune.decoding.speech import Region
 from speechtune.models.ctc.pieces import PIECE_START
 from speechtune.models.ctc.recogniser import CtcRecogniser, GreedyDecoder
-from speechtune.models.frames import input_stride, num_frames
 from speechtune.models.recogniser import seconds_per_frame
 from speechtune.types import Word
 
-__all__ = ["CONTEXT_S", "WINDOW_S", "LabelPath", "best_path", "emissions", "word_times", "words_of_path"]
+__all__ = ["LabelPath", "best_path", "best_paths", "emissions", "word_times", "words_of_path"]
 
-WINDOW_S = 30.0
 SILENT = -30.0  # log probability of a label where nobody speaks
-CONTEXT_S = 5.0  # of a window on each side, of which no frames are taken
+DELIMITER, NO_DELIMITER = np.log(0.9), np.log(0.1)  # log probabilities of delimiter and blank in the pause of a cut
+SEARCHED_FRAMES = 4 * MAX_FRAMES  # that wait to be searched, together and in several processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,73 +47,133 @@ def best_path(
     speech: Sequence[Region] | None = None,
     advance: Callable[[float], None] | None = None,
 ) -> LabelPath:
-    """Return the greedy path of a recording; frames outside of `speech` are blank, and windows without any are not run.
-
-    This is the Viterbi path of its own text: no path is more probable. With a recogniser that has a search, it is the
-    Viterbi path of the text that the search finds. `advance` is called with the seconds done.
-    """
-    if recogniser.search is not None:
-        return _searched_path(recogniser, samples, model, speech, advance)
-    labels, probabilities, frame_s = [], [], seconds_per_frame(recogniser)
-    for num_skipped, logits in _windows(recogniser, samples, model, speech):
-        if logits is None:
-            labels.append(np.full(num_skipped, recogniser.blank, np.int64))
-            probabilities.append(np.ones(num_skipped, np.float32))
-        else:
-            best = logits.float().log_softmax(-1).max(-1)
-            labels.append(best.indices.cpu().numpy())
-            probabilities.append(best.values.exp().cpu().numpy())
-        if advance is not None:
-            advance(len(labels[-1]) * frame_s)
-    path = LabelPath(np.concatenate(labels), np.concatenate(probabilities), frame_s)
-    if speech is not None:
-        is_speech = np.zeros(len(path.labels), bool)
-        for start, end in speech:
-            is_speech[_frame(start, recogniser, path.frame_s) : _frame(end, recogniser, path.frame_s) + 1] = True
-        path.labels[~is_speech] = recogniser.blank
+    """Return `best_paths` of one recording."""
+    (path,) = best_paths(recogniser, [samples], model, speech=[speech], advance=advance)
     return path
 
 
-def _searched_path(
+def best_paths(
     recogniser: CtcRecogniser,
-    samples: Samples,
+    recordings: Sequence[Samples],
     model: torch.nn.Module,
-    speech: Sequence[Region] | None,
-    advance: Callable[[float], None] | None,
-) -> LabelPath:
-    """Return the path that the recogniser's search finds, of parts that end in pauses: memory holds a few of them."""
-    assert recogniser.search is not None
-    frame_s, done = seconds_per_frame(recogniser), 0
-    labels: list[NDArray[np.int64]] = []
-    probabilities: list[NDArray[np.float32]] = []
-    waiting: NDArray[np.float32] | None = None
-    silence = np.full(int(recogniser.model.config.vocab_size), SILENT, np.float32)
-    silence[recogniser.blank] = 0.0
+    *,
+    speech: Sequence[Sequence[Region] | None],
+    advance: Callable[[float], None] | None = None,
+) -> list[LabelPath]:
+    """Return the greedy path of each recording; frames outside of its speech are blank.
 
-    def search(log_probs: NDArray[np.float32]) -> None:
-        (path,) = recogniser.search([log_probs])  # type: ignore[misc]
-        labels.append(path)
-        probabilities.append(np.exp(log_probs[np.arange(len(path)), path]))
+    This is the Viterbi path of its own text: no path is more probable. With a recogniser that has a search, it is the
+    Viterbi path of the text that the search finds.
 
-    for num_skipped, logits in _windows(recogniser, samples, model, speech):
-        rows = np.tile(silence, (num_skipped, 1)) if logits is None else logits.float().log_softmax(-1).cpu().numpy()
-        if speech is not None:
-            is_speech = np.zeros(len(rows), bool)
-            for start, end in speech:
-                first, last = (_frame(sample, recogniser, frame_s) - done for sample in (start, end))
-                is_speech[max(0, first) : max(0, last + 1)] = True
-            rows[~is_speech] = silence
-        waiting = rows if waiting is None else np.concatenate([waiting, rows])
-        *_, cut, _ = cut_at_blanks(waiting, recogniser.blank)
-        if cut:
-            search(waiting[:cut])
-            waiting = waiting[cut:]
-        done += len(rows)
+    Args:
+        recordings: (num_samples,) each; their windows are computed together.
+        speech: of each recording; None for all of it.
+        advance: called with the seconds of audio that are done.
+    """
+    frame_s = seconds_per_frame(recogniser)
+    unit = round(frame_s * recogniser.sampling_rate)
+    paths = []
+    for samples in recordings:
+        total = -(-len(samples) // unit)
+        labels = np.full(total, recogniser.blank, np.int64)
+        paths.append(LabelPath(labels, np.ones(total, np.float32), frame_s))
+    if recogniser.search is not None:
+        _search(recogniser, _log_probs(recogniser, recordings, model, speech, advance), paths)
+    else:
+        for place, window, rows in _log_probs(recogniser, recordings, model, speech, advance):
+            best = rows.max(-1)
+            path, first = paths[place], window.first
+            path.labels[first : first + len(rows)] = best.indices.cpu().numpy()
+            path.probabilities[first : first + len(rows)] = best.values.exp().cpu().numpy()
+    for path, regions in zip(paths, speech, strict=True):
+        if regions is not None:
+            path.labels[~_is_within(regions, len(path.labels), unit)] = recogniser.blank
+    return paths
+
+
+def _log_probs(
+    recogniser: CtcRecogniser,
+    recordings: Sequence[Samples],
+    model: torch.nn.Module,
+    speech: Sequence[Sequence[Region] | None],
+    advance: Callable[[float], None] | None = None,
+) -> Iterator[tuple[int, Window, torch.Tensor]]:
+    """Yield place of the recording, window, and the log probabilities of its frames, (num_frames, num_labels).
+
+    The last frame of a window that ends in a pause is a delimiter.
+    """
+    frame_s, delimiter = seconds_per_frame(recogniser), _delimiter_of(recogniser)
+    windows = (
+        (place, window)
+        for place, (samples, regions) in enumerate(zip(recordings, speech, strict=True))
+        for window in windows_of(recogniser, samples, regions)
+    )
+    for place, window, logits in logits_of(recogniser, model, recordings, windows):
+        first, heard = window.rows(logits)
+        rows = torch.full((window.end - window.first, logits.shape[-1]), SILENT, device=logits.device)
+        rows[:, recogniser.blank] = 0.0
+        rows[first : first + len(heard)] = heard.float().log_softmax(-1)
+        if window.ends_in_pause and delimiter is not None and len(rows) > 1:
+            rows[-1] = SILENT
+            rows[-1, recogniser.blank], rows[-1, delimiter] = NO_DELIMITER, DELIMITER
+        yield place, window, rows
         if advance is not None:
             advance(len(rows) * frame_s)
-    assert waiting is not None
-    search(waiting)
-    return LabelPath(np.concatenate(labels), np.concatenate(probabilities), frame_s)
+
+
+def _delimiter_of(recogniser: CtcRecogniser) -> int | None:
+    """Return the label that stands between words; None where words start with their own pieces, or are phones."""
+    token = recogniser.delimiter if recogniser.phones else getattr(recogniser.tokenizer, "word_delimiter_token", None)
+    return recogniser.tokenizer.get_vocab().get(token) if isinstance(recogniser.decoder, GreedyDecoder) else None
+
+
+def _is_within(speech: Sequence[Region], num_frames: int, unit: int) -> NDArray[np.bool_]:
+    flags = np.zeros(num_frames, bool)
+    for start, end in speech:
+        flags[start // unit : end // unit + 1] = True
+    return flags
+
+
+@dataclass
+class _Part:
+    """Windows without a gap between them, to be searched at once."""
+
+    place: int
+    first: int
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        return self.first + sum(map(len, self.rows))
+
+
+def _search(
+    recogniser: CtcRecogniser, found: Iterator[tuple[int, Window, torch.Tensor]], paths: Sequence[LabelPath]
+) -> None:
+    """Write what the recogniser's search finds into the paths. Memory holds SEARCHED_FRAMES and a part."""
+    parts: list[_Part] = []
+
+    def search() -> None:
+        assert recogniser.search is not None
+        log_probs = [np.concatenate(part.rows) for part in parts]
+        for part, rows, labels in zip(parts, log_probs, recogniser.search(log_probs), strict=True):
+            path = paths[part.place]
+            path.labels[part.first : part.end] = labels
+            path.probabilities[part.first : part.end] = np.exp(rows[np.arange(len(labels)), labels])
+        parts.clear()
+
+    is_open = False
+    for place, window, rows in found:
+        follows = is_open and parts and (parts[-1].place, parts[-1].end) == (place, window.first)
+        if not follows:
+            if sum(part.end - part.first for part in parts) > SEARCHED_FRAMES:
+                search()
+            parts.append(_Part(place, window.first))
+        parts[-1].rows.append(rows.cpu().numpy())
+        length = parts[-1].end - parts[-1].first
+        is_open = length < MAX_FRAMES or (not window.ends_in_pause and length < SEARCHED_FRAMES)
+    if parts:
+        search()
 
 
 def emissions(
@@ -128,9 +188,7 @@ def emissions(
     chosen = torch.tensor(labels, device=next(recogniser.model.parameters()).device)
     parts: list[NDArray[np.float32]] = []
     best: list[NDArray[np.float32]] = []
-    for _, logits in _windows(recogniser, samples, model, None):
-        assert logits is not None
-        log_probs = logits.float().log_softmax(-1)
+    for _, _, log_probs in _log_probs(recogniser, [samples], model, [None]):
         parts.append(log_probs.index_select(-1, chosen).cpu().numpy())
         best.append(log_probs.amax(-1).cpu().numpy())
         if advance is not None:
@@ -195,49 +253,3 @@ class _Spelling:
             return "", False
         text = str(self._tokenizer.convert_ids_to_tokens(label) or "")
         return text.removeprefix(PIECE_START), text.startswith(PIECE_START)
-
-
-def _windows(
-    recogniser: CtcRecogniser, samples: Samples, model: torch.nn.Module, speech: Sequence[Region] | None
-) -> Iterator[tuple[int, torch.Tensor | None]]:
-    """Yield the logits of each stretch of frames, (frames, num_labels), in order; None and their number without speech.
-
-    Windows start at whole frames: a frame is computed from the same samples as in one pass, and only what is further
-    away than CONTEXT_S may be missing.
-    """
-    model_input, name = recogniser.model_input, recogniser.model_input.name
-    device = next(recogniser.model.parameters()).device
-    if len(samples) <= model_input.max_whole_s * recogniser.sampling_rate:
-        features = model_input.features(samples)
-        inputs = model_input.pad([features], min_length=recogniser.min_input_length)
-        logits = model(**{key: torch.from_numpy(value).to(device) for key, value in inputs.items()}).logits[0]
-        yield 0, logits[: int(num_frames(recogniser.model.config, [len(features)])[0])]
-        return
-    num_inputs, part = model_input.slices(samples)
-    stride = input_stride(recogniser.model.config)
-    units_per_s = num_inputs * recogniser.sampling_rate / len(samples)
-    context, hop = (int(seconds * units_per_s) // stride * stride for seconds in (CONTEXT_S, WINDOW_S - 2 * CONTEXT_S))
-    total, done = int(num_frames(recogniser.model.config, [num_inputs])[0]), 0
-    for start in range(0, num_inputs, hop):
-        left, right = max(0, start - context), start + hop + context
-        is_last = right >= num_inputs
-        frames = total - done if is_last else hop // stride
-        end = num_inputs if is_last else start + hop
-        if speech is not None and not _any_within(speech, start / units_per_s, end / units_per_s, recogniser):
-            yield frames, None
-        else:
-            logits = model(**{name: torch.from_numpy(part(left, right)).to(device)}).logits[0]
-            first = (start - left) // stride
-            yield 0, logits[first : first + frames]
-        done += frames
-        if is_last:
-            return
-
-
-def _any_within(speech: Sequence[Region], start_s: float, end_s: float, recogniser: CtcRecogniser) -> bool:
-    rate = recogniser.sampling_rate
-    return any(start < end_s * rate and end > start_s * rate for start, end in speech)
-
-
-def _frame(sample: int, recogniser: CtcRecogniser, frame_s: float) -> int:
-    return int(sample / recogniser.sampling_rate / frame_s)

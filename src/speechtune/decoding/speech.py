@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from speechtune.audio.samples import Samples, dequantise
 from speechtune.errors import OptionError
 
-__all__ = ["DETECTORS", "Region", "Spoken", "check_detector", "find_speech"]
+__all__ = ["DETECTORS", "Region", "Spoken", "check_detector", "find_speech", "levels_db"]
 
 DETECTORS = ("energy", "silero", "none")
 Region = tuple[int, int]  # first sample, and the one after the last
@@ -100,7 +100,7 @@ def _runs(flags: NDArray[np.bool_]) -> Sequence[tuple[int, int]]:
 
 def _energy(samples: Samples, sampling_rate: int) -> NDArray[np.bool_]:
     """Return for each 20 ms whether they are louder than the quiet frames around them, (num_frames,)."""
-    levels = _levels_db(samples, sampling_rate)
+    levels = levels_db(samples, sampling_rate)
     width = int(FLOOR_S / FRAME_S)
     padded = np.pad(levels, width, mode="reflect" if len(levels) > width else "edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, width + 1)[::FLOOR_STEP]
@@ -113,7 +113,7 @@ def _energy(samples: Samples, sampling_rate: int) -> NDArray[np.bool_]:
     return found
 
 
-def _levels_db(samples: Samples, sampling_rate: int) -> NDArray[np.float32]:
+def levels_db(samples: Samples, sampling_rate: int) -> NDArray[np.float32]:
     """Return the level of each frame, (ceil(num_samples / frame),), of differences: without hum and offset."""
     frame = int(FRAME_S * sampling_rate)
     parts = []

@@ -8,7 +8,6 @@ Legend: B utterances, T samples or frames of the longest, F mel bins.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,10 @@ from speechtune.errors import ModelError
 if TYPE_CHECKING:
     from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
-__all__ = ["FbankInput", "MelInput", "ModelInput", "WaveformInput", "input_for"]
+__all__ = ["MAX_WHOLE_S", "FbankInput", "MelInput", "ModelInput", "WaveformInput", "input_for"]
 
 Array = NDArray[np.float32]
 
-BLOCK_SAMPLES = 1 << 20
 MAX_WHOLE_S = 60.0  # longest recording that goes through a CTC encoder in one piece: attention's memory is quadratic
 
 
@@ -42,11 +40,12 @@ class ModelInput:
     padding_value = 0.0
     needs_mask = True
     max_duration_s: float | None = None  # longest recording that the encoder takes at all
+    usual_whole_s = MAX_WHOLE_S
 
     @property
     def max_whole_s(self) -> float:
         """Longest recording that is recognised in one piece; longer ones window by window."""
-        return self.max_duration_s or MAX_WHOLE_S
+        return self.max_duration_s or self.usual_whole_s
 
     def num_features(self, num_samples: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Return the lengths of the features of so many samples; None where they don't follow from them."""
@@ -74,14 +73,6 @@ class ModelInput:
                 row[length:] = 0
         return padded
 
-    def slices(self, samples: Samples) -> tuple[int, Callable[[int, int], Array]]:
-        """Return the length of a long recording's input, and a function that returns any part of it.
-
-        The function takes start and end and returns (1, T, ...), normalised over the whole recording.
-        """
-        values = self.pad([self.features(samples)])[self.name]
-        return values.shape[1], lambda start, end: values[:, start:end]
-
     def _write(self, values: Any, row: Array) -> None:
         """Write a recording's features into its row of the batch."""
         row[:] = values
@@ -105,22 +96,6 @@ class WaveformInput(ModelInput):
 
     def features(self, samples: Samples) -> Samples:
         return samples
-
-    def slices(self, samples: Samples) -> tuple[int, Callable[[int, int], Array]]:
-        """As ModelInput.slices; parts are normalised when they are asked for, so no float copy of the whole is made."""
-        scale = 1 / FULL_SCALE if samples.dtype == np.int16 else 1.0
-        mean, deviation = 0.0, 1.0
-        if self.do_normalize:
-            blocks = [samples[start : start + BLOCK_SAMPLES] for start in range(0, len(samples), BLOCK_SAMPLES)]
-            mean = scale * sum(float(block.sum(dtype=np.float64)) for block in blocks) / len(samples)
-            squares = sum(float(((block * scale - mean) ** 2).sum(dtype=np.float64)) for block in blocks)
-            deviation = math.sqrt(squares / len(samples) + 1e-7)
-
-        def part(start: int, end: int) -> Array:
-            values = samples[None, start:end].astype(np.float32) * np.float32(scale)
-            return (values - np.float32(mean)) / np.float32(deviation)
-
-        return len(samples), part
 
     def _write(self, values: Samples, row: Array) -> None:
         """Normalise the samples in place in the batch, while they are in the CPU's cache."""

@@ -63,9 +63,15 @@ def build_recogniser(plan: RunPlan, data: CorpusData, args: TrainingArguments) -
     Raises:
         ModelError, OptionError, TextError: model, tokenizer, options and text do not fit together.
     """
+    from speechtune.models.ctc.recogniser import CtcRecogniser
+
     recogniser = _loaded_recogniser(plan, data, args)
     if plan.do_train:
         _choose_trained(plan, recogniser, args)
+        split = plan.train
+        # A sharded model runs no windows: whatever fits is one pass
+        if isinstance(recogniser, CtcRecogniser) and split and split.hours and split.num_utterances and not args.fsdp:
+            recogniser.remember_clips(split.hours * 3600 / split.num_utterances)
     return recogniser
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from speechtune.models.batch import Batch
 from speechtune.models.ctc.pieces import PieceDecoder, PieceLabeller, writes_letters
 from speechtune.models.frames import min_input_length, num_frames, spec_augment_frames
-from speechtune.models.inputs import ModelInput
+from speechtune.models.inputs import MAX_WHOLE_S, ModelInput
 from speechtune.models.recogniser import Recognised, Recogniser
 from speechtune.text.vocab import Labeller
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["CtcRecogniser", "GreedyDecoder"]
+
+WINDOW_S = 20.0  # where the length of the clips that a model was trained with is not known
+MIN_WINDOW_S = 2.0
+CLIP_KEY = "speechtune_clip_s"  # in config.json: mean duration of the training clips; plain transformers keeps it
 
 
 class CtcRecogniser(Recogniser):
@@ -38,6 +42,7 @@ class CtcRecogniser(Recogniser):
     """
 
     kind = "ctc"
+    window_s = WINDOW_S  # longest window of a long recording
     # Log probabilities of some utterances, (num_frames, num_labels) each -> the label of each of their frames.
     search: Callable[[Sequence[NDArray[np.float32]]], list[NDArray[np.int64]]] | None = None
 
@@ -56,6 +61,8 @@ class CtcRecogniser(Recogniser):
         self.loss_reduction = loss_reduction
         self.zero_infinity = zero_infinity
         self.upper_case = self.phones = False
+        if (clip_s := getattr(model.config, CLIP_KEY, None)) is not None:
+            self.expect_clips(clip_s)
         self.labeller: Callable[[str], Sequence[int]]
         self.decoder: Callable[[NDArray[np.integer[Any]]], str]
         if writes_letters(tokenizer):
@@ -79,6 +86,16 @@ class CtcRecogniser(Recogniser):
             phones=self.phones,
         )
         self.decoder = GreedyDecoder(tokenizer, num_labels=int(model.config.vocab_size))
+
+    def remember_clips(self, clip_s: float) -> None:
+        """Keep the mean duration of the training clips with the model; recognition in windows fits it from now on."""
+        setattr(self.model.config, CLIP_KEY, round(clip_s, 3))
+        self.expect_clips(clip_s)
+
+    def expect_clips(self, clip_s: float) -> None:
+        """Recognise recordings over four times this duration in windows of up to twice of it."""
+        self.window_s = min(max(2 * clip_s, MIN_WINDOW_S), WINDOW_S)
+        self.model_input.usual_whole_s = min(2 * self.window_s, MAX_WHOLE_S)
 
     @property
     def min_input_length(self) -> int:
