@@ -100,7 +100,7 @@ def logits_of(
 ) -> Iterator[tuple[int, Window, torch.Tensor]]:
     """Yield each window with the logits of the frames that are heard for it, (T, num_labels), in order.
 
-    Windows of several recordings, named by their place, are computed together. Memory holds the logits of GROUP batches.
+    Windows of several recordings, named by their place, are computed together. Memory holds the logits of a group.
     """
     device = next(recogniser.model.parameters()).device
     unit = round(seconds_per_frame(recogniser) * recogniser.sampling_rate)
@@ -141,5 +141,3 @@ def _logits(recogniser: CtcRecogniser, model: torch.nn.Module, heard: Sequence[S
     logits = model(**{name: torch.from_numpy(value).to(device) for name, value in inputs.items()}).logits
     lengths = num_frames(recogniser.model.config, np.array([len(f) for f in features])).tolist()
     return [row[:length] for row, length in zip(logits, lengths, strict=True)]
-
-
