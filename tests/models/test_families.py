@@ -158,11 +158,7 @@ def normalised(text: str) -> str:
 
 @pytest.mark.long
 @pytest.mark.skipif(not LONG, reason="long: SPEECHTUNE_LONG_TESTS=1 runs it")
-def test_a_resumed_run_ends_with_the_same_weights(
-    family: str, checkpoint: Path, corpus: Path, trained: Path, tmp_path: Path, request: pytest.FixtureRequest
-):
-    if family in ("glmasr", "vibevoice_asr"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="known, docs/models.md: a resumed run differs"))
+def test_a_resumed_run_ends_with_the_same_weights(checkpoint: Path, corpus: Path, trained: Path, tmp_path: Path):
     out = tmp_path / "out"
     assert main(words(checkpoint, corpus, out)) == 0
     shutil.rmtree(out / "checkpoint-2")

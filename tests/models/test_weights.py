@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_checkpoints import build
 from torch import nn
 
 from speechtune.errors import ModelError
-from speechtune.models.weights import load_mixture, save_weights, weights_version
+from speechtune.models.seq2seq.families import auto_class
+from speechtune.models.weights import load_mixture, load_renamed, save_weights, weights_version
 
 
 class Tied(nn.Module):
@@ -76,3 +78,18 @@ def test_weights_that_were_trained_again_are_others_and_what_lies_beside_them_is
     os.utime(tmp_path / "model.safetensors", ns=(1, 1))  # of the same size
     assert weights_version(str(tmp_path)) != first
     assert weights_version("openai/no-such-model", cache_dir=str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("family", ["cohere_asr", "canary"])
+def test_a_checkpoint_with_the_names_of_the_original_release_is_loaded_whole(family: str, tmp_path: Path):
+    model = auto_class(family).from_pretrained(build(tmp_path / "start", family))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.5)
+    model.save_pretrained(tmp_path / "trained")
+    resumed = auto_class(family).from_pretrained(tmp_path / "start")
+    before = {name: value.clone() for name, value in resumed.state_dict().items()}
+    is_renamed = family == "cohere_asr"
+    assert load_renamed(resumed, tmp_path / "trained") is is_renamed
+    wanted = model.state_dict() if is_renamed else before
+    assert all(torch.equal(value, wanted[name]) for name, value in resumed.state_dict().items())

@@ -23,8 +23,9 @@ from speechtune.files import replacing
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from transformers import PreTrainedModel
 
-__all__ = ["load_mixture", "save_weights", "weights_version"]
+__all__ = ["load_mixture", "load_renamed", "save_weights", "weights_version"]
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -63,6 +64,21 @@ def load_mixture(model: nn.Module, parts: Sequence[tuple[Path, float]]) -> None:
             tensor.copy_(mixed)
 
 
+def load_renamed(model: PreTrainedModel, checkpoint: Path) -> bool:
+    """Load a checkpoint whose tensors have other names than the model's; return False, with nothing done, if none has.
+
+    transformers saves some models under the names of their original release (conversion_mapping.py), and its Trainer
+    skips what it does not find, so a run would go on from untrained weights.
+    """
+    with ExitStack() as stack:
+        saved = {name for file in sorted(checkpoint.glob("model*.safetensors")) for name in _names(file, stack)}
+    if saved <= model.state_dict().keys():
+        return False
+    loaded = type(model).from_pretrained(checkpoint, dtype=model.dtype)
+    model.load_state_dict(loaded.state_dict())
+    return True
+
+
 def weights_version(name: str, *, cache_dir: str | None = None, revision: str = "main") -> str | None:
     """Return what tells a model's weights from others under the same name, without reading them; None where unknown.
 
@@ -95,6 +111,12 @@ def _open(path: Path, stack: ExitStack) -> list[Any]:
     if not paths:
         raise ModelError(f"{path}: has no model.safetensors, so its weights can't be mixed.")
     return [stack.enter_context(safe_open(file, framework="pt")) for file in paths]
+
+
+def _names(file: Path, stack: ExitStack) -> list[str]:
+    from safetensors import safe_open
+
+    return list(stack.enter_context(safe_open(file, framework="pt")).keys())
 
 
 def _tensor(files: Sequence[Any], names: Sequence[str]) -> torch.Tensor | None:

@@ -26,6 +26,7 @@ from speechtune.data.streaming import StreamDataset
 from speechtune.errors import OutputError
 from speechtune.models.lora import has_lora, load_adapters, save_adapters
 from speechtune.models.recogniser import Recogniser
+from speechtune.models.weights import load_renamed
 from speechtune.plan.checkpoints import (
     begin_checkpoint,
     drop_older_states,
@@ -163,16 +164,19 @@ class ResumingTrainer(Trainer):
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
         with _explain_bad_checkpoint(Path(checkpoint)):
-            if has_lora(self.recogniser.model):
-                load_adapters(self.recogniser.model, Path(checkpoint))
-            else:
+            if not self._load_own(Path(checkpoint)):
                 super()._load_from_checkpoint(checkpoint, model)
 
     def _load_best_model(self) -> None:
-        if has_lora(self.recogniser.model):
-            load_adapters(self.recogniser.model, Path(self.state.best_model_checkpoint))
-        else:
+        if not self._load_own(Path(self.state.best_model_checkpoint)):
             super()._load_best_model()
+
+    def _load_own(self, checkpoint: Path) -> bool:
+        """Load what transformers' Trainer does not: adapters, and tensors saved under other names; False if neither."""
+        if has_lora(self.recogniser.model):
+            load_adapters(self.recogniser.model, checkpoint)
+            return True
+        return not self.is_fsdp_enabled and load_renamed(self.recogniser.model, checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with _explain_bad_checkpoint(Path(checkpoint or "")):
