@@ -172,3 +172,10 @@ def test_options_of_other_models_are_refused(qwen: Path, tmp_path: Path):
             (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ModelError, match="can't write a prompt"):
         load_seq2seq(Settings(model_name_or_path=str(tmp_path)))
+
+
+def test_a_language_that_the_prompt_cannot_name_is_said_to_be_unused(tmp_path: Path, caplog: Any):
+    BUILDERS["glmasr"](tmp_path)
+    with caplog.at_level("WARNING", "speechtune"):
+        load_seq2seq(Settings(model_name_or_path=str(tmp_path), language="tr"))
+    assert "--language tr: not used" in caplog.text

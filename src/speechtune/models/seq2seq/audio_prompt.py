@@ -77,6 +77,12 @@ class AudioPromptInput(ModelInput):
         tokenizer = processor.tokenizer
         self.pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
+    @property
+    def names_language(self) -> bool:
+        """Whether the prompt can name a language."""
+        write = getattr(self.processor, "apply_transcription_request", None)
+        return write is not None and "language" in inspect.signature(write).parameters
+
     def features(self, samples: Samples) -> Prompted:
         samples = dequantise(samples)
         missing = int(MIN_SECONDS * self.sampling_rate) - len(samples)
@@ -112,9 +118,8 @@ class AudioPromptInput(ModelInput):
                 **({"chat_template": template} if template else {}),
             )
             return dict(processor(text=[prompt], audio=[samples], return_tensors="pt"))
-        known = inspect.signature(processor.apply_transcription_request).parameters
         options: dict[str, Any] = {}
-        if self.language is not None and "language" in known:
+        if self.language is not None and self.names_language:
             options["language"] = self.language
         return dict(processor.apply_transcription_request(samples, **options))
 
@@ -136,6 +141,8 @@ def prompt_language(made: AudioPromptInput, *, name: str, asked: str | None, kno
     """
     silence = np.zeros(made.sampling_rate, np.float32)
     made.language = asked or known
+    if asked and not made.names_language:
+        log.warning(f"--language {asked}: not used, since the prompt of {name} names no language")
     try:
         made.features(silence)
         return
