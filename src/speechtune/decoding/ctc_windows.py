@@ -75,18 +75,20 @@ def windows_of(recogniser: CtcRecogniser, samples: Samples, speech: Sequence[Reg
             yield Window(0, total, 0, total)
         return
     longest = int(recogniser.window_s / frame_s)
-    shortest, context = longest // 4, min(int(CONTEXT_S / frame_s), longest // 4)
+    # SEW computes frames in groups, and a frame's place in its group changes its label
+    grid = int(getattr(recogniser.model.config, "squeeze_factor", 1))
+    shortest, context = longest // 4, min(int(CONTEXT_S / frame_s), longest // 4) // grid * grid
     for start, stop in speech or [(0, len(samples))]:
-        first, end, heard_from = start // unit, min(total, -(-stop // unit)), None
+        first, end, heard_from = start // unit // grid * grid, min(total, -(-stop // unit)), None
         while first < end:
             cut, is_pause = end, True
             if end - first > longest:
                 bounds = shortest * unit, min(longest, end - first - shortest) * unit
                 part = samples[first * unit : (first + longest) * unit]
                 place, depth_db = quietest_place(part, rate, *bounds)
-                cut, is_pause = first + max(1, place // unit), depth_db >= PAUSE_DB
+                cut, is_pause = first + max(1, place // unit // grid) * grid, depth_db >= PAUSE_DB
             left, right = loud_part(samples[first * unit : cut * unit], rate)
-            from_frame = first + round(left / unit) if heard_from is None else heard_from
+            from_frame = first + round(left / unit) // grid * grid if heard_from is None else heard_from
             to_frame = first + round(right / unit) if is_pause else min(end, cut + context)
             yield Window(first, cut, from_frame, min(to_frame, total), is_pause and cut < total)
             first, heard_from = cut, None if is_pause else max(first, cut - context)
