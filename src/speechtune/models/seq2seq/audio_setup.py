@@ -13,6 +13,7 @@ from speechtune.models.lora import merge_own_adapter
 from speechtune.models.seq2seq.audio_prompt import AudioPromptInput, prompt_language
 from speechtune.models.seq2seq.audio_recogniser import AudioPromptRecogniser, audio_encoders
 from speechtune.models.seq2seq.families import auto_class
+from speechtune.models.seq2seq.generation import set_beams
 from speechtune.models.seq2seq.prompted import processor_of
 from speechtune.options.table import Settings
 from speechtune.text.languages import language_of
@@ -121,12 +122,4 @@ def _set_generation(
     generation.do_sample = False
     for option in ("temperature", "top_p", "top_k", "min_p", "typical_p"):
         setattr(generation, option, None)
-    num_beams = getattr(args, "generation_num_beams", None)
-    if num_beams is not None:
-        generation.num_beams = num_beams
-    try:
-        generation.validate(strict=True)
-    except ValueError as error:
-        raise ModelError(
-            f"{name}: generation_config.json contradicts itself, and transformers would refuse to save it: {error}"
-        ) from error
+    set_beams(generation, name, args)

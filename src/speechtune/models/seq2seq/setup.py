@@ -19,6 +19,7 @@ from speechtune.models.loading import (
 from speechtune.models.seq2seq.audio_prompt import AUDIO_PROMPTED
 from speechtune.models.seq2seq.audio_setup import audio_prompt_recogniser
 from speechtune.models.seq2seq.families import FAMILIES, check_decoder, check_family, inputs_of, max_labels_of
+from speechtune.models.seq2seq.generation import set_beams
 from speechtune.models.seq2seq.prompted import PROMPTED, decoder_prompt, processor_of
 from speechtune.models.seq2seq.recogniser import Seq2SeqRecogniser
 from speechtune.models.whisper.context import EncoderContext, choose_context, remember_context
@@ -293,12 +294,4 @@ def _set_generation(
         generation.max_length = max_length
     elif generation.max_length is None and generation.max_new_tokens is None:
         generation.max_length = min(max_labels or DEFAULT_MAX_LENGTH, DEFAULT_MAX_LENGTH)
-    num_beams = getattr(args, "generation_num_beams", None)
-    if num_beams is not None:
-        generation.num_beams = num_beams
-    try:
-        generation.validate(strict=True)
-    except ValueError as error:
-        raise ModelError(
-            f"{name}: generation_config.json contradicts itself, and transformers would refuse to save it: {error}"
-        ) from error
+    set_beams(generation, name, args)
